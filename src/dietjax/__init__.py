@@ -1,0 +1,1 @@
+"""DIET-SNN in JAX."""

@@ -1,0 +1,108 @@
+"""What an experiment is: nested frozen dataclasses of plain values, importing nothing, so that `--help` answers at once.
+
+An experiment file (experiments/*.py) defines one name, `experiment`, an `Experiment`; every field can be overridden on
+the command line (`dietjax train FILE --snn.epochs 3`).
+"""
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which images."""
+
+    name: str = "digits"
+    """Name of the set (a tensorflow-datasets image classification set, or digits)."""
+    dir: str | None = None
+    """tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    crop_padding: int = 0
+    """Training augmentation: random crop after padding with this many pixels (CIFAR: 4)."""
+    flip: bool = False
+    """Training augmentation: random horizontal flip."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Which network, as `dietjax.models.build` takes it."""
+
+    name: str = "VGG16"
+    """VGG4/6/9/11/13/16/19 or ResNet12/20/34."""
+    classifier: tuple[int, ...] | None = None
+    """Widths of the hidden fully connected layers; None: the paper's."""
+    conv_dropout: float = 0.2
+    """Dropout probability in the convolutional blocks (paper: 0.2)."""
+    classifier_dropout: float = 0.5
+    """Dropout probability in the classifier (paper: 0.5)."""
+    batch_norm: bool = False
+    """Batch norm in the ANN; conversion folds it into weights and biases (paper: none)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Neuron:
+    """The spiking neuron, as `dietjax.LIF` takes it. The threshold is set by conversion."""
+
+    leak: float = 1.0
+    """Initial leak: membrane kept per step, in [0, 1] (paper: 1)."""
+    per: Literal["layer", "channel", "neuron"] = "layer"
+    """How far a leak and a threshold are shared (paper: layer)."""
+    reset: Literal["subtract", "zero"] = "subtract"
+    """What a spike does to the membrane (paper: subtract the threshold)."""
+    surrogate: str = "piecewise_linear"
+    """Surrogate derivative, a name in `dietjax.surrogate.DERIVATIVES`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One phase of training."""
+
+    epochs: int = 300
+    batch_size: int = 64
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """adam: Adam with amsgrad; sgd: with momentum."""
+    learning_rate: float = 1e-3
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    weight_decay: float = 0.0
+    """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms)."""
+    checkpoint_every: int = 1
+    """Epochs between two checkpoints."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Conversion:
+    """ANN to SNN, as `dietjax.convert` does it."""
+
+    method: Literal["percentile", "max", "spikenorm"] = "percentile"
+    """percentile: of the spiking network's own currents (paper); spikenorm: their maximum under Poisson input
+    (Sengupta 2019); max: the ANN's largest activations (Diehl 2015)."""
+    percentile: float = 99.7
+    """Percentile of the current that becomes the threshold."""
+    images: int = 512
+    """Training images measured."""
+    timesteps: int = 100
+    """Timesteps over which currents are measured."""
+    scale: float | None = None
+    """Factor on every threshold afterwards; None: by timesteps, as in the paper (`dietjax.convert.default_scale`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The three phases of DIET-SNN on one data set: train an ANN, convert it, fine-tune the SNN."""
+
+    name: str
+    timesteps: int = 5
+    """Timesteps of the spiking network."""
+    seed: int = 0
+    data: Data = Data()
+    model: Model = Model()
+    neuron: Neuron = Neuron()
+    ann: Phase = Phase()
+    conversion: Conversion = Conversion()
+    snn: Phase = Phase(learning_rate=1e-4)
+    chunk: int | None = None
+    """Timesteps per block: None = all (fastest); 1 = step by step; between them memory against speed."""
+    truncate: bool = False
+    """Cut the gradient between blocks (truncated BPTT)."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute dtype; parameters and membranes stay float32."""
