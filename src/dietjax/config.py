@@ -1,4 +1,4 @@
-"""What an experiment is: nested frozen dataclasses of plain values, importing nothing, so that `--help` answers at once.
+"""What an experiment is: nested frozen dataclasses of plain values. Imports no jax: `--help` answers at once.
 
 An experiment file (experiments/*.py) defines one name, `experiment`, an `Experiment`; every field can be overridden on
 the command line (`dietjax train FILE --snn.epochs 3`).

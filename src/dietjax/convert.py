@@ -1,0 +1,228 @@
+"""ANN to SNN: params -> params. Weights are kept; every layer gets a leak of 1 and a threshold that fits its currents.
+
+The paper's way is `balance_thresholds` (Rathi & Roy, arXiv 2008.03658, Algorithm 1), then `scale_thresholds`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .errors import InputError
+from .models import Network
+from .models.layer import NORM_EPSILON
+from .neurons import ReLU
+from .types import Array
+from .unroll import unroll
+
+
+def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
+    """The same weights with `net.neuron`'s initial leak and threshold beside each: what an ANN's variables lack."""
+    params = {name: dict(layer) for name, layer in variables["params"].items()}
+    for connection in net.connections():
+        if connection.name == connection.layer != net.layers[-1].name:
+            layer = params[connection.layer]
+            layer["neuron"] = net.neuron.init(jax.random.key(0), connection.out_shape, layer["kernel"].dtype)
+    return {**variables, "params": params}
+
+
+def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array, *, timesteps: int = 100,
+                       percentile: float = 99.7, key: Array | None = None) -> dict:
+    """Threshold balancing: layer by layer from the input, θ = the largest over time of a percentile of the current.
+
+        θ_l = max over t of the k-th smallest current of layer l at t,  k = 1 + round(percentile/100 · (n − 1))
+
+    n counts the images and neurons of the layer; the current is the spiking network's own (weights times the spikes of
+    the layers before it, at the thresholds just found for them), with every leak 1. Residual blocks are balanced too
+    (the authors' code leaves theirs at the default). Thresholds and leaks that `variables` may hold do not matter, so
+    converting twice changes nothing. `percentile=100` with a Poisson encoder is SpikeNorm (Sengupta et al. 2019).
+
+    All layers are found in one pass over the whole block of time: it holds about 3 · images · timesteps · (largest
+    layer) numbers. Where that is too much, use fewer images: the first layer of a VGG has 65,536 neurons per image.
+
+    Args:
+        net: a spiking network without batch norm (see `fold_batch_norm`).
+        variables: its variables, or an ANN's of the same layers.
+        images: [B, H, W, C], normalised; the paper's batch is 512.
+        timesteps: over which currents are measured.
+        percentile: in (0, 100].
+        key: for the spikes of a Poisson encoder.
+
+    Returns:
+        variables with the thresholds found and leaks of 1.
+
+    Raises:
+        InputError: not a spiking network, batch norm, percentile out of range, or a layer whose percentile current is
+            not positive (it could never have a threshold).
+    """
+    if net.batch_norm:
+        raise InputError("thresholds are balanced on weights without batch norm; "
+                         "call net, variables = dietjax.convert.fold_batch_norm(net, variables) first")
+    if not 0 < percentile <= 100:
+        raise InputError(f"percentile must lie in (0, 100], got {percentile}")
+    variables = with_neurons(net, variables)
+    if not hasattr(variables["params"][net.layers[0].name]["neuron"], "threshold"):
+        raise InputError(f"neuron {net.neuron} has no threshold to balance; give the network a spiking one, "
+                         "for example net.clone(neuron=dietjax.LIF())")
+    measuring = net.clone(run_neuron=_Balance(percentile))
+
+    @jax.jit
+    def measure(variables, images):
+        rngs = None if key is None else {"encode": key}
+        return measuring.apply(variables, images, timesteps=timesteps, rngs=rngs)[1]["state"]
+
+    found = measure(variables, images)
+    params = variables["params"]
+    for layer in net.layers[:-1]:
+        threshold = np.max(np.asarray(found[layer.name].threshold))
+        if not threshold > 0:
+            raise InputError(f"layer {layer.name!r}: the {percentile}th percentile of its current is {threshold}, a "
+                             "threshold must be > 0. Its neurons are driven below zero: train the ANN further, use "
+                             "more images, or a higher percentile")
+        params[layer.name] = {**params[layer.name], "neuron": found[layer.name]}
+    return variables
+
+
+@dataclasses.dataclass(frozen=True)
+class _Balance:
+    """A way to run a neuron: sets its threshold from the block of currents first, and returns it as the state."""
+
+    percentile: float
+
+    def __call__(self, neuron, params, state, current, timesteps):
+        by_step = jnp.moveaxis(current, 1, 0).reshape(current.shape[1], -1)
+        by_step = by_step.astype(jnp.promote_types(by_step.dtype, jnp.float32))
+        rank = 1 + round(0.01 * self.percentile * (by_step.shape[1] - 1))
+        threshold = jax.vmap(lambda x: kth_smallest(x, rank))(by_step).max()
+        params = params._replace(threshold=jnp.full_like(params.threshold, threshold))
+        if hasattr(params, "leak"):
+            params = params._replace(leak=jnp.ones_like(params.leak))
+        return params, unroll(neuron, params, state, current, timesteps)[1]
+
+
+def kth_smallest(x: Array, k: int) -> Array:
+    """The k-th smallest (k >= 1) of a float array [n], exactly, without sorting it.
+
+    Radix selection: floats in the order of their bits, one counting pass for each bit of the answer. It allocates
+    nothing, where a sort of a layer's currents (10⁷ to 10⁸ numbers) costs tens of passes and a copy.
+    """
+    bits = jnp.finfo(x.dtype).bits
+    unsigned = {32: jnp.uint32, 64: jnp.uint64}[bits]
+    sign = unsigned(1) << unsigned(bits - 1)
+    raw = jax.lax.bitcast_convert_type(x, unsigned)
+    ordered = jnp.where(raw & sign, ~raw, raw | sign)  # negative floats order backwards
+
+    def pass_over(i, answer):
+        candidate = answer | (sign >> i.astype(unsigned))
+        return jnp.where(jnp.sum(ordered < candidate) < k, candidate, answer)
+
+    answer = jax.lax.fori_loop(0, bits, pass_over, unsigned(0))
+    return jax.lax.bitcast_convert_type(jnp.where(answer & sign, answer ^ sign, ~answer), x.dtype)
+
+
+def scale_thresholds(variables: Mapping[str, Any], factor: float) -> dict:
+    """Every threshold times a factor: fewer timesteps need lower thresholds to fire at all.
+
+    Raises:
+        InputError: the factor is not > 0, or the variables hold no threshold.
+    """
+    if not factor > 0:
+        raise InputError(f"the scale of thresholds must be > 0, got {factor}")
+    params = {}
+    for name, layer in variables["params"].items():
+        params[name] = dict(layer)
+        if "neuron" in layer:
+            params[name]["neuron"] = layer["neuron"]._replace(threshold=factor * layer["neuron"].threshold)
+    if not any("neuron" in layer for layer in params.values()):
+        raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
+    return {**variables, "params": params}
+
+
+SCALES = ((5, 0.2), (20, 0.3), (25, 0.3), (100, 0.7))
+"""(timesteps, factor on the thresholds) as the authors ran it: 0.2 at 5, 0.3 at 20-25, 0.6-0.8 above 100."""
+
+
+def default_scale(timesteps: int) -> float:
+    """The authors' factor for this many timesteps; linear between theirs, constant outside."""
+    return float(np.interp(timesteps, *zip(*SCALES, strict=True)))
+
+
+def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array, *, percentile: float = 100) -> dict:
+    """Data-based weight normalisation: every layer's largest activation becomes 1, the ANN's logits stay what they are.
+
+        W_l ← W_l · λ_in / λ_l,   b_l ← b_l / λ_l,   λ_l = percentile of layer l's ReLU activations, the output's λ = 1
+
+    A spiking network with thresholds of 1 then fires at rates that are the activations. With percentile=100 the max
+    variant (Diehl et al. 2015), with 99.9 the robust one (Rueckauer et al. 2017); it is also what puts biases (a folded
+    batch norm's) on the scale of spikes. Layers joined by an identity shortcut share their largest λ.
+
+    Raises:
+        InputError: batch norm, percentile out of range, or a layer that is silent on these images.
+    """
+    if net.batch_norm:
+        raise InputError("fold batch norm first: net, variables = dietjax.convert.fold_batch_norm(net, variables)")
+    if not 0 < percentile <= 100:
+        raise InputError(f"percentile must lie in (0, 100], got {percentile}")
+    ann = net.clone(neuron=ReLU())
+
+    @jax.jit
+    def measure(variables, images):
+        activations = ann.apply(variables, images, spikes=True)[1]["spikes"]
+        return {name: kth_smallest(x.ravel().astype(jnp.promote_types(x.dtype, jnp.float32)),
+                                   1 + round(0.01 * percentile * (x.size - 1))) for name, x in activations.items()}
+
+    largest = {name: float(value) for name, value in measure(variables, images).items()}
+    silent = [name for name, value in largest.items() if not value > 0]
+    if silent:
+        raise InputError(f"layers {', '.join(silent)}: the {percentile}th percentile of their activations is 0; "
+                         "use more images or a higher percentile")
+    largest[net.layers[-1].name] = 1.0
+    wiring = {c.name: c for c in net.connections()}
+    for layer in net.layers:  # an identity shortcut adds its source's spikes as they are: both must mean the same
+        if layer.shortcut is not None and f"{layer.name}_shortcut" not in wiring:
+            source = wiring[layer.shortcut].source
+            if source is not None:
+                largest[source] = largest[layer.name] = max(largest[source], largest[layer.name])
+    params = {}
+    for layer in net.layers:
+        weights = dict(variables["params"][layer.name])
+        scale = largest[layer.name]
+        weights["kernel"] = weights["kernel"] * (largest.get(wiring[layer.name].source, 1.0) / scale)
+        if "bias" in weights:
+            weights["bias"] = weights["bias"] / scale
+        if "shortcut" in weights:
+            source = wiring[f"{layer.name}_shortcut"].source
+            weights["shortcut"] = {"kernel": weights["shortcut"]["kernel"] * (largest.get(source, 1.0) / scale)}
+        params[layer.name] = weights
+    return {**variables, "params": params}
+
+
+def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network, dict]:
+    """The same function without batch norm: its scale goes into the weights, its shift into biases.
+
+        W ← W · γ/√(σ²+ε),   b ← b·γ/√(σ²+ε) + β − μ·γ/√(σ²+ε)
+
+    Returns:
+        (net with bias=True and batch_norm=False, variables).
+    """
+    if not net.batch_norm:
+        raise InputError("this network has no batch norm to fold")
+    params = {}
+    for name, layer in variables["params"].items():
+        weights = {k: v for k, v in layer.items() if k not in ("norm", "shortcut")}
+        bias = weights.get("bias", jnp.zeros(layer["kernel"].shape[-1:], layer["kernel"].dtype))
+        if "norm" in layer:
+            weights["kernel"], bias = _fold(layer, variables["batch_stats"][name], bias)
+        if "shortcut" in layer:
+            kernel, extra = _fold(layer["shortcut"], variables["batch_stats"][f"{name}_shortcut"], 0.0)
+            weights["shortcut"], bias = {"kernel": kernel}, bias + extra
+        params[name] = {**weights, "bias": bias}
+    return net.clone(batch_norm=False, bias=True), {"params": params}
+
+
+def _fold(weights, stats, bias):
+    factor = weights["norm"]["scale"] / jnp.sqrt(stats["var"] + NORM_EPSILON)
+    return weights["kernel"] * factor, bias * factor + weights["norm"]["bias"] - stats["mean"] * factor

@@ -1,0 +1,5 @@
+"""Exchange with other frameworks."""
+
+from . import torch
+
+__all__ = ["torch"]

@@ -1,0 +1,16 @@
+"""Networks: VGG and ResNet as in DIET-SNN, and the class they are made of."""
+
+from typing import Any
+
+from .layer import Connection, Layer
+from .network import Network, exact_name, parameter_count
+from .resnet import BLOCKS, resnet
+from .vgg import PLANS, vgg
+
+__all__ = ["Connection", "Layer", "Network", "build", "parameter_count", "resnet", "vgg"]
+
+
+def build(name: str, num_classes: int, image_shape: tuple[int, int, int], **options: Any) -> Network:
+    """Any network by name, a VGG or a ResNet; the same arguments as `vgg` and `resnet`."""
+    name = exact_name(name, [*PLANS, *BLOCKS])
+    return (vgg if name in PLANS else resnet)(name, num_classes, image_shape, **options)

@@ -1,0 +1,149 @@
+"""One layer of a network: its description, its parameters, and its synapse applied to a block of time.
+
+Nothing here has memory, so a block [B, T, ...] is folded to [B·T, ...] and every operation runs once over all steps.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from ..errors import InputError
+from ..types import Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """synapse (+ shortcut) -> neuron -> dropout, pool. The last layer of a network has no neuron: it is the readout."""
+
+    name: str
+    features: int
+    """Output channels."""
+    kernel: int | None = 3
+    """Side of the convolution's kernel, padded to keep the map's size; None: fully connected on the flattened map."""
+    stride: int = 1
+    pool: bool = False
+    """2×2 average pool of the neuron's output."""
+    dropout: float = 0.0
+    """Dropout probability on the neuron's output; one mask for all timesteps."""
+    shortcut: str | None = None
+    """Name of an earlier layer whose INPUT is added to this layer's CURRENT, through a 1×1 convolution where the shape
+    changes (DIET-SNN's residual block)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection:
+    """One synapse of a network with its real shapes, per image and timestep."""
+
+    name: str
+    layer: str
+    """The layer whose current it feeds."""
+    source: str | None
+    """The layer whose neurons feed it; None: the encoded image."""
+    kernel: tuple[int, ...]
+    """[height, width, in, out] of a convolution, [in, out] of a dense synapse."""
+    stride: int
+    in_shape: tuple[int, ...]
+    """What comes in, [H, W, C] or [C]."""
+    out_shape: tuple[int, ...]
+    """[H, W, C] or [C]."""
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of one pass: every output once for every weight that reaches it (padding counted)."""
+        return math.prod(self.out_shape[:-1]) * math.prod(self.kernel)
+
+
+def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) -> tuple[Connection, ...]:
+    """Every synapse of a network from input to output; a layer's shortcut follows its main synapse."""
+    found = []
+    inputs = {}  # layer -> (source, shape) of what comes into it
+    source, shape = None, tuple(image_shape)
+    for layer in layers:
+        inputs[layer.name] = source, shape
+        if layer.kernel is None:
+            kernel, out = (math.prod(shape), layer.features), (layer.features,)
+        else:
+            out = (*(-(-n // layer.stride) for n in shape[:2]), layer.features)
+            kernel = (layer.kernel, layer.kernel, shape[-1], layer.features)
+        found.append(Connection(layer.name, layer.name, source, kernel, layer.stride, shape, out))
+        if layer.shortcut is not None:
+            start, before = inputs[layer.shortcut]
+            if before != out:
+                stride = -(-before[0] // out[0])
+                found.append(Connection(f"{layer.name}_shortcut", layer.name, start, (1, 1, before[-1], out[-1]),
+                                        stride, before, out))
+        source, shape = layer.name, out
+        if layer.pool:
+            if shape[0] % 2 or shape[1] % 2:
+                halvings = math.prod(2 if c.pool else c.stride for c in layers)
+                raise InputError(
+                    f"image of {image_shape[0]}×{image_shape[1]} does not fit: layer {layer.name!r} cannot pool a map "
+                    f"of {shape[0]}×{shape[1]} by 2; use a height and width divisible by {halvings}, or a network with "
+                    "fewer pools (VGG4 and VGG6 have two)")
+            shape = (shape[0] // 2, shape[1] // 2, shape[2])
+    return tuple(found)
+
+
+def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
+    """The authors' initial weights: convolution N(0, √(2/(k·k·out))), fully connected N(0, 0.01)."""
+    deviation = 0.01 if len(shape) == 2 else math.sqrt(2 / (shape[0] * shape[1] * shape[3]))
+    return deviation * jax.random.normal(key, shape, dtype)
+
+
+SMALL_MAP = 4
+"""Side of the map up to which XLA's CPU backend convolves slowly, and a matrix product is 3-40 times faster."""
+
+
+def synapse(kernel: Array, x: Array, stride: int = 1) -> Array:
+    """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product.
+
+    The one place that chooses the form of a convolution: on the CPU backend, maps of 4×4 and smaller go through im2col.
+    """
+    if kernel.ndim == 2:
+        return x.reshape(*x.shape[:2], -1) @ kernel
+    side = kernel.shape[0]
+    folded = x.reshape(-1, *x.shape[2:])
+    pad = side // 2
+    if side > 1 and stride == 1 and max(x.shape[2:4]) <= SMALL_MAP and jax.default_backend() == "cpu":
+        current = _im2col(folded, side) @ kernel.reshape(-1, kernel.shape[-1])
+    else:
+        current = jax.lax.conv_general_dilated(
+            folded, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    return current.reshape(*x.shape[:2], *current.shape[1:])
+
+
+def _im2col(x, side):
+    """[N, H, W, C] -> [N, H, W, side·side·C]: beside every pixel its neighbourhood, zero outside the map."""
+    height, width = x.shape[1:3]
+    pad = side // 2
+    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
+    return jnp.concatenate([x[:, i:i + height, j:j + width] for i in range(side) for j in range(side)], axis=-1)
+
+
+def average_pool(x: Array) -> Array:
+    """2×2 average over [B, T, H, W, C]."""
+    b, t, h, w, c = x.shape
+    return x.reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
+
+
+NORM_EPSILON = 1e-5
+NORM_MOMENTUM = 0.9
+
+
+def batch_norm(params: dict, stats: dict, x: Array, train: bool) -> tuple[Array, dict]:
+    """Batch norm over [B, T, H, W] of a block of currents -> (normalised, running statistics after it).
+
+    Ioffe & Szegedy 2015, eqs. 1-4; statistics in float32, running ones with momentum 0.9.
+    """
+    if train:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        axes = tuple(range(x.ndim - 1))
+        mean, var = wide.mean(axes), wide.var(axes)
+        running = {"mean": mean, "var": var}
+        stats = jax.tree.map(lambda old, new: NORM_MOMENTUM * old + (1 - NORM_MOMENTUM) * new, stats, running)
+    else:
+        mean, var = stats["mean"], stats["var"]
+    factor = params["scale"] * jax.lax.rsqrt(var + NORM_EPSILON)
+    return (x * factor.astype(x.dtype) + (params["bias"] - mean * factor).astype(x.dtype)), stats

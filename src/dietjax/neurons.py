@@ -1,0 +1,186 @@
+"""Neurons: frozen dataclasses of static choices with pure `init / initial_state / step`.
+
+Use one by hand inside any `jax.lax.scan`, or give it to a network. One step of the spiking ones (Rathi & Roy,
+arXiv 2008.03658, eqs. 1-4), with the leak multiplying what the last step left:
+
+    u ← λ·u + I              integrate
+    z = u/θ − 1              normalised distance to threshold
+    o = 1 if z > 0 else 0    fire, in the same step
+    u ← u − θ·o              reset by subtraction ("zero": u ← 0 where o = 1)
+
+The comparison inside the reset carries no gradient; the factor θ does.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .errors import InputError, unknown
+from .surrogate import Surrogate, spike
+from .types import Array
+
+NEVER = 1000.0
+"""Timesteps since the last spike of a neuron that has not fired yet, as the authors' code starts it (for stdb)."""
+
+
+class LIFParams(NamedTuple):
+    """Trained with the weights. Scalars for per="layer", [C] for "channel", [N] for "neuron"."""
+
+    leak: Array
+    """Factor on the membrane per step, in [0, 1]."""
+    threshold: Array
+    """Membrane above which a neuron fires, > 0; in units of the input current."""
+
+
+class IFParams(NamedTuple):
+    """As `LIFParams`, without a leak."""
+
+    threshold: Array
+
+
+class MembraneState(NamedTuple):
+    """What spiking neurons and readouts carry, [B, N]."""
+
+    membrane: Array
+    """In units of the input current; at least float32."""
+    elapsed: Array | None = None
+    """Timesteps since the last spike; only where the surrogate asks for it (stdb)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class IF:
+    """Integrate-and-fire: no leak, a trained threshold."""
+
+    threshold: float = 1.0
+    """Initial threshold, > 0."""
+    per: Literal["layer", "channel", "neuron"] = "layer"
+    """How far parameters are shared (DIET-SNN: one threshold and one leak per layer)."""
+    reset: Literal["subtract", "zero"] = "subtract"
+    surrogate: str | Callable[[Array], Array] = Surrogate()
+    """A name in `surrogate.DERIVATIVES`, a `Surrogate`, or your own hashable function of z."""
+
+    def __post_init__(self):
+        if not self.threshold > 0:
+            raise InputError(f"threshold must be > 0, got {self.threshold}: z = membrane / threshold - 1 needs it")
+        for field, known in (("per", ("layer", "channel", "neuron")), ("reset", ("subtract", "zero"))):
+            if getattr(self, field) not in known:
+                raise unknown(field, str(getattr(self, field)), known)
+        if isinstance(self.surrogate, str):
+            object.__setattr__(self, "surrogate", Surrogate(self.surrogate))
+
+    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> IFParams:
+        """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
+        return IFParams(jnp.full(self._shared(shape), self.threshold, dtype))
+
+    def initial_state(self, params: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> MembraneState:
+        """Membranes at 0, for currents of the given shape [B, N] and dtype; never less precise than float32."""
+        dtype = jnp.result_type(dtype, params.threshold, jnp.float32)
+        elapsed = jnp.full(shape, NEVER, dtype) if self._uses_elapsed else None
+        return MembraneState(jnp.zeros(shape, dtype), elapsed)
+
+    def step(self, params: IFParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
+        """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
+        return self._fire(state.membrane + current, params.threshold, state.elapsed, current.dtype)
+
+    def _fire(self, membrane, threshold, elapsed, dtype):
+        _check_broadcast("threshold", threshold, membrane)
+        spikes = spike(membrane / threshold - 1, self.surrogate, elapsed)
+        fired = jax.lax.stop_gradient(spikes)
+        membrane = membrane - threshold * fired if self.reset == "subtract" else membrane * (1 - fired)
+        if elapsed is not None:
+            elapsed = jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype)
+        return MembraneState(membrane, elapsed), spikes.astype(dtype)
+
+    def _shared(self, shape):
+        return {"layer": (), "channel": tuple(shape[-1:]), "neuron": tuple(shape)}[self.per]
+
+    @property
+    def _uses_elapsed(self):
+        return isinstance(self.surrogate, Surrogate) and self.surrogate.name == "stdb"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LIF(IF):
+    """Leaky integrate-and-fire with trained leak and threshold: the neuron of DIET-SNN."""
+
+    leak: float = 1.0
+    """Initial leak in [0, 1]; 1 forgets nothing (DIET-SNN starts there)."""
+
+    def __post_init__(self):
+        if not 0 <= self.leak <= 1:
+            raise InputError(f"leak must lie in [0, 1] (the share of the membrane kept per step), got {self.leak}")
+        super().__post_init__()
+
+    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> LIFParams:
+        """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
+        return LIFParams(jnp.full(self._shared(shape), self.leak, dtype), *super().init(key, shape, dtype))
+
+    def step(self, params: LIFParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
+        """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
+        _check_broadcast("leak", params.leak, current)
+        return self._fire(params.leak * state.membrane + current, params.threshold, state.elapsed, current.dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class ReLU:
+    """max(0, I): the ANN's neuron. Without memory, so an ANN is the network at one timestep."""
+
+    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[()]:
+        """No parameters."""
+        return ()
+
+    def initial_state(self, params: tuple[()], shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[()]:
+        """No state."""
+        return ()
+
+    def step(self, params: tuple[()], state: tuple[()], current: Array) -> tuple[tuple[()], Array]:
+        """Currents [B, N] -> ((), activations [B, N])."""
+        return (), jnp.maximum(current, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class LI:
+    """Leaky integrator that never fires: the readout. With leak 1 (DIET-SNN's) it sums its currents over time."""
+
+    leak: float = 1.0
+    """Share of the membrane kept per step, in [0, 1]; not trained."""
+
+    def __post_init__(self):
+        if not 0 <= self.leak <= 1:
+            raise InputError(f"leak must lie in [0, 1] (the share of the membrane kept per step), got {self.leak}")
+
+    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[()]:
+        """No parameters."""
+        return ()
+
+    def initial_state(self, params: tuple[()], shape: tuple[int, ...], dtype: Any = jnp.float32) -> MembraneState:
+        """Membranes at 0, never less precise than float32."""
+        return MembraneState(jnp.zeros(shape, jnp.result_type(dtype, jnp.float32)))
+
+    def step(self, params: tuple[()], state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
+        """One timestep: currents [B, N] -> (state, membranes [B, N] after it)."""
+        membrane = self.leak * state.membrane + current
+        return MembraneState(membrane), membrane
+
+
+def clamp_leaks(params: Any) -> Any:
+    """Every leak in a parameter tree at most 1, as the authors do after each optimiser step; nothing else changes."""
+    def is_neuron(node):
+        return isinstance(node, LIFParams)
+
+    def clamp(node):
+        return node._replace(leak=jnp.minimum(node.leak, 1)) if is_neuron(node) else node
+
+    return jax.tree.map(clamp, params, is_leaf=is_neuron)
+
+
+def _check_broadcast(name, parameter, current):
+    """A parameter [C] against a current of other channels may broadcast by accident, or fail far from its cause."""
+    shape = jnp.shape(parameter)
+    neurons = current.shape[current.ndim - len(shape):]
+    if shape != neurons:
+        raise InputError(f"{name} has shape {shape}, the current ends in {neurons}; "
+                         "use per='layer', or init the neuron with the current's shape without batch")

@@ -1,0 +1,30 @@
+"""Names shared by every module: the axes, the array alias, and what a neuron is.
+
+Axes, in this order everywhere. Batch first: folding [B, T] keeps a batch sharded over devices, folding [T, B] does not.
+
+    B  batch            T  timesteps           H W C  height, width, channels of images and maps
+    N  neurons (any trailing shape: [H, W, C] of a convolution, [C] of a dense layer)
+"""
+
+from typing import Any, Protocol
+
+import jax
+
+Array = jax.Array
+Params = Any
+"""A neuron's parameters: a NamedTuple of arrays, or () where there are none."""
+State = Any
+"""What a neuron carries from one timestep to the next: a NamedTuple of arrays [B, N], or () where there is nothing."""
+
+
+class Neuron(Protocol):
+    """Static choices in a frozen dataclass, pure methods. Anything with these methods can be put into a network."""
+
+    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = ...) -> Params:
+        """Parameters for neurons of shape N (without batch)."""
+
+    def initial_state(self, params: Params, shape: tuple[int, ...], dtype: Any = ...) -> State:
+        """State before the first timestep, for currents of shape [B, N]."""
+
+    def step(self, params: Params, state: State, current: Array) -> tuple[State, Array]:
+        """One timestep: currents [B, N] -> (state, output [B, N])."""

@@ -1,0 +1,85 @@
+"""Time: a neuron over a block of timesteps, and any network over blocks.
+
+A network that maps a block of time to a block of time needs one loop only. `over_blocks` picks the schedule with one
+integer: chunk = T runs layer by layer, chunk = 1 step by step, anything between trades speed against memory.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from .errors import InputError
+from .types import Array, Neuron, Params, State
+
+UNROLL = 16
+"""Timesteps up to which the loop is unrolled: XLA then fuses the steps. Longer blocks run as a loop of such bodies."""
+
+
+def unroll(neuron: Neuron, params: Params, state: State, current: Array, timesteps: int | None = None):
+    """Run a neuron over a block of time.
+
+    Args:
+        neuron: anything with a `step(params, state, current)`.
+        params: its parameters.
+        state: its state before the block, [B, N]; None: `neuron.initial_state`.
+        current: input currents [B, T, N], or [B, 1, N] for a constant input (direct encoding).
+        timesteps: T; None: taken from the current.
+
+    Returns:
+        (state after the block, outputs [B, T, N]).
+    """
+    timesteps = current.shape[1] if timesteps is None else timesteps
+    if current.shape[1] not in (1, timesteps):
+        raise InputError(f"current has {current.shape[1]} timesteps (axis 1), asked for {timesteps}; "
+                         "pass [B, T, N], or [B, 1, N] for a constant input")
+    if state is None:
+        state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)
+    if not jax.tree.leaves(state):  # without memory, the whole block is one step
+        return neuron.step(params, state, current)
+    if current.shape[1] == 1:
+        constant = current[:, 0]
+        state, outputs = jax.lax.scan(
+            lambda s, _: neuron.step(params, s, constant), state, None, length=timesteps, unroll=min(timesteps, UNROLL))
+    else:
+        state, outputs = jax.lax.scan(
+            lambda s, c: neuron.step(params, s, c), state, jnp.moveaxis(current, 1, 0), unroll=min(timesteps, UNROLL))
+    return state, jnp.moveaxis(outputs, 0, 1)
+
+
+def over_blocks(
+    block: Callable[[State, Array | int], tuple[State, Any]],
+    state: State,
+    timesteps: int,
+    chunk: int | None = None,
+    *,
+    truncate: bool = False,
+    remat: bool = False,
+) -> tuple[State, Any]:
+    """Run `block(state, start) -> (state, outputs)`, which covers timesteps start .. start+chunk-1, over all T.
+
+    Args:
+        block: a pure function of the state and the first timestep of its block.
+        state: before the first timestep.
+        timesteps: T.
+        chunk: timesteps per block, a divisor of T; None: T.
+        truncate: cut the gradient between blocks (truncated BPTT): what happened in earlier blocks is a constant.
+        remat: keep only the states between blocks for the backward pass and recompute the inside of each.
+
+    Returns:
+        (state after T, outputs with a leading axis of T / chunk blocks).
+    """
+    chunk = timesteps if chunk is None else chunk
+    if timesteps < 1 or chunk < 1 or timesteps % chunk:
+        raise InputError(f"chunk must divide timesteps, both at least 1; got chunk={chunk}, timesteps={timesteps}")
+
+    def body(state, start):
+        return block(jax.lax.stop_gradient(state) if truncate else state, start)
+
+    if remat:
+        body = jax.checkpoint(body)
+    if chunk == timesteps:
+        state, outputs = body(state, 0)
+        return state, jax.tree.map(lambda x: x[None], outputs)
+    return jax.lax.scan(body, state, jnp.arange(0, timesteps, chunk))
