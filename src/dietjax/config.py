@@ -1,11 +1,15 @@
-"""What an experiment is: nested frozen dataclasses of plain values. Imports no jax: `--help` answers at once.
+"""What an experiment is: nested frozen dataclasses of plain values. Loads no jax: `--help` answers at once.
 
 An experiment file (experiments/*.py) defines one name, `experiment`, an `Experiment`; every field can be overridden on
 the command line (`dietjax train FILE --snn.epochs 3`).
 """
 
 import dataclasses
-from typing import Literal
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from .errors import InputError, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +54,8 @@ class Neuron:
     """What a spike does to the membrane (paper: subtract the threshold)."""
     surrogate: str = "piecewise_linear"
     """Surrogate derivative, a name in `dietjax.surrogate.DERIVATIVES`."""
+    fixed: tuple[Literal["leak", "threshold"], ...] = ()
+    """What fine-tuning leaves as it is: `leak threshold` trains the weights only (Rathi et al., ICLR 2020)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +102,8 @@ class Experiment:
     seed: int = 0
     data: Data = Data()
     model: Model = Model()
+    encoder: Literal["direct", "poisson"] = "direct"
+    """direct: the analog image at every timestep (paper); poisson: rate-coded spikes."""
     neuron: Neuron = Neuron()
     ann: Phase = Phase()
     conversion: Conversion = Conversion()
@@ -106,3 +114,37 @@ class Experiment:
     """Cut the gradient between blocks (truncated BPTT)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters and membranes stay float32."""
+
+
+def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
+    """The config that `dataclasses.asdict` turned into these values, as read back from JSON."""
+    fields = {f.name: typing.get_type_hints(cls)[f.name] for f in dataclasses.fields(cls)}
+    for name in values:
+        if name not in fields:
+            raise unknown(f"{cls.__name__} field", name, fields)
+
+    def restore(kind, value):
+        if dataclasses.is_dataclass(kind):
+            return from_dict(kind, value)
+        return tuple(value) if isinstance(value, list) else value  # JSON has no tuples
+
+    return cls(**{name: restore(fields[name], value) for name, value in values.items()})
+
+
+def check(experiment: Experiment) -> None:
+    """What the types cannot say, before any work is done.
+
+    Raises:
+        InputError: a number that no run could use, named with its field.
+    """
+    positive = {"timesteps": experiment.timesteps, "conversion.images": experiment.conversion.images,
+                "conversion.timesteps": experiment.conversion.timesteps}
+    for name in ("ann", "snn"):
+        phase = getattr(experiment, name)
+        positive |= {f"{name}.{field}": getattr(phase, field)
+                     for field in ("epochs", "batch_size", "learning_rate", "checkpoint_every")}
+    for name, value in positive.items():
+        if not value > 0:
+            raise InputError(f"{name} must be > 0, got {value}")
+    if experiment.chunk is not None and (experiment.chunk < 1 or experiment.timesteps % experiment.chunk):
+        raise InputError(f"chunk must divide timesteps, got chunk={experiment.chunk}, timesteps={experiment.timesteps}")

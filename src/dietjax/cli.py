@@ -1,0 +1,231 @@
+"""The command line: `dietjax train | evaluate | convert | energy | report`. The only module that parses arguments."""
+
+import dataclasses
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, arg, subcommand
+
+from .config import Conversion, Experiment
+from .errors import InputError
+
+# jax, flax and the rest load inside the commands: `dietjax --help` answers at once
+
+
+@dataclasses.dataclass(frozen=True)
+class Train:
+    """Run an experiment to its end: ANN, conversion, SNN, report. The same command again resumes it."""
+
+    file: Positional[pathlib.Path]
+    """Python file that defines `experiment`, such as experiments/digits_vgg.py."""
+    workdir: pathlib.Path
+    """Folder of the run."""
+    experiment: Annotated[Experiment, arg(name="")] = Experiment(name="")
+
+    def __call__(self) -> None:
+        """Train, then write the report."""
+        from . import recipe, report
+        from .terminal import Terminal
+
+        terminal = Terminal()
+        summary = recipe.run(self.experiment, self.workdir, terminal)
+        page = self.workdir / "report.html"
+        if not page.exists():
+            report.write(self.workdir)
+        terminal.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
+                     f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
+                     f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
+        terminal.say(f"report: {page}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Accuracy of a run's networks on its test set, over timesteps 1..T."""
+
+    run: Positional[pathlib.Path]
+    timesteps: int | None = None
+    """T; default: the run's."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> None:
+        """Measure and print."""
+        from . import recipe
+
+        experiment, dataset, networks = recipe.open_run(self.run)
+        timesteps = self.timesteps or experiment.timesteps
+        results = {}
+        for phase, (net, variables) in networks.items():
+            steps = timesteps if phase == "snn" else 1
+            results[phase], _ = recipe.measure(net, variables, dataset, steps, experiment.seed)
+        if self.json:
+            print(json.dumps(results))
+            return
+        rows = [(phase.upper(), t if phase == "snn" else "-", f"{accuracy:.2%}") for phase, result in results.items()
+                for t, accuracy in enumerate(result["accuracy_by_timestep"], 1)]
+        title = f"{dataset.name}: {len(dataset.test.labels)} test images"
+        _print_table(title, ("network", "timesteps", "accuracy"), rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convert:
+    """Convert a run's trained ANN again, with other settings, and show thresholds and accuracy. Changes nothing."""
+
+    run: Positional[pathlib.Path]
+    timesteps: int | None = None
+    """Timesteps to evaluate at; default: the run's."""
+    conversion: Annotated[Conversion | None, arg(name="")] = None
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> None:
+        """Convert, measure and print."""
+        from . import recipe
+
+        experiment, dataset, networks = recipe.open_run(self.run)
+        experiment = dataclasses.replace(experiment, timesteps=self.timesteps or experiment.timesteps,
+                                         conversion=self.conversion or experiment.conversion)
+        ann, variables = networks["ann"]
+        snn = recipe.networks(experiment, dataset)[1]
+        converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
+        result, _ = recipe.measure(snn, converted, dataset, experiment.timesteps, experiment.seed)
+        result |= recipe.neuron_means(converted)
+        if self.json:
+            print(json.dumps(result))
+            return
+        rows = [(name, f"{result['threshold'][name]:.4f}", f"{rate:.3f}")
+                for name, rate in result["spike_rate"].items()]
+        _print_table(f"converted, {experiment.timesteps} timesteps: {result['accuracy']:.2%}",
+                     ("layer", "threshold", "spikes per neuron"), rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class EnergyOf:
+    """Energy per image, ANN against SNN: of a run at its measured spike rates, or of any network at a rate you give."""
+
+    run: Positional[pathlib.Path | None] = None
+    model: str = "VGG16"
+    """Without a run: network name."""
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    """Without a run: height, width, channels."""
+    num_classes: int = 10
+    """Without a run: classes."""
+    rate: float | None = None
+    """Without a run: spikes per neuron over all timesteps, the same in every layer."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> None:
+        """Count and print."""
+        from . import energy, models
+
+        if (self.run is None) == (self.rate is None):
+            raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
+        if self.run is not None:
+            from . import recipe
+
+            experiment, dataset, networks = recipe.open_run(self.run)
+            if "snn" not in networks:
+                raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
+            net, variables = networks["snn"]
+            record, _ = recipe.measure(net, variables, dataset, experiment.timesteps, experiment.seed)
+        else:
+            net = models.build(self.model, self.num_classes, self.image_shape)
+            record = {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}
+        spent = energy.estimate(net, record)
+        if self.json:
+            print(json.dumps({"ratio": spent.ratio, "ann_joules": spent.ann_joules, "snn_joules": spent.snn_joules,
+                              "layers": [dataclasses.asdict(layer) for layer in spent.layers]}))
+            return
+        rows = [(c.name, f"{c.macs:,}", "analog" if c.rate is None else f"{c.rate:.3f}", f"{c.ann_joules * 1e6:.4f}",
+                 f"{c.snn_joules * 1e6:.4f}") for c in spent.layers]
+        rows.append(("all", f"{sum(c.macs for c in spent.layers):,}", "", f"{spent.ann_joules * 1e6:.4f}",
+                     f"{spent.snn_joules * 1e6:.4f}"))
+        _print_table(f"per image, 45 nm CMOS (MAC 4.6 pJ, AC 0.9 pJ): ANN / SNN = {spent.ratio:.2f}",
+                     ("synapse", "MACs", "spikes in", "ANN µJ", "SNN µJ"), rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Write RUN/report.html again: one self-contained page."""
+
+    run: Positional[pathlib.Path]
+
+    def __call__(self) -> None:
+        """Write and say where."""
+        from . import report
+
+        print(report.write(self.run))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run(argv)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _run(argv: list[str]) -> int:
+    default = Train(tyro.MISSING, tyro.MISSING)
+    named = next((a for a in argv if a.endswith(".py")), None)
+    if argv[:1] == ["train"] and named is not None:  # the file's experiment gives every option its default
+        default = dataclasses.replace(default, experiment=load_experiment(pathlib.Path(named)))
+    command = tyro.cli(
+        Annotated[Train, subcommand("train", default=default)]
+        | Annotated[Evaluate, subcommand("evaluate")]
+        | Annotated[Convert, subcommand("convert")]
+        | Annotated[EnergyOf, subcommand("energy")]
+        | Annotated[Report, subcommand("report")],
+        args=argv, prog="dietjax",
+        description="DIET-SNN in JAX: deep spiking networks of few timesteps, with trained leaks and thresholds.")
+    command()
+    return 0
+
+
+def load_experiment(path: pathlib.Path) -> Experiment:
+    """The `experiment` that a Python file defines.
+
+    Raises:
+        InputError: no such file, it fails, or it defines no experiment.
+    """
+    import runpy
+    import traceback
+
+    if not path.exists():
+        raise InputError(f"no experiment file {path}")
+    try:
+        found = runpy.run_path(str(path)).get("experiment")
+    except Exception as error:
+        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        where = f"line {lines[-1]}: " if lines else ""
+        raise InputError(f"{path} cannot be run: {where}{type(error).__name__}: {error}") from error
+    if not isinstance(found, Experiment):
+        raise InputError(f"{path} defines no experiment; it needs a line like: "
+                         "experiment = dietjax.config.Experiment(name=\"...\", ...)")
+    return found
+
+
+def _print_table(title, header, rows):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*map(str, row))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""What a run says on the terminal: a progress bar with images per second and time left, and a line per evaluation."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .config import Phase
+
+NAMES = {"ann": "ANN", "converted": "converted SNN", "snn": "SNN"}
+
+
+class Terminal:
+    """Where a run talks to. Without a terminal (a log file, CI) there is no bar, only the lines."""
+
+    def __init__(self, console: Console | None = None):
+        self.console = console or Console(highlight=False)
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self.console.print(text)
+
+    def epoch(self, phase: str, values: Mapping[str, Any]) -> None:
+        """One line for an evaluation on the test set."""
+        epoch = f"epoch {values['epoch']:5.1f}  " if "epoch" in values else ""
+        measured = f"test accuracy {values['accuracy']:.2%}  loss {values['loss']:.4f}"
+        self.console.print(f"{NAMES[phase]:<13}  {epoch}{measured}")
+
+    @contextlib.contextmanager
+    def phase(self, name: str, phase: Phase) -> Iterator[Callable[[int, int, Mapping[str, Any]], None]]:
+        """A bar over one phase of training; yields `advance(step, total, values)`."""
+        columns = (TextColumn(f"{NAMES[name]:<13}"), BarColumn(), TaskProgressColumn(),
+                   TextColumn("{task.fields[speed]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal, transient=True)
+        task = bar.add_task(name, total=None, speed="compiling")
+
+        def advance(step, total, values):
+            speed = f"{values['images_per_second']:,.0f} images/s  loss {values['loss']:.4f}" if values else "compiling"
+            bar.update(task, completed=step, total=total, speed=speed)
+
+        with bar:
+            yield advance

@@ -1,0 +1,280 @@
+"""Training: the state, the sharded steps, and the loop of one phase. The ANN's and the SNN's are the same code."""
+
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from . import data, readout
+from .checkpoint import Checkpoints
+from .config import Phase
+from .errors import InputError
+from .models import Network
+from .neurons import clamp_leaks
+from .types import Array
+
+LOG_EVERY = 50
+"""Training steps between two looks at their metrics: each look waits for the device."""
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes; random keys follow from the seed and the step."""
+
+    step: Array
+    variables: dict
+    """{"params", and with batch norm "batch_stats"}."""
+    optimizer: optax.OptState
+
+
+class Schedule(NamedTuple):
+    """How the network runs over time."""
+
+    timesteps: int = 1
+    chunk: int | None = None
+    truncate: bool = False
+
+
+class TrainingError(InputError):
+    """Training diverged; says at which step and what went wrong first."""
+
+
+def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices along one axis, "data": each takes its share of every batch."""
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,))
+
+
+def make_optimizer(phase: Phase, total_steps: int, fixed: Sequence[str] = ()) -> optax.GradientTransformation:
+    """Adam with amsgrad or SGD with momentum, cosine to 0; an L2 penalty on weights alone.
+
+    Args:
+        phase: which, and with what rates.
+        total_steps: length of the cosine.
+        fixed: names of neuron parameters that stay as they are ("leak", "threshold").
+    """
+    rate = optax.cosine_decay_schedule(phase.learning_rate, total_steps)
+    step = optax.amsgrad(rate) if phase.optimizer == "adam" else optax.sgd(rate, momentum=phase.momentum)
+    decay = optax.add_decayed_weights(phase.weight_decay, mask=partial(_named, names=("kernel",)))
+    still = optax.masked(optax.set_to_zero(), partial(_named, names=tuple(fixed)))
+    return optax.chain(*([decay] if phase.weight_decay else []), step, *([still] if fixed else []))
+
+
+def abstract_state(net: Network, optimizer: optax.GradientTransformation) -> TrainState:
+    """Shapes and dtypes of the state that trains this network, without computing anything: what a checkpoint holds."""
+    def build(key):
+        variables = net.init(key, jnp.zeros((1, *net.image_shape)))
+        return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
+
+    return jax.eval_shape(build, jax.random.key(0))
+
+
+def _named(tree, names):
+    """Which leaves of a tree are called one of these names."""
+    def called(path):
+        return getattr(path[-1], "name", getattr(path[-1], "key", None))
+
+    return jax.tree_util.tree_map_with_path(lambda path, _: called(path) in names, tree)
+
+
+def make_train_step(net: Network, optimizer: optax.GradientTransformation, dataset: data.Dataset, mesh: Mesh,
+                    schedule: Schedule, seed: int, config: Any) -> Callable:
+    """A compiled step (state, images, labels, indices) -> (state, metrics), the batch sharded over the mesh.
+
+    Args:
+        net: ANN or SNN.
+        optimizer: from `make_optimizer`.
+        dataset: for mean and std; its images come as an argument, uint8 [N, H, W, C], and are gathered, augmented and
+            normalised inside the step.
+        mesh: from `data_mesh`.
+        schedule: timesteps and blocks.
+        seed: of dropout, augmentation and Poisson spikes.
+        config: the `config.Data` that says how to augment.
+    """
+    replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+
+    def train_step(state, images, labels, indices):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step), 3)
+        batch = jax.lax.with_sharding_constraint(images[indices], sharded)
+        batch = data.random_crop_flip(keys[0], batch, config.crop_padding, config.flip)
+        x, y = data.normalise(batch, dataset.mean, dataset.std, jnp.float32), labels[indices]
+        params, rest = state.variables["params"], {k: v for k, v in state.variables.items() if k != "params"}
+
+        def loss_of(params):
+            (logits, _), updates = net.apply(
+                {"params": params, **rest}, x, schedule.timesteps, train=True, chunk=schedule.chunk,
+                truncate=schedule.truncate, remat=schedule.chunk is not None,
+                rngs={"dropout": keys[1], "encode": keys[2]}, mutable=["batch_stats"])
+            return readout.cross_entropy(logits, y).mean(), (readout.correct(logits, y).mean(), updates)
+
+        (loss, (accuracy, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
+        new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **updates}
+        metrics = {"loss": loss, "accuracy": accuracy, **_health(net, params, gradients)}
+        return TrainState(state.step + 1, new, optimizer_state), metrics
+
+    return jax.jit(train_step, donate_argnums=0, in_shardings=(replicated, replicated, replicated, sharded),
+                   out_shardings=replicated)
+
+
+def _health(net, params, gradients):
+    """Per layer, in order: mean leak and threshold, and whether values and gradients are what they must be."""
+    names = [layer.name for layer in net.layers]
+    neurons = [params[name]["neuron"] for name in names if "neuron" in params[name]]
+    finite = [jnp.all(jnp.array([jnp.isfinite(g).all() for g in jax.tree.leaves(gradients[name])])) for name in names]
+    found = {"gradient_finite": jnp.array(finite)}
+    if neurons and hasattr(neurons[0], "threshold"):
+        found["threshold"] = jnp.array([n.threshold.mean() for n in neurons])
+        found["threshold_sound"] = jnp.array([(n.threshold > 0).all() for n in neurons])  # false for NaN too
+    if neurons and hasattr(neurons[0], "leak"):
+        found["leak"] = jnp.array([n.leak.mean() for n in neurons])
+        found["leak_sound"] = jnp.array([jnp.isfinite(n.leak).all() for n in neurons])
+    return found
+
+
+def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
+    """Stop at the first step whose loss, gradients, thresholds or leaks are not what they must be.
+
+    Raises:
+        TrainingError: naming the step and every layer concerned, from input to output.
+    """
+    names = np.array([layer.name for layer in net.layers])
+    wrong = [f"threshold of {name} is {value:.4g} (must be > 0)" for name, value, sound in
+             zip(names, metrics.get("threshold", ()), metrics.get("threshold_sound", ()), strict=False) if not sound]
+    wrong += [f"leak of {name} is {value:.4g}" for name, value, sound in
+              zip(names, metrics.get("leak", ()), metrics.get("leak_sound", ()), strict=False) if not sound]
+    broken = names[~metrics["gradient_finite"]]
+    if len(broken):
+        wrong.append(f"the gradient is not finite in {', '.join(broken)}")
+    if not wrong and np.isfinite(metrics["loss"]):
+        return
+    if not metrics.get("threshold_sound", np.array([])).size or not wrong:
+        wrong.append("leaks and thresholds are in range" if "threshold" in metrics else "an ANN has no thresholds")
+    raise TrainingError(f"{phase}: loss is {metrics['loss']:.4g} at step {step}: {'; '.join(wrong)}. The last good "
+                        f"checkpoint is kept. Lower {phase}.learning_rate and train into a new workdir.")
+
+
+def make_eval_step(net: Network, dataset: data.Dataset, schedule: Schedule) -> Callable:
+    """A compiled (variables, images uint8, labels, key) -> what `evaluate` gathers from one batch."""
+
+    @jax.jit
+    def eval_step(variables, images, labels, key):
+        x = data.normalise(images, dataset.mean, dataset.std, jnp.float32)
+        logits, record = net.apply(variables, x, schedule.timesteps, chunk=schedule.chunk, rngs={"encode": key})
+        examples = {"loss": readout.cross_entropy(logits, labels), "predicted": jnp.argmax(logits, axis=-1),
+                    "correct": readout.correct(record["logits"], labels)}
+        return examples, {k: record[k] for k in ("spike_rate", "input_rate") if k in record}
+
+    return eval_step
+
+
+def evaluate(eval_step: Callable, variables: dict, split: data.Split, batch_size: int, mesh: Mesh,
+             seed: int = 0) -> tuple[dict, np.ndarray]:
+    """Every example exactly once.
+
+    Returns:
+        ({"loss", "accuracy", "accuracy_by_timestep" [T], "spike_rate" {layer: ...}, "input_rate" under Poisson},
+        predicted classes [N]).
+    """
+    examples, rates, count = [], [], len(split.labels)
+    for start in range(0, count, batch_size):
+        images, labels = (x[start:start + batch_size] for x in split)
+        even = len(labels) % mesh.size == 0  # the last batch may not divide over the devices: then each takes it whole
+        sharding = NamedSharding(mesh, PartitionSpec("data") if even else PartitionSpec())
+        key = jax.random.fold_in(jax.random.key(seed), start)
+        seen, rate = jax.device_get(eval_step(variables, *jax.device_put((images, labels), sharding), key))
+        examples.append(seen)
+        rates.append(jax.tree.map(lambda r, size=len(labels): float(r) * size / count, rate))
+    gathered = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
+    by_timestep = gathered["correct"].mean(0).tolist()
+    metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}
+    return metrics | jax.tree.map(lambda *r: sum(r), *rates), gathered["predicted"]
+
+
+def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, name: str, schedule: Schedule, seed: int,
+        augment: Any, fixed: Sequence[str], checkpoints: Checkpoints, begin: Callable[[int], None],
+        log: Callable[[str, int, dict], None], advance: Callable[[int, int, dict], None]) -> tuple[dict, float]:
+    """Train one phase to its end, from its last checkpoint if there is one.
+
+    Args:
+        net, variables, dataset, phase, schedule: what is trained, from where, on what, how.
+        name: of the phase, for messages.
+        seed: of the order of examples, dropout and augmentation.
+        augment: the `config.Data`.
+        fixed: neuron parameters that are not trained.
+        checkpoints: where the state is kept; one is written after every `phase.checkpoint_every` epochs and at the end.
+        begin: called once with the step that training starts or resumes from.
+        log: called with ("train" | "test", step, values).
+        advance: called with (step, total steps, latest values) after each look at the metrics.
+
+    Returns:
+        (variables after the last step, seconds of training in all, earlier sessions included).
+    """
+    mesh, count = data_mesh(), len(dataset.train.labels)
+    if phase.batch_size % mesh.size:
+        raise InputError(f"{name}.batch_size {phase.batch_size} does not divide over {mesh.size} devices; "
+                         f"use a multiple of {mesh.size}")
+    total_steps = -(-phase.epochs * count // phase.batch_size)
+    optimizer = make_optimizer(phase, total_steps, fixed)
+    replicated = NamedSharding(mesh, PartitionSpec())
+    state = TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
+    state = jax.tree.map(jnp.copy, jax.device_put(state, replicated))  # steps donate it: the caller keeps what is his
+    restored = checkpoints.restore(state)
+    start, seconds = 0, 0.0
+    if restored is not None:
+        state, metadata, start = restored
+        seconds = metadata["seconds"]
+    begin(start)
+    advance(start, total_steps, {})
+    if start >= total_steps:
+        return state.variables, seconds
+    train_step = make_train_step(net, optimizer, dataset, mesh, schedule, seed, augment)
+    eval_step = make_eval_step(net, dataset, schedule)
+    images, labels = jax.device_put(tuple(dataset.train), replicated)
+    rate = optax.cosine_decay_schedule(phase.learning_rate, total_steps)
+    names = [layer.name for layer in net.layers]
+    sharded = NamedSharding(mesh, PartitionSpec("data"))
+    session = time.perf_counter()
+    pending, since = [], None
+
+    def look(step):
+        """Wait for the pending steps, check and log them."""
+        nonlocal pending, since
+        seen = jax.device_get(pending)
+        for i, metrics in enumerate(seen):
+            check_health(net, name, step - len(seen) + i, metrics)
+        now = time.perf_counter()
+        values = {"epoch": step * phase.batch_size / count} | {
+            key: float(np.mean([m[key] for m in seen])) for key in ("loss", "accuracy")}
+        values["learning_rate"] = float(rate(step - 1))
+        values["images_per_second"] = len(seen) * phase.batch_size / (now - since)
+        for key in ("threshold", "leak"):
+            if key in seen[-1]:
+                values[key] = dict(zip(names, map(float, seen[-1][key]), strict=False))
+        log("train", step, values)
+        advance(step, total_steps, values)
+        pending, since = [], time.perf_counter()
+
+    for step in range(start, total_steps):
+        indices = data.batch_indices(seed, count, phase.batch_size, step)
+        since = since or time.perf_counter()
+        state, metrics = train_step(state, images, labels, jax.device_put(indices, sharded))
+        pending.append(metrics)
+        done = step + 1
+        epoch = done * phase.batch_size // count
+        epoch_ends = epoch > step * phase.batch_size // count or done == total_steps
+        if epoch_ends or len(pending) >= LOG_EVERY:
+            look(done)
+        if done == total_steps or (epoch_ends and epoch % phase.checkpoint_every == 0):
+            tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.batch_size, mesh, seed)
+            log("test", done, {"epoch": done * phase.batch_size / count, **tested})
+            checkpoints.save(done, state, {"seconds": seconds + time.perf_counter() - session,
+                                           "accuracy": tested["accuracy"]}, metric=tested["accuracy"])
+            since = time.perf_counter()
+    checkpoints.wait()
+    return state.variables, seconds + time.perf_counter() - session

@@ -1,0 +1,335 @@
+"""The report: one page, complete in itself, that shows what was recorded and nothing else."""
+
+import ast
+import html.parser
+import json
+import pathlib
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+
+from dietjax import plots, report
+
+SECTIONS = (
+    "accuracy", "timesteps", "loss", "neurons", "rates", "energy", "spikes", "mistakes", "configuration"
+)  # fmt: skip
+
+
+def make_run(
+    folder: pathlib.Path,
+    layers: int = 7,
+    timesteps: int = 5,
+    classes: int = 10,
+    wrong: int = 12,
+    channels: int = 3,
+    size: int = 32,
+    epochs: int = 30,
+    class_names: list[str] | None = None,
+    layer_names: list[str] | None = None,
+) -> pathlib.Path:
+    """Write what a finished run leaves behind, with invented but plausible numbers."""
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = layer_names or [f"conv{i + 1}" if i < max(1, layers - 2) else f"fc{i + 3 - layers}" for i in range(layers)]
+    phase = {"epochs": epochs, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3}
+    config = {
+        "name": "vgg9_cifar10", "timesteps": timesteps, "seed": 0,
+        "data": {"name": "cifar10", "dir": None}, "model": {"name": "VGG9", "classifier": [4096, 4096]},
+        "neuron": {"leak": 1.0, "per": "layer", "reset": "subtract", "surrogate": "piecewise_linear"},
+        "ann": phase, "snn": phase | {"learning_rate": 1e-4},
+        "conversion": {"method": "percentile", "percentile": 99.7, "images": 512, "timesteps": 100, "scale": None},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config))
+
+    before, leak_after = rng.uniform(0.1, 1.5, len(names)), rng.uniform(0.15, 1, len(names))
+    after, rates = before * rng.uniform(0.9, 1.6, len(names)), rng.uniform(0.05, 1.2, len(names)) * timesteps / 3
+    lines = []
+    for name, low, high in (("ann", 0.3, 0.937), ("snn", 0.885, 0.926)):
+        for step in range(1, 20 * epochs + 1):
+            epoch = step / 20
+            accuracy = high - (high - low) * np.exp(-4 * epoch / epochs)
+            noise = rng.normal(0, 0.012)
+            row = {"phase": name, "split": "train", "step": step, "epoch": epoch, "learning_rate": 1e-3,
+                   "loss": 2.3 * (1 - accuracy) + noise, "accuracy": min(1.0, accuracy + 0.03 + noise),
+                   "images_per_second": 900.0}  # fmt: skip
+            if name == "snn":
+                row["threshold"] = dict(zip(names, after, strict=True))
+                row["leak"] = dict(zip(names, leak_after, strict=True))
+            lines.append(row)
+            if step % 20 == 0:
+                row = {"phase": name, "split": "test", "step": step, "epoch": epoch,
+                       "loss": 2.6 * (1 - accuracy) + 0.05, "accuracy": accuracy}  # fmt: skip
+                lines.append(row | ({"spike_rate": dict(zip(names, rates, strict=True))} if name == "snn" else {}))
+        if name == "ann":
+            lines.append({"phase": "converted", "split": "test", "step": 0, "epoch": 0, "loss": 0.9, "accuracy": 0.77})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    steps = np.arange(1, timesteps + 1) / timesteps
+    macs = rng.integers(1, 38, len(names) + 1) * 1_000_000
+    spent = [
+        {"name": name, "macs": int(macs[i]), "rate": float(rates[i - 1]) if i else None,
+         "ann_joules": 4.6e-12 * macs[i], "snn_joules": (0.9e-12 * rates[i - 1] if i else 4.6e-12) * macs[i]}
+        for i, name in enumerate([*names, "output"])
+    ]  # fmt: skip
+    ann_joules, snn_joules = (sum(layer[key] for layer in spent) for key in ("ann_joules", "snn_joules"))
+    summary = {
+        "experiment": "vgg9_cifar10", "model": "VGG9", "dataset": "cifar10", "parameters": 33_640_000,
+        "train_images": 50_000, "test_images": 10_000, "ann": {"accuracy": 0.937, "seconds": 5000.0},
+        "converted": {"accuracy": 0.77, "accuracy_by_timestep": (0.1 + 0.67 * steps**2).tolist()},
+        "snn": {"accuracy": 0.926 if wrong else 1.0, "timesteps": timesteps, "seconds": 9000.0,
+                "accuracy_by_timestep": (0.926 - 0.4 * (1 - steps) ** 2).tolist()},
+        "layers": [
+            {"name": name, "neurons": 4096, "threshold_before": before[i], "threshold_after": after[i],
+             "leak_before": 1.0, "leak_after": leak_after[i], "spike_rate": rates[i]} for i, name in enumerate(names)
+        ],
+        "energy": {"ratio": ann_joules / snn_joules, "ann_joules": ann_joules, "snn_joules": snn_joules,
+                   "layers": spent},
+        "seconds": 14_100.0, "machine": "1 NVIDIA H200", "versions": {"dietjax": "0.1.0", "jax": "0.10.0"},
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+
+    row, column = np.mgrid[:size, :size] / size
+    images = np.stack([np.sin(6 * row + k) * np.cos(5 * column - k) for k in range(wrong + 1)])
+    images = (127 + 127 * images[..., None] * np.linspace(1, -0.5, channels)).astype(np.uint8)
+    labels = rng.integers(0, classes, wrong)
+    drift = rng.normal(0, 1, classes)
+    drift[3] = 6  # the answer
+    noise = rng.normal(0, 0.5, (timesteps, classes))
+    np.savez(
+        folder / "recorded.npz",
+        class_names=np.array(class_names or [f"class {i}" for i in range(classes)]),
+        image=images[0], image_label=3, image_prediction=3,
+        logits_by_timestep=np.cumsum(drift / timesteps + noise / timesteps, axis=0),
+        wrong_images=images[1:], wrong_labels=labels, wrong_predictions=(labels + 1) % classes,
+        **{f"spikes/{name}": rng.random((timesteps, 128)) < rates[i] / timesteps for i, name in enumerate(names)},
+    )  # fmt: skip
+    return folder
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would see: tags with their attributes, and the text of each element kind."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.text = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_run(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def page(run):
+    return report.write(run).read_text(encoding="utf-8")
+
+
+def test_every_section_has_a_heading_and_an_explanation(page):
+    assert re.findall(r'<section id="(\w+)">\s*<h2>', page) == list(SECTIONS)
+    assert all("<p>" in section for section in page.split("<section")[1:-1])
+
+
+def test_headline_figures_are_the_summarys(run, page):
+    summary = json.loads((run / "summary.json").read_text())
+    header = page[page.index("<body") : page.index("<main")].replace("\N{NO-BREAK SPACE}", " ")
+    for text in ("VGG9 on cifar10", "92.60%", "93.70%", "77.00%", "T = 5", f"{summary['energy']['ratio']:.2f}×"):
+        assert text in header
+
+
+def test_the_page_loads_nothing(page):
+    for tag, attributes in Page(page).tags:
+        assert tag not in ("script", "link", "iframe", "object", "embed", "base")
+        for name, value in attributes.items():
+            if name.split(":")[-1] in ("src", "href", "srcset", "data", "action", "poster"):
+                assert value.startswith(("data:image/png;base64,", "#")), (tag, name, value[:80])
+            assert not re.search(r"url\((?!#)", value or ""), (tag, name, value[:80])
+    assert "@import" not in page
+    assert not re.search(r"url\((?!['\"]?#)", page)
+    assert "default-src 'none'" in page  # the browser holds the page to it
+
+
+def test_figures_are_described_and_follow_the_colour_scheme(page):
+    figures = [attributes for tag, attributes in Page(page).tags if tag == "svg"]
+    assert len(figures) == 12
+    assert all(figure["role"] == "img" and len(figure["aria-label"]) > 10 for figure in figures)
+    assert all(attributes.get("alt") for tag, attributes in Page(page).tags if tag == "img")
+    # A colour that is no variable would be invisible on one of the two backgrounds.
+    assert set(re.findall(r"(?:fill|stroke): (#\w+)", page)) == set()
+    assert all(f"--{name}:" in page for name in plots.COLOURS)
+
+
+def test_ids_are_unique(page):
+    ids = [attributes["id"] for _, attributes in Page(page).tags if attributes.get("id")]
+    assert len(ids) == len(set(ids))
+
+
+def test_names_are_escaped_and_kept_whole(tmp_path):
+    names = ["<b>&", '"><script>x</script>', "$x^2$", "_hidden", "${network}", "犬", "a", "b", "c", "d"]
+    layers = ["<i>conv</i>", "_fc$1$"]
+    folder = make_run(tmp_path, layer_names=layers, class_names=names, wrong=60)
+    page = report.write(folder).read_text(encoding="utf-8")
+    parsed = Page(page)
+    assert not {"script", "i"} & {tag for tag, _ in parsed.tags}
+    text = "".join(parsed.text)
+    for name in (*names, *layers):
+        assert name in text, name
+    # and in the figures, where matplotlib would read $...$ as mathematics and skip "_"
+    logits = np.arange(10.0)[::-1][None]
+    svg = plots.to_svg(plots.readout(logits, names, 0, 1), "x")
+    assert "$x^2$" in svg
+    assert "_hidden" in svg
+    assert "&lt;b&gt;&amp; (true)" in svg
+
+
+def test_writing_twice_gives_the_same_bytes(run, page):
+    (run / "report.html").write_text("old")
+    assert report.write(run).read_text(encoding="utf-8") == page
+    assert sorted(path.name for path in run.iterdir()) == sorted([*report.FILES, "report.html"])
+
+
+@pytest.mark.parametrize("name", report.FILES)
+def test_a_missing_file_is_named_with_the_remedy(tmp_path, name):
+    (make_run(tmp_path, layers=1, epochs=1) / name).unlink()
+    with pytest.raises(FileNotFoundError, match=rf"has no {re.escape(name)}.*dietjax train FILE --workdir {tmp_path}"):
+        report.write(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_missing_entry_or_broken_line_is_named(tmp_path):
+    folder = make_run(tmp_path, layers=1, epochs=1)
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({key: summary[key] for key in summary if key != "energy"}))
+    with pytest.raises(ValueError, match=r"energy in summary\.json"):
+        report.write(folder)
+    summary["layers"][0]["name"] = "other"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ValueError, match=r"spikes/other in recorded\.npz"):
+        report.write(folder)
+    with (folder / "metrics.jsonl").open("a") as lines:
+        lines.write('{"phase": "sn')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl line 44 is not JSON"):
+        report.write(folder)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"layers": 1, "timesteps": 1, "classes": 10, "wrong": 0, "channels": 1, "size": 8, "epochs": 1},
+        {"layers": 20, "timesteps": 100, "classes": 1000, "wrong": 3, "size": 224, "epochs": 2},
+    ],
+    ids=["smallest", "largest"],
+)
+def test_any_size_of_run_has_a_page(tmp_path, shape):
+    names = [f"stage{i}_block{i}_second_convolution_{i}" for i in range(shape["layers"])]
+    page = report.write(make_run(tmp_path, layer_names=names, **shape)).read_text(encoding="utf-8")
+    assert re.findall(r'<section id="(\w+)">', page) == list(SECTIONS)
+    assert len(page) < 3_000_000
+
+
+def test_mistakes_say_how_many_are_shown(tmp_path, page):
+    assert "got 740 of 10,000 test images wrong. The first 12:" in page
+    none = report.write(make_run(tmp_path, wrong=0, epochs=1)).read_text(encoding="utf-8")
+    assert "classified all 10,000 test images correctly" in none
+    assert 'class="mistakes"' not in none
+
+
+def test_repeated_steps_of_a_resumed_run_count_once(tmp_path):
+    folder = make_run(tmp_path, epochs=2)
+    page = report.write(folder).read_bytes()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, *lines[-25:]]))
+    assert report.write(folder).read_bytes() == page
+
+
+def line(figure, label):
+    """Return the data of the line with this label."""
+    (found,) = [found for found in figure.axes[0].lines if found.get_label() == label]
+    return np.asarray(found.get_xdata()), np.asarray(found.get_ydata())
+
+
+def test_accuracy_bars_are_the_accuracies():
+    figure = plots.accuracy_bars({"snn": 0.9, "ann": 0.95, "converted": 0.5})
+    assert [bar.get_width() for bar in figure.axes[0].patches] == [95, 50, 90]  # in the order of the phases
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["ANN", "converted", "SNN"]
+
+
+def test_curves_are_the_recorded_rows_of_the_phase():
+    rows = [
+        {"phase": "ann", "split": "test", "epoch": 1, "accuracy": 0.9, "loss": 0.2},
+        {"phase": "converted", "split": "test", "epoch": 0, "accuracy": 0.5, "loss": 1.5},
+        {"phase": "snn", "split": "train", "epoch": 0.5, "accuracy": 0.7, "loss": 0.6},
+        {"phase": "snn", "split": "train", "epoch": 1.0, "accuracy": 0.8, "loss": 0.5},
+        {"phase": "snn", "split": "test", "epoch": 1, "accuracy": 0.75, "loss": 0.4},
+    ]
+    accuracy, loss = plots.curves(rows, "snn", "accuracy"), plots.curves(rows, "snn", "loss")
+    np.testing.assert_allclose(line(accuracy, "train"), [[0.5, 1], [70, 80]])
+    np.testing.assert_allclose(line(accuracy, "test"), [[1], [75]])
+    np.testing.assert_allclose(line(accuracy, "converted, test"), [[0], [50]])
+    np.testing.assert_allclose(line(loss, "train"), [[0.5, 1], [0.6, 0.5]])
+    assert [found.get_label() for found in plots.curves(rows, "ann", "loss").axes[0].lines] == ["test"]
+    assert plots.curves([], "ann", "loss").axes[0].texts[0].get_text() == "no training recorded"
+
+
+def test_timestep_lines_are_the_recorded_accuracies():
+    figure = plots.accuracy_over_timesteps(0.9, {"converted": [0.1, 0.4], "snn": [0.6, 0.8]})
+    np.testing.assert_allclose(line(figure, "converted"), [[1, 2], [10, 40]])
+    np.testing.assert_allclose(line(figure, "SNN"), [[1, 2], [60, 80]])
+    np.testing.assert_allclose(line(figure, "ANN")[1], 90)
+
+
+def test_layers_are_drawn_from_the_first_down_with_their_values():
+    dumbbells = plots.dumbbells(["first", "last"], [0.5, 1.5], [0.6, 0.3], "threshold", 0)
+    np.testing.assert_allclose(line(dumbbells, "before"), [[0.5, 1.5], [0, 1]])
+    np.testing.assert_allclose(line(dumbbells, "after"), [[0.6, 0.3], [0, 1]])
+    assert dumbbells.axes[0].yaxis_inverted()
+    rates = plots.rate_bars(["first", "last"], [0.0, 2.5], 5).axes[0]
+    assert [bar.get_width() for bar in rates.patches] == [0, 2.5]
+    energy = plots.energy_bars(["first", "last"], [4.6e-6, 9.2e-6], [4.6e-6, 0]).axes[0]
+    np.testing.assert_allclose([bar.get_width() for bar in energy.patches], [4.6, 9.2, 4.6, 0])  # ANN, then SNN
+    assert energy.get_xscale() == "log"
+    assert plots.rate_bars(["silent"], [0.0], 5).axes[0].get_xlim() == (0, 1)
+
+
+def test_raster_is_the_recorded_spikes():
+    spikes = {f"layer{i}": np.random.default_rng(i).random((4, 9)) < 0.4 for i in range(3)}
+    figure = plots.raster(spikes, [9, 9, 4096])
+    for axes, fired in zip(figure.axes, spikes.values(), strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array()[..., 3], fired.T)  # [n, T]: neurons down
+        assert axes.images[0].get_extent() == [0.5, 4.5, 9, 0]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == f"layer0 · all 9 neurons, {spikes['layer0'].sum()} spikes"
+    assert "9 of 4,096 neurons" in titles[2]
+
+
+def test_readout_draws_the_largest_the_true_and_the_range_of_the_others():
+    logits = np.random.default_rng(0).normal(size=(5, 12)).cumsum(axis=0)
+    worst, best = int(logits[-1].argmin()), int(logits[-1].argmax())
+    names = [f"c{i}" for i in range(12)]
+    figure = plots.readout(logits, names, worst, best)
+    np.testing.assert_array_equal(line(figure, f"c{best} (predicted)"), [range(1, 6), logits[:, best]])
+    np.testing.assert_array_equal(line(figure, f"c{worst} (true)"), [range(1, 6), logits[:, worst]])
+    assert len(figure.axes[0].lines) == 7
+    assert figure.axes[0].collections[0].get_label() == "5 other classes"
+
+
+def test_drawing_leaves_the_global_settings_alone(run):
+    before = dict(matplotlib.rcParams)
+    report.write(run)
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_neither_file_imports_jax():
+    for module in (plots, report):
+        tree = ast.parse(pathlib.Path(module.__file__).read_text())
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {alias.name for node in imports for alias in node.names} | {getattr(n, "module", "") for n in imports}
+        assert not {"jax", "flax", "pyplot", "matplotlib.pyplot"} & names
