@@ -11,7 +11,7 @@ experiment = Experiment(
     timesteps=5,
     data=Data(name="digits", crop_padding=1),
     model=Model(name="VGG6", classifier=(256,)),
-    ann=Phase(epochs=30, batch_size=64, learning_rate=1e-3, checkpoint_every=5),
-    conversion=Conversion(images=512, timesteps=100, percentile=99.7),
-    snn=Phase(epochs=20, batch_size=64, learning_rate=1e-3, checkpoint_every=5),
+    ann=Phase(epochs=40, batch_size=32, learning_rate=3e-3, weight_decay=5e-4, checkpoint_every=5),
+    conversion=Conversion(images=256, timesteps=50, percentile=99.7),
+    snn=Phase(epochs=15, batch_size=32, learning_rate=1e-3, weight_decay=5e-4, checkpoint_every=5),
 )

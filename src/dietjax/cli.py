@@ -188,6 +188,9 @@ def _run(argv: list[str]) -> int:
         | Annotated[Report, subcommand("report")],
         args=argv, prog="dietjax",
         description="DIET-SNN in JAX: deep spiking networks of few timesteps, with trained leaks and thresholds.")
+    import absl.logging
+
+    absl.logging.set_verbosity("error")  # tensorflow-datasets and orbax advise on what a user here cannot act on
     command()
     return 0
 
