@@ -1,16 +1,28 @@
 """dietjax: DIET-SNN in JAX. Deep spiking networks of few timesteps, with trained leaks and thresholds.
 
-net = dietjax.models.vgg("VGG9", num_classes=10, image_shape=(32, 32, 3), neuron=dietjax.LIF())
-variables = net.init(key, images)
-logits, record = net.apply(variables, images, timesteps=5)
+Three lines of it:
+
+    net = dietjax.models.vgg("VGG9", num_classes=10, image_shape=(32, 32, 3), neuron=dietjax.LIF())
+    variables = net.init(key, images)
+    logits, record = net.apply(variables, images, timesteps=5)
 """
 
-from . import convert, encode, energy, interop, models, neurons, readout, surrogate
-from .neurons import IF, LI, LIF, LIFParams, MembraneState, ReLU
-from .surrogate import Surrogate, spike
-from .unroll import over_blocks, unroll
+import importlib
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from . import config, convert, data, encode, energy, interop, models, neurons, readout, surrogate, unroll
+    from .neurons import IF, LI, LIF, LIFParams, MembraneState, ReLU
+    from .surrogate import Surrogate, spike
+
+_HOMES = {
+    "neurons": ("IF", "LI", "LIF", "LIFParams", "MembraneState", "ReLU"),
+    "surrogate": ("Surrogate", "spike"),
+}
+_MODULES = ("config", "convert", "data", "encode", "energy", "interop", "models", "neurons", "readout", "surrogate",
+            "unroll")
 
 __all__ = [
     "IF",
@@ -20,15 +32,30 @@ __all__ = [
     "MembraneState",
     "ReLU",
     "Surrogate",
+    "config",
     "convert",
+    "data",
     "encode",
     "energy",
     "interop",
     "models",
     "neurons",
-    "over_blocks",
     "readout",
     "spike",
     "surrogate",
     "unroll",
 ]
+
+
+def __getattr__(name: str):
+    """Names load where they are first used, so that the command line answers `--help` without loading jax."""
+    if name in _MODULES:
+        return importlib.import_module(f".{name}", __name__)
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(importlib.import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted(__all__)

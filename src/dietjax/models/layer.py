@@ -93,8 +93,8 @@ def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
 
 
 SMALL_MAP = 2
-"""Side of the map up to which XLA's CPU backend convolves slowly: at 2×2 a matrix product took 1/5 (128 channels) to 1/50
-(512) of the time, forward and backward; at 4×4 it took 0.9-2.3 times as long (two cores, jax 0.10)."""
+"""Side of the map up to which XLA's CPU backend convolves slowly: at 2×2 a matrix product took 1/5 (128 channels) to
+1/50 (512) of the time, forward and backward; at 4×4 it took 0.9-2.3 times as long (two cores, jax 0.10)."""
 
 
 def synapse(kernel: Array, x: Array, stride: int = 1) -> Array:
