@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from .config import Conversion, Experiment
+from .config import Conversion, Experiment, check
 from .errors import InputError
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
@@ -31,6 +31,8 @@ class Train:
         from . import recipe, report
         from .terminal import Terminal
 
+        if self.file.suffix != ".py":  # else it has been loaded, see _run
+            raise InputError(f"{self.file} is no Python file; an experiment is one, such as experiments/digits_vgg.py")
         terminal = Terminal()
         summary = recipe.run(self.experiment, self.workdir, terminal)
         page = self.workdir / "report.html"
@@ -57,7 +59,7 @@ class Evaluate:
         from . import recipe
 
         experiment, dataset, networks = recipe.open_run(self.run)
-        timesteps = self.timesteps or experiment.timesteps
+        timesteps = experiment.timesteps if self.timesteps is None else self.timesteps
         results = {}
         for phase, (net, variables) in networks.items():
             steps = timesteps if phase == "snn" else 1
@@ -87,8 +89,10 @@ class Convert:
         from . import recipe
 
         experiment, dataset, networks = recipe.open_run(self.run)
-        experiment = dataclasses.replace(experiment, timesteps=self.timesteps or experiment.timesteps,
-                                         conversion=self.conversion or experiment.conversion)
+        experiment = dataclasses.replace(
+            experiment, timesteps=experiment.timesteps if self.timesteps is None else self.timesteps,
+            conversion=self.conversion or experiment.conversion)
+        check(experiment)
         ann, variables = networks["ann"]
         snn = recipe.networks(experiment, dataset)[1]
         converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
@@ -134,6 +138,9 @@ class EnergyOf:
             net, variables = networks["snn"]
             record, _ = recipe.measure(net, variables, dataset, experiment.timesteps, experiment.seed)
         else:
+            if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
+                raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "
+                                 f"{self.rate}, {self.image_shape}, {self.num_classes}")
             net = models.build(self.model, self.num_classes, self.image_shape)
             record = {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}
         spent = energy.estimate(net, record)
@@ -159,17 +166,23 @@ class Report:
         """Write and say where."""
         from . import report
 
-        print(report.write(self.run))
+        try:
+            print(report.write(self.run))
+        except (FileNotFoundError, ValueError) as error:  # not a finished run: says what is missing
+            raise InputError(str(error)) from error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, 2 for a user's mistake, 130 when interrupted."""
+    """Entry point; returns the exit status: 0, 2 for a user's mistake, 1 for the machine's, 130 when interrupted."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(argv)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # the machine's: no permission, disk full
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -199,7 +212,7 @@ def load_experiment(path: pathlib.Path) -> Experiment:
     """The `experiment` that a Python file defines.
 
     Raises:
-        InputError: no such file, it fails, or it defines no experiment.
+        InputError: no such file, it fails, or it defines no experiment, or one that cannot run.
     """
     import runpy
     import traceback
@@ -215,6 +228,7 @@ def load_experiment(path: pathlib.Path) -> Experiment:
     if not isinstance(found, Experiment):
         raise InputError(f"{path} defines no experiment; it needs a line like: "
                          "experiment = dietjax.config.Experiment(name=\"...\", ...)")
+    check(found)
     return found
 
 
@@ -222,12 +236,14 @@ def _print_table(title, header, rows):
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for i, name in enumerate(header):
         table.add_column(name, justify="left" if i == 0 else "right")
     for row in rows:
         table.add_row(*map(str, row))
-    Console().print(table)
+    console = Console(highlight=False)
+    console.print(title, markup=False, soft_wrap=True)
+    console.print(table)
 
 
 if __name__ == "__main__":

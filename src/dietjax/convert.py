@@ -181,7 +181,9 @@ def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array,
                          "use more images or a higher percentile")
     largest[net.layers[-1].name] = 1.0
     wiring = {c.name: c for c in net.connections()}
-    for layer in net.layers:  # an identity shortcut adds its source's spikes as they are: both must mean the same
+    # an identity shortcut adds its source's spikes as they are: both must mean the same, and so along a chain of them,
+    # whose largest is carried to its source first and from there to all
+    for layer in (*reversed(net.layers), *net.layers):
         if layer.shortcut is not None and f"{layer.name}_shortcut" not in wiring:
             source = wiring[layer.shortcut].source
             if source is not None:
@@ -203,7 +205,7 @@ def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array,
 def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network, dict]:
     """The same function without batch norm: its scale goes into the weights, its shift into biases.
 
-        W ← W · γ/√(σ²+ε),   b ← b·γ/√(σ²+ε) + β − μ·γ/√(σ²+ε)
+        W ← W · γ/√(σ²+ε),   b ← b + β − μ·γ/√(σ²+ε)          (b is added after the norm)
 
     Returns:
         (net with bias=True and batch_norm=False, variables).
@@ -225,4 +227,4 @@ def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network
 
 def _fold(weights, stats, bias):
     factor = weights["norm"]["scale"] / jnp.sqrt(stats["var"] + NORM_EPSILON)
-    return weights["kernel"] * factor, bias * factor + weights["norm"]["bias"] - stats["mean"] * factor
+    return weights["kernel"] * factor, bias + weights["norm"]["bias"] - stats["mean"] * factor

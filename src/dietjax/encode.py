@@ -43,7 +43,10 @@ class Poisson:
     def __call__(self, key: Array, images: Array, start: Array | int, timesteps: int) -> Array:
         """[B, H, W, C] -> [B, T, H, W, C] of -1, 0 and 1, for timesteps start .. start+T-1."""
         def at(t):
-            fired = jax.random.uniform(jax.random.fold_in(key, t), images.shape, images.dtype) < self.rate * abs(images)
+            # never drawn in bfloat16: one draw in 128 would be 0, below any probability
+            draw = jax.random.uniform(jax.random.fold_in(key, t), images.shape,
+                                      jnp.promote_types(images.dtype, jnp.float32))
+            fired = draw < self.rate * abs(images)
             return jnp.where(fired, jnp.sign(images), 0)
 
         return jax.vmap(at, out_axes=1)(start + jnp.arange(timesteps))

@@ -17,11 +17,10 @@ class MetricsLog:
         self._writers: dict[str, Any] = {}
         self._file = None
 
-    def begin(self, phase: str, step: int, phases: tuple[str, ...]) -> None:
-        """Start or resume a phase at a step: lines of this phase beyond it, and of later phases, go."""
-        later = phases[phases.index(phase) + 1:]
+    def begin(self, phase: str, step: int) -> None:
+        """Start or resume a phase at a step: its lines beyond that go, and a last line that was not written whole."""
         lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and _stays(json.loads(line), phase, step, later)]
+        kept = [line for line in lines if line.endswith("\n") and _stays(json.loads(line), phase, step)]
         if kept != lines:
             self.close()
             files.write_text(self.path, "".join(kept))
@@ -52,5 +51,5 @@ class MetricsLog:
             self._file = None
 
 
-def _stays(line, phase, step, later):
-    return line["phase"] not in later and not (line["phase"] == phase and line["step"] > step)
+def _stays(line, phase, step):
+    return line["phase"] != phase or line["step"] <= step

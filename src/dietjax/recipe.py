@@ -24,7 +24,6 @@ from .neurons import LIF, ReLU
 from .terminal import Terminal
 from .train import Schedule, abstract_state, data_mesh, evaluate, fit, make_eval_step, make_optimizer
 
-PHASES = ("ann", "converted", "snn")
 RASTER_NEURONS = 200
 """Neurons of a layer drawn in the raster, evenly spaced."""
 WRONG_IMAGES = 64
@@ -46,6 +45,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> di
     _check_workdir(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
     dataset = data.load(experiment.data.name, experiment.data.dir)
     ann, snn = networks(experiment, dataset)
+    _check_resources(experiment, dataset)
     _claim(experiment, workdir)
     if (workdir / "summary.json").exists():
         terminal.say(f"{workdir} is finished: nothing to do")
@@ -81,10 +81,8 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
 
 def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Network, dataset: data.Dataset) -> dict:
     """The SNN's variables from the ANN's, by the experiment's method; leaks as the experiment starts them."""
+    _check_images(experiment, dataset)
     settings = experiment.conversion
-    if settings.images > len(dataset.train.labels):
-        raise InputError(f"conversion.images={settings.images}, but {dataset.name} has {len(dataset.train.labels)} "
-                         "training images")
     chosen = data.batch_indices(experiment.seed, len(dataset.train.labels), settings.images, 0)
     images = data.normalise(dataset.train.images[chosen], dataset.mean, dataset.std, jnp.float32)
     if ann.batch_norm:
@@ -116,7 +114,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     path = workdir / "config.json"
     if not path.exists():
         raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
-    experiment = config.from_dict(Experiment, json.loads(path.read_text()))
+    experiment = config.from_dict(Experiment, _stored(path))
     dataset = data.load(experiment.data.name, experiment.data.dir)
     found = {}
     for phase, net in zip(("ann", "snn"), networks(experiment, dataset), strict=True):
@@ -150,7 +148,7 @@ def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
     with terminal.phase(name, phase) as advance, Checkpoints(workdir / "checkpoints" / name) as checkpoints:
         return fit(net, variables, dataset, phase, name=name, schedule=schedule, seed=experiment.seed,
                    augment=experiment.data, fixed=experiment.neuron.fixed if name == "snn" else (),
-                   checkpoints=checkpoints, begin=lambda step: log.begin(name, step, PHASES), log=record,
+                   checkpoints=checkpoints, begin=lambda step: log.begin(name, step), log=record,
                    advance=advance)
 
 
@@ -160,7 +158,7 @@ def _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, termina
     path = workdir / "converted.json"
     if not path.exists():
         tested, _ = measure(snn, variables, dataset, experiment.timesteps, experiment.seed, chunk=experiment.chunk)
-        log.begin("converted", 0, PHASES)
+        log.begin("converted", -1)  # what a killed run logged without finishing
         log.write("converted", "test", 0, tested)
         terminal.epoch("converted", tested)
         files.write_json(path, {**tested, **neuron_means(variables)})
@@ -220,8 +218,8 @@ def _record(experiment, dataset, workdir, net, variables, predicted):
 def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
     """{"threshold": {layer: mean}, "leak": {layer: mean}} of a spiking network."""
     neurons = {name: layer["neuron"] for name, layer in variables["params"].items() if "neuron" in layer}
-    return {field: {name: float(getattr(neuron, field).mean()) for name, neuron in neurons.items()}
-            for field in ("threshold", "leak")}
+    return {field: {name: np.asarray(getattr(neuron, field), np.float64).mean().item()
+                    for name, neuron in neurons.items()} for field in ("threshold", "leak")}
 
 
 def _machine() -> str:
@@ -234,10 +232,20 @@ def _as_stored(experiment: Experiment) -> dict:
     return json.loads(json.dumps(dataclasses.asdict(experiment)))
 
 
+def _stored(path):
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}); nothing was changed. Choose another folder") from error
+    if not isinstance(stored, dict):
+        raise InputError(f"{path} is no dietjax config; nothing was changed. Choose another folder")
+    return stored
+
+
 def _check_workdir(experiment, workdir):
     path = workdir / "config.json"
     if path.exists():
-        stored, wanted = _flat(json.loads(path.read_text())), _flat(_as_stored(experiment))
+        stored, wanted = _flat(_stored(path)), _flat(_as_stored(experiment))
         different = [f"{key}: there {stored.get(key)!r}, asked for {wanted.get(key)!r}"
                      for key in sorted(stored.keys() | wanted)
                      if key != "data.dir" and stored.get(key) != wanted.get(key)]  # data may have moved
@@ -246,6 +254,22 @@ def _check_workdir(experiment, workdir):
                              "nothing was changed. Choose another --workdir, or ask for that experiment")
     elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
         raise InputError(f"{workdir} is no run of dietjax and not empty; nothing was changed. Choose another --workdir")
+
+
+def _check_resources(experiment, dataset):
+    """What the later phases need, before the first one has trained for hours."""
+    _check_images(experiment, dataset)
+    for name in ("ann", "snn"):
+        batch_size, devices = getattr(experiment, name).batch_size, jax.device_count()
+        if batch_size % devices:
+            raise InputError(f"{name}.batch_size {batch_size} does not divide over {devices} devices; "
+                             f"use a multiple of {devices}")
+
+
+def _check_images(experiment, dataset):
+    if experiment.conversion.images > len(dataset.train.labels):
+        raise InputError(f"conversion.images={experiment.conversion.images}, but {dataset.name} has "
+                         f"{len(dataset.train.labels)} training images")
 
 
 def _claim(experiment, workdir):

@@ -20,7 +20,7 @@ class Terminal:
 
     def say(self, text: str) -> None:
         """One line."""
-        self.console.print(text)
+        self.console.print(text, markup=False, soft_wrap=True)  # a path is neither markup nor to be broken
 
     def epoch(self, phase: str, values: Mapping[str, Any]) -> None:
         """One line for an evaluation on the test set."""

@@ -115,7 +115,7 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, datas
         (loss, (accuracy, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **updates}
-        metrics = {"loss": loss, "accuracy": accuracy, **_health(net, params, gradients)}
+        metrics = {"loss": loss, "accuracy": accuracy, **_health(net, new["params"], gradients)}
         return TrainState(state.step + 1, new, optimizer_state), metrics
 
     return jax.jit(train_step, donate_argnums=0, in_shardings=(replicated, replicated, replicated, sharded),
@@ -123,17 +123,17 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, datas
 
 
 def _health(net, params, gradients):
-    """Per layer, in order: mean leak and threshold, and whether values and gradients are what they must be."""
+    """Per layer, in order, after the step: mean leak and threshold, and whether everything is what it must be."""
     names = [layer.name for layer in net.layers]
     neurons = [params[name]["neuron"] for name in names if "neuron" in params[name]]
-    finite = [jnp.all(jnp.array([jnp.isfinite(g).all() for g in jax.tree.leaves(gradients[name])])) for name in names]
-    found = {"gradient_finite": jnp.array(finite)}
+    finite = [jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves((gradients[name], params[name]))]))
+              for name in names]
+    found = {"finite": jnp.array(finite)}
     if neurons and hasattr(neurons[0], "threshold"):
         found["threshold"] = jnp.array([n.threshold.mean() for n in neurons])
-        found["threshold_sound"] = jnp.array([(n.threshold > 0).all() for n in neurons])  # false for NaN too
+        found["least_threshold"] = jnp.array([n.threshold.min() for n in neurons])
     if neurons and hasattr(neurons[0], "leak"):
         found["leak"] = jnp.array([n.leak.mean() for n in neurons])
-        found["leak_sound"] = jnp.array([jnp.isfinite(n.leak).all() for n in neurons])
     return found
 
 
@@ -144,19 +144,23 @@ def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
         TrainingError: naming the step and every layer concerned, from input to output.
     """
     names = np.array([layer.name for layer in net.layers])
-    wrong = [f"threshold of {name} is {value:.4g} (must be > 0)" for name, value, sound in
-             zip(names, metrics.get("threshold", ()), metrics.get("threshold_sound", ()), strict=False) if not sound]
-    wrong += [f"leak of {name} is {value:.4g}" for name, value, sound in
-              zip(names, metrics.get("leak", ()), metrics.get("leak_sound", ()), strict=False) if not sound]
-    broken = names[~metrics["gradient_finite"]]
+    wrong = [f"threshold of {name} is {value:.4g} (must be > 0)" for name, value in
+             zip(names, metrics.get("least_threshold", ()), strict=False) if not value > 0]  # true for NaN too
+    wrong += [f"leak of {name} is {value:.4g}" for name, value in
+              zip(names, metrics.get("leak", ()), strict=False) if not np.isfinite(value)]
+    broken = names[~metrics["finite"]]
     if len(broken):
-        wrong.append(f"the gradient is not finite in {', '.join(broken)}")
+        wrong.append(f"weights or their gradient are not finite in {', '.join(broken)}")
     if not wrong and np.isfinite(metrics["loss"]):
         return
-    if not metrics.get("threshold_sound", np.array([])).size or not wrong:
-        wrong.append("leaks and thresholds are in range" if "threshold" in metrics else "an ANN has no thresholds")
-    raise TrainingError(f"{phase}: loss is {metrics['loss']:.4g} at step {step}: {'; '.join(wrong)}. The last good "
-                        f"checkpoint is kept. Lower {phase}.learning_rate and train into a new workdir.")
+    if "threshold" in metrics and not wrong:
+        wrong.append("leaks and thresholds are in range")
+    raise _diverged(phase, f"loss is {metrics['loss']:.4g} at step {step}", wrong)
+
+
+def _diverged(phase, what, wrong=()):
+    return TrainingError(f"{phase}: {what}{': ' if wrong else ''}{'; '.join(wrong)}. The last good checkpoint is kept. "
+                         f"Lower {phase}.learning_rate and train into a new workdir.")
 
 
 def make_eval_step(net: Network, dataset: data.Dataset, schedule: Schedule) -> Callable:
@@ -272,6 +276,8 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
             look(done)
         if done == total_steps or (epoch_ends and epoch % phase.checkpoint_every == 0):
             tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.batch_size, mesh, seed)
+            if not np.isfinite(tested["loss"]):  # never saved
+                raise _diverged(name, f"loss on the test set is {tested['loss']:.4g} after step {done - 1}")
             log("test", done, {"epoch": done * phase.batch_size / count, **tested})
             checkpoints.save(done, state, {"seconds": seconds + time.perf_counter() - session,
                                            "accuracy": tested["accuracy"]}, metric=tested["accuracy"])

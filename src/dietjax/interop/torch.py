@@ -18,7 +18,7 @@ import numpy as np
 from ..errors import InputError
 from ..models import Network, build
 from ..models.layer import Connection
-from ..neurons import LIF, LIFParams, ReLU
+from ..neurons import IF, LIF, LIFParams, ReLU
 
 
 def from_state_dict(name: str, state_dict: Mapping[str, Any], *, num_classes: int,
@@ -65,6 +65,9 @@ def to_state_dict(net: Network, tree: Mapping[str, Any]) -> dict[str, np.ndarray
         net: a VGG or ResNet without batch norm (`convert.fold_batch_norm` folds it).
         tree: variables, or their "params".
     """
+    if isinstance(net.neuron, IF) and not isinstance(net.neuron, LIF):
+        raise InputError(f"the authors' code has a leak beside every threshold, {net.neuron} has none; "
+                         "use LIF(leak=1), which is the same neuron")
     params = tree.get("params", tree)
     found = {}
     for key, connection in _entries(net).items():
