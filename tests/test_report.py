@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from dietjax import plots, report
+from dietjax.errors import InputError
 
 SECTIONS = (
     "accuracy", "timesteps", "loss", "neurons", "rates", "energy", "spikes", "mistakes", "configuration"
@@ -199,7 +200,7 @@ def test_writing_twice_gives_the_same_bytes(run, page):
 @pytest.mark.parametrize("name", report.FILES)
 def test_a_missing_file_is_named_with_the_remedy(tmp_path, name):
     (make_run(tmp_path, layers=1, epochs=1) / name).unlink()
-    with pytest.raises(FileNotFoundError, match=rf"has no {re.escape(name)}.*dietjax train FILE --workdir {tmp_path}"):
+    with pytest.raises(InputError, match=rf"has no {re.escape(name)}.*dietjax train FILE --workdir {tmp_path}"):
         report.write(tmp_path)
     assert not (tmp_path / "report.html").exists()
 
@@ -208,15 +209,15 @@ def test_a_missing_entry_or_broken_line_is_named(tmp_path):
     folder = make_run(tmp_path, layers=1, epochs=1)
     summary = json.loads((folder / "summary.json").read_text())
     (folder / "summary.json").write_text(json.dumps({key: summary[key] for key in summary if key != "energy"}))
-    with pytest.raises(ValueError, match=r"energy in summary\.json"):
+    with pytest.raises(InputError, match=r"energy in summary\.json"):
         report.write(folder)
     summary["layers"][0]["name"] = "other"
     (folder / "summary.json").write_text(json.dumps(summary))
-    with pytest.raises(ValueError, match=r"spikes/other in recorded\.npz"):
+    with pytest.raises(InputError, match=r"spikes/other in recorded\.npz"):
         report.write(folder)
     with (folder / "metrics.jsonl").open("a") as lines:
         lines.write('{"phase": "sn')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl line 44 is not JSON"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl line 44 is not JSON"):
         report.write(folder)
 
 

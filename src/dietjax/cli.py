@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,8 +11,9 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional, arg, subcommand
 
-from .config import Conversion, Experiment, check
-from .errors import InputError
+from . import config
+from .config import Conversion, Experiment, check, read_stored
+from .errors import InputError, unknown
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
 
@@ -49,6 +51,7 @@ class Evaluate:
     """Accuracy of a run's networks on its test set, over timesteps 1..T."""
 
     run: Positional[pathlib.Path]
+    """Folder of the run."""
     timesteps: int | None = None
     """T; default: the run's."""
     json: bool = False
@@ -78,9 +81,10 @@ class Convert:
     """Convert a run's trained ANN again, with other settings, and show thresholds and accuracy. Changes nothing."""
 
     run: Positional[pathlib.Path]
+    """Folder of the run."""
     timesteps: int | None = None
     """Timesteps to evaluate at; default: the run's."""
-    conversion: Annotated[Conversion | None, arg(name="")] = None
+    conversion: Annotated[Conversion, arg(name="conversion")] = Conversion()
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -91,7 +95,7 @@ class Convert:
         experiment, dataset, networks = recipe.open_run(self.run)
         experiment = dataclasses.replace(
             experiment, timesteps=experiment.timesteps if self.timesteps is None else self.timesteps,
-            conversion=self.conversion or experiment.conversion)
+            conversion=self.conversion)
         check(experiment)
         ann, variables = networks["ann"]
         snn = recipe.networks(experiment, dataset)[1]
@@ -112,6 +116,7 @@ class EnergyOf:
     """Energy per image, ANN against SNN: of a run at its measured spike rates, or of any network at a rate you give."""
 
     run: Positional[pathlib.Path | None] = None
+    """Folder of a run; or leave it out and give --rate."""
     model: str = "VGG16"
     """Without a run: network name."""
     image_shape: tuple[int, int, int] = (32, 32, 3)
@@ -161,15 +166,13 @@ class Report:
     """Write RUN/report.html again: one self-contained page."""
 
     run: Positional[pathlib.Path]
+    """Folder of the run."""
 
     def __call__(self) -> None:
         """Write and say where."""
         from . import report
 
-        try:
-            print(report.write(self.run))
-        except (FileNotFoundError, ValueError) as error:  # not a finished run: says what is missing
-            raise InputError(str(error)) from error
+        print(report.write(self.run))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -189,14 +192,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    default = Train(tyro.MISSING, tyro.MISSING)
+    train, convert = Train(tyro.MISSING, tyro.MISSING), Convert(tyro.MISSING)
     named = next((a for a in argv if a.endswith(".py")), None)
+    stored = next((path for path in (pathlib.Path(a) / "config.json" for a in argv[1:]) if path.is_file()), None)
     if argv[:1] == ["train"] and named is not None:  # the file's experiment gives every option its default
-        default = dataclasses.replace(default, experiment=load_experiment(pathlib.Path(named)))
+        train = dataclasses.replace(train, experiment=load_experiment(pathlib.Path(named)))
+    if argv[:1] == ["convert"] and stored is not None:  # and the run's to converting it again
+        convert = dataclasses.replace(convert, conversion=read_stored(stored).conversion)
     command = tyro.cli(
-        Annotated[Train, subcommand("train", default=default)]
+        Annotated[Train, subcommand("train", default=train)]
         | Annotated[Evaluate, subcommand("evaluate")]
-        | Annotated[Convert, subcommand("convert")]
+        | Annotated[Convert, subcommand("convert", default=convert)]
         | Annotated[EnergyOf, subcommand("energy")]
         | Annotated[Report, subcommand("report")],
         args=argv, prog="dietjax",
@@ -223,8 +229,13 @@ def load_experiment(path: pathlib.Path) -> Experiment:
         found = runpy.run_path(str(path)).get("experiment")
     except Exception as error:
         lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        where = f"line {lines[-1]}: " if lines else ""
-        raise InputError(f"{path} cannot be run: {where}{type(error).__name__}: {error}") from error
+        where = f"{path} line {lines[-1]}" if lines else str(path)
+        misspelt = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+        kind = getattr(config, misspelt[1], None) if misspelt else None
+        if dataclasses.is_dataclass(kind):
+            fields = [field.name for field in dataclasses.fields(kind)]
+            raise unknown(f"{misspelt[1]} field in {where}:", misspelt[2], fields) from error
+        raise InputError(f"{where} cannot be run: {type(error).__name__}: {error}") from error
     if not isinstance(found, Experiment):
         raise InputError(f"{path} defines no experiment; it needs a line like: "
                          "experiment = dietjax.config.Experiment(name=\"...\", ...)")

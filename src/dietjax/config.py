@@ -5,8 +5,10 @@ the command line (`dietjax train FILE --snn.epochs 3`).
 """
 
 import dataclasses
+import json
 import math
 import operator
+import pathlib
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -131,6 +133,22 @@ def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
         return tuple(value) if isinstance(value, list) else value  # JSON has no tuples
 
     return cls(**{name: restore(fields[name], value) for name, value in values.items()})
+
+
+def read_stored(path: pathlib.Path) -> Experiment:
+    """The experiment that a run's config.json holds.
+
+    Raises:
+        InputError: the file is damaged or is no experiment's.
+    """
+    try:
+        stored = json.loads(path.read_text())
+        if not isinstance(stored, dict):
+            raise ValueError("no JSON object")
+        return from_dict(Experiment, stored)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is damaged or no dietjax config ({error}); nothing was changed. "
+                         "Choose another folder") from error
 
 
 def _of_phases(*fields):

@@ -8,9 +8,14 @@ from typing import Any
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replace a text file atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # as is_temporary knows it
     temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def is_temporary(found: pathlib.Path, path: pathlib.Path) -> bool:
+    """Whether a file is what a kill in the middle of writing `path` leaves behind."""
+    return found.name.startswith(f".{path.name}.")
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:

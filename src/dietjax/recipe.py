@@ -6,6 +6,7 @@ done recorded.npz, summary.json and report.html. The same command again goes on 
 
 import dataclasses
 import json
+import os
 import pathlib
 import platform
 from importlib import metadata
@@ -114,7 +115,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     path = workdir / "config.json"
     if not path.exists():
         raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
-    experiment = config.from_dict(Experiment, _stored(path))
+    experiment = config.read_stored(path)
     dataset = data.load(experiment.data.name, experiment.data.dir)
     found = {}
     for phase, net in zip(("ann", "snn"), networks(experiment, dataset), strict=True):
@@ -224,35 +225,25 @@ def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
 
 def _machine() -> str:
     kinds = {device.device_kind for device in jax.devices()}
-    return f"{jax.device_count()} × {', '.join(sorted(kinds))}; {platform.system()} {platform.machine()}, " \
-           f"Python {platform.python_version()}"
+    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}, {os.cpu_count()} CPU cores; {platform.system()} "
+            f"{platform.machine()}, Python {platform.python_version()}")
 
 
 def _as_stored(experiment: Experiment) -> dict:
     return json.loads(json.dumps(dataclasses.asdict(experiment)))
 
 
-def _stored(path):
-    try:
-        stored = json.loads(path.read_text())
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); nothing was changed. Choose another folder") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"{path} is no dietjax config; nothing was changed. Choose another folder")
-    return stored
-
-
 def _check_workdir(experiment, workdir):
     path = workdir / "config.json"
     if path.exists():
-        stored, wanted = _flat(_stored(path)), _flat(_as_stored(experiment))
+        stored, wanted = _flat(_as_stored(config.read_stored(path))), _flat(_as_stored(experiment))
         different = [f"{key}: there {stored.get(key)!r}, asked for {wanted.get(key)!r}"
                      for key in sorted(stored.keys() | wanted)
                      if key != "data.dir" and stored.get(key) != wanted.get(key)]  # data may have moved
         if different:
             raise InputError(f"{workdir} holds another experiment's run ({'; '.join(different)}); "
                              "nothing was changed. Choose another --workdir, or ask for that experiment")
-    elif workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
+    elif workdir.exists() and not (workdir.is_dir() and all(files.is_temporary(f, path) for f in workdir.iterdir())):
         raise InputError(f"{workdir} is no run of dietjax and not empty; nothing was changed. Choose another --workdir")
 
 

@@ -5,7 +5,6 @@ import html
 import importlib.resources
 import io
 import json
-import os
 import pathlib
 import string
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +13,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from dietjax import plots
+from . import files, plots
+from .errors import InputError
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
 SUMMARY = (
@@ -34,11 +34,8 @@ def write(run: pathlib.Path) -> pathlib.Path:
     The same files give the same bytes. An existing page is replaced at once: a reader never meets half of one.
     """
     run = pathlib.Path(run)
-    path = run / "report.html"
-    unfinished = run / "report.html.tmp"
-    unfinished.write_text(_page(*_read(run)), encoding="utf-8")
-    os.replace(unfinished, path)
-    return path
+    files.write_text(run / "report.html", _page(*_read(run)))
+    return run / "report.html"
 
 
 def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarray]]:
@@ -46,7 +43,7 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     remedy = f"it is not a finished run; make one with: dietjax train FILE --workdir {run}"
     missing = [name for name in FILES if not (run / name).is_file()]
     if missing:
-        raise FileNotFoundError(f"{run} has no {', '.join(missing)}: {remedy}")
+        raise InputError(f"{run} has no {', '.join(missing)}: {remedy}")
     config_text, metrics_text, summary_text = ((run / name).read_text(encoding="utf-8") for name in FILES[:3])
     config = _parse(config_text, f"{run / 'config.json'}", remedy)
     summary = _parse(summary_text, f"{run / 'summary.json'}", remedy)
@@ -61,7 +58,7 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     spikes = [f"spikes/{layer['name']}" for layer in summary.get("layers", [])]
     absent += [f"{key} in recorded.npz" for key in (*RECORDED, *spikes) if key not in recorded]
     if absent:
-        raise ValueError(f"{run} lacks {', '.join(absent)}: {remedy}")
+        raise InputError(f"{run} lacks {', '.join(absent)}: {remedy}")
     return config, metrics, summary, recorded
 
 
@@ -69,7 +66,7 @@ def _parse(text: str, where: str, remedy: str) -> dict:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where} is not JSON ({error}): {remedy}") from error
+        raise InputError(f"{where} is not JSON ({error}): {remedy}") from error
 
 
 def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorded: Mapping[str, np.ndarray]) -> str:

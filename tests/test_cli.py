@@ -1,0 +1,276 @@
+"""Laws of the command line: it prints what the run's files hold; a user's mistake is a message, never a traceback."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from dietjax import cli, data
+from dietjax.energy import AC_JOULES, MAC_JOULES
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+EXPERIMENT = """
+from dietjax.config import Conversion, Experiment, Model, Phase
+
+experiment = Experiment(
+    name="tiny", timesteps=3, model=Model("VGG4", (16,)), ann=Phase(epochs=1, batch_size=120, learning_rate=3e-3),
+    conversion=Conversion(images=64, timesteps=4), snn=Phase(epochs=7, batch_size=120, learning_rate=1e-3))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """With an experiment file and digits, where TFDS_DATA_DIR points."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "tiny.py").write_text(EXPERIMENT)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
+        data.load("digits")
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def finished(folder, quick_compile):
+    """The folder of a run that the command line made; the file says seven epochs for the SNN, the option one."""
+    workdir = folder / "run"
+    assert cli.main(["train", str(folder / "tiny.py"), "--workdir", str(workdir), "--snn.epochs", "1"]) == 0
+    return workdir
+
+
+@pytest.fixture
+def dietjax(capsys):
+    """Runs a command: (exit status, stdout, stderr)."""
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            status = cli.main([str(a) for a in arguments])
+        except SystemExit as stopped:  # tyro's own
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+def summary(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+# ---- help
+
+
+def test_help_loads_no_jax():
+    code = "import sys; from dietjax import cli\ntry: cli.main(sys.argv[1:])\n" \
+           "finally: print([m for m in ('jax', 'flax', 'numpy', 'tensorflow_datasets') if m in sys.modules])"
+    for arguments in (["--help"], ["train", "--help"], ["energy", "--help"]):
+        found = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+        assert found.returncode == 0, found.stderr
+        assert "usage: dietjax" in found.stdout and found.stdout.endswith("\n[]\n")
+
+
+def test_help_names_every_command(dietjax):
+    status, out, _ = dietjax("--help")
+    assert status == 0
+    assert all(name in out for name in ("train", "evaluate", "convert", "energy", "report"))
+
+
+def test_help_shows_the_values_of_the_file(dietjax, folder):
+    status, out, _ = dietjax("train", folder / "tiny.py", "--help")
+    assert status == 0
+    words = " ".join(re.sub("[│╭╮╰╯─]", " ", out).split())  # without the frames, however it was broken into lines
+    assert "(default: tiny)" in words and "(default: VGG4)" in words and "(default: 16)" in words
+    assert re.search(r"--snn\.epochs INT \(default: 7\)", words)
+    assert re.search(r"--ann\.batch-size INT \(default: 120\)", words)
+
+
+# ---- what a finished run prints
+
+
+@pytest.mark.slow
+def test_options_override_the_file(finished):
+    stored = json.loads((finished / "config.json").read_text())
+    assert (stored["snn"]["epochs"], stored["ann"]["epochs"], stored["timesteps"]) == (1, 1, 3)
+    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["phase"] == "snn"] == [12, 12]  # 1437 / 120, one epoch
+
+
+@pytest.mark.slow
+def test_train_again_reports_the_finished_run(dietjax, finished, folder):
+    status, out, _ = dietjax("train", folder / "tiny.py", "--workdir", finished, "--snn.epochs", 1)
+    assert status == 0
+    assert "finished: nothing to do" in out
+    assert f"report: {finished / 'report.html'}\n" in out  # in one piece, to be copied
+    for phase in ("ann", "converted", "snn"):
+        assert f"{summary(finished)[phase]['accuracy']:.2%}" in out
+
+
+@pytest.mark.slow
+def test_evaluate_prints_the_accuracies_of_the_summary(dietjax, finished):
+    status, out, _ = dietjax("evaluate", finished, "--json")
+    found = json.loads(out)
+    assert status == 0
+    assert found["ann"]["accuracy"] == summary(finished)["ann"]["accuracy"]
+    assert found["snn"]["accuracy_by_timestep"] == summary(finished)["snn"]["accuracy_by_timestep"]
+    _, out, _ = dietjax("evaluate", finished)
+    assert "digits: 360 test images" in out
+    assert all(f"{accuracy:.2%}" in out for accuracy in found["snn"]["accuracy_by_timestep"])
+
+
+@pytest.mark.slow
+def test_evaluate_at_fewer_timesteps_is_the_start_of_more(dietjax, finished):
+    _, out, _ = dietjax("evaluate", finished, "--json", "--timesteps", 2)
+    assert json.loads(out)["snn"]["accuracy_by_timestep"] == summary(finished)["snn"]["accuracy_by_timestep"][:2]
+
+
+@pytest.mark.slow
+def test_convert_changes_one_setting_and_keeps_the_rest_of_the_run(dietjax, finished):
+    status, out, _ = dietjax("convert", finished, "--conversion.scale", "2", "--json")
+    assert status == 0
+    thresholds, stored = json.loads(out)["threshold"], json.loads((finished / "converted.json").read_text())["threshold"]
+    run_scale = json.loads((finished / "config.json").read_text())["conversion"]["scale"] or 0.2  # default_scale(T <= 5)
+    for name, value in stored.items():
+        assert thresholds[name] == pytest.approx(2 / run_scale * value, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_convert_prints_what_the_run_had_converted(dietjax, finished):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    status, out, _ = dietjax("convert", finished, "--json")
+    assert status == 0
+    found, stored = json.loads(out), json.loads((finished / "converted.json").read_text())
+    assert found.keys() == stored.keys()
+    for name, value in stored.items():
+        assert found[name] == pytest.approx(value, rel=1e-6), name
+    assert found["accuracy"] == summary(finished)["converted"]["accuracy"]
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.slow
+def test_energy_of_a_run_is_the_summary_s(dietjax, finished):
+    status, out, _ = dietjax("energy", finished, "--json")
+    assert status == 0
+    assert json.loads(out)["ratio"] == pytest.approx(summary(finished)["energy"]["ratio"], rel=1e-9)
+    _, out, _ = dietjax("energy", finished)
+    assert f"ANN / SNN = {summary(finished)['energy']['ratio']:.2f}" in out
+
+
+@pytest.mark.slow
+def test_report_writes_the_same_page_again(dietjax, finished):
+    before = (finished / "report.html").read_bytes()
+    (finished / "report.html").unlink()
+    status, out, _ = dietjax("report", finished)
+    assert (status, out) == (0, f"{finished / 'report.html'}\n")
+    assert (finished / "report.html").read_bytes() == before
+
+
+def test_energy_at_a_rate_is_the_closed_formula(dietjax):
+    """VGG16 on 32×32: f of the MACs are in the first layer, the paper's 1.62 spikes per neuron in all others."""
+    status, out, _ = dietjax("energy", "--model", "VGG16", "--rate", 1.62, "--json")
+    assert status == 0
+    f = 1769472 / 338403328  # 3·3·3·64·32² of the sum over all layers
+    assert json.loads(out)["ratio"] == pytest.approx(4.6 / (4.6 * f + 0.9 * 1.62 * (1 - f)), rel=1e-12)
+    assert (MAC_JOULES, AC_JOULES) == (4.6e-12, 0.9e-12)
+
+
+def test_energy_table_adds_up(dietjax):
+    status, out, _ = dietjax("energy", "--model", "VGG16", "--rate", 1.62)
+    assert status == 0
+    assert "338,403,328" in out and "ANN / SNN = 3.12" in out
+
+
+# ---- mistakes
+
+MISTAKES = {
+    "no command": ([], "Missing subcommand|required"),
+    "unknown command": (["trian"], "trian"),
+    "missing file": (["train", "{}/nowhere.py", "--workdir", "{}/new"], "no experiment file .*nowhere.py"),
+    "no Python file": (["train", "{}/nowhere", "--workdir", "{}/new"], "nowhere is no Python file"),
+    "syntax error": (["train", "{}/syntax.py", "--workdir", "{}/new"], "syntax.py.*line 3"),
+    "failing file": (["train", "{}/fails.py", "--workdir", "{}/new"], "fails.py line 3 cannot be run: ZeroDivisionError"),
+    "unknown field": (["train", "{}/field.py", "--workdir", "{}/new"],
+                      "unknown Phase field in .*field.py line 3: 'epoch'; did you mean 'epochs'"),
+    "no experiment": (["train", "{}/empty.py", "--workdir", "{}/new"], "empty.py defines no experiment"),
+    "string for a number": (["train", "{}/string.py", "--workdir", "{}/new"], "ann.epochs must be int, got '3'"),
+    "no workdir": (["train", "{}/tiny.py"], "--workdir"),
+    "unknown option": (["train", "{}/tiny.py", "--workdir", "{}/new", "--snn.epoch", "3"], "--snn.epoch"),
+    "word for a number": (["train", "{}/tiny.py", "--workdir", "{}/new", "--timesteps", "two"], "two"),
+    "network": (["train", "{}/tiny.py", "--workdir", "{}/new", "--model.name", "VGG17"], "'VGG17'; did you mean"),
+    "network in the file": (["train", "{}/vgg7.py", "--workdir", "{}/new"], "unknown network 'VGG7'"),
+    "surrogate": (["train", "{}/tiny.py", "--workdir", "{}/new", "--neuron.surrogate", "arctn"], "mean 'arctan'"),
+    "timesteps": (["train", "{}/tiny.py", "--workdir", "{}/new", "--timesteps", "0"], "timesteps must be > 0, got 0"),
+    "leak": (["train", "{}/tiny.py", "--workdir", "{}/new", "--neuron.leak", "1.5"], r"leak must be in \[0, 1\].*1.5"),
+    "rate": (["train", "{}/tiny.py", "--workdir", "{}/new", "--ann.learning-rate", "-1"], "ann.learning_rate must"),
+    "choice": (["train", "{}/tiny.py", "--workdir", "{}/new", "--ann.optimizer", "adamw"], "adamw"),
+    "image size": (["train", "{}/tiny.py", "--workdir", "{}/new", "--model.name", "VGG16"], "8×8 does not fit"),
+    "data set": (["train", "{}/tiny.py", "--workdir", "{}/new", "--data.name", "digts"], "Did you mean 'digits'"),
+    "data not prepared": (["train", "{}/tiny.py", "--workdir", "{}/new", "--data.name", "cifar10"], "not prepared"),
+    "data nowhere": (["train", "{}/tiny.py", "--workdir", "{}/new", "--data.dir", "{}/tiny.py/x"], "tiny.py/x"),
+    "foreign folder": (["train", "{}/tiny.py", "--workdir", "{}"], "no run of dietjax and not empty"),
+    "impossible folder": (["train", "{}/tiny.py", "--workdir", "{}/tiny.py/run"], "cannot be written"),
+    "evaluate nothing": (["evaluate", "{}/empty"], "holds no run"),
+    "convert nothing": (["convert", "{}/empty"], "holds no run"),
+    "energy of nothing": (["energy", "{}/empty"], "holds no run"),
+    "report of nothing": (["report", "{}/empty"], "has no config.json"),
+    "energy of what": (["energy"], "either a run's folder, or --rate"),
+    "energy of both": (["energy", "{}/empty", "--rate", "1"], "either a run's folder, or --rate"),
+    "negative energy": (["energy", "--rate", "-1"], "--rate must be >= 0"),
+    "energy of no image": (["energy", "--rate", "1", "--image-shape", "0", "0", "3"], "--image-shape"),
+    "energy of a misfit": (["energy", "--rate", "1", "--image-shape", "30", "30", "3"], "30×30 does not fit"),
+    "energy of no network": (["energy", "--rate", "1", "--model", "VGG17"], "unknown network 'VGG17'"),
+}
+
+
+@pytest.fixture(scope="module")
+def mistaken(folder):
+    """`folder` with experiment files that are wrong."""
+    (folder / "syntax.py").write_text("a = 1\n\nb = = 2\n")
+    (folder / "fails.py").write_text("from dietjax.config import Phase\n\nphase = Phase(epochs=1 // 0)\n")
+    (folder / "field.py").write_text("from dietjax.config import Phase\n\nphase = Phase(epoch=3)\n")
+    (folder / "empty.py").write_text("a = 1\n")
+    (folder / "string.py").write_text(EXPERIMENT.replace("ann=Phase(epochs=1", "ann=Phase(epochs='3'"))
+    (folder / "vgg7.py").write_text(EXPERIMENT.replace("VGG4", "VGG7"))
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_a_message_and_an_exit_status(dietjax, mistaken, mistake):
+    arguments, says = MISTAKES[mistake]
+    status, out, err = dietjax(*(argument.format(mistaken) for argument in arguments))
+    assert status in (1, 2)
+    assert re.search(says, " ".join(err.split())), err
+    assert "Traceback" not in out + err
+    assert not (mistaken / "new").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments, says", [
+    (["train", "{}/../tiny.py", "--workdir", "{}", "--snn.epochs", "2"], "snn.epochs: there 1, asked for 2"),
+    (["evaluate", "{}", "--timesteps", "0"], "timesteps must be .*got 0"),
+    (["convert", "{}", "--timesteps", "0"], "timesteps must be .*got 0"),
+    (["convert", "{}", "--timesteps", "-3"], "timesteps must be .*got -3"),
+])
+def test_a_mistake_with_a_run_changes_nothing(dietjax, finished, arguments, says):
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    status, out, err = dietjax(*(argument.format(finished) for argument in arguments))
+    assert status == 2
+    assert re.search(says, err) and "Traceback" not in out + err
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_the_installed_command_prints_a_mistake_on_stderr_alone(folder):
+    environment = os.environ | {"TFDS_DATA_DIR": str(folder / "tfds")}
+    found = subprocess.run([sys.executable, "-m", "dietjax.cli", "evaluate", str(folder / "nowhere")], text=True,
+                           capture_output=True, env=environment)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("error: ") and found.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_divergence_is_a_message(dietjax, folder, tmp_path):
+    status, out, err = dietjax("train", folder / "tiny.py", "--workdir", tmp_path / "run", "--ann.learning-rate", 1e30)
+    assert status == 2
+    assert re.search(r"ann: loss is .* at step \d+: .*Lower ann.learning_rate", err) and "Traceback" not in out + err

@@ -1,0 +1,111 @@
+"""Laws of dietjax.config: a config survives JSON, and what no run could use is refused by name before any work."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+
+from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase, check, from_dict
+from dietjax.errors import InputError
+
+FULL = Experiment(
+    name="λ", timesteps=20, seed=3, data=Data("cifar10", "/data", 4, True),
+    model=Model("ResNet20", (10, 20), 0.1, 0.3, True), encoder="poisson",
+    neuron=Neuron(0.5, "channel", "zero", "arctan", ("leak", "threshold")),
+    ann=Phase(1, 2, "sgd", 0.5, 0.8, 0.25, 3), conversion=Conversion("spikenorm", 99.0, 7, 8, 0.7), snn=Phase(2),
+    chunk=5, truncate=True, dtype="bfloat16")
+
+
+def changed(experiment, field, value):
+    """The experiment with another value at a dotted path."""
+    first, _, rest = field.partition(".")
+    value = changed(getattr(experiment, first), rest, value) if rest else value
+    return dataclasses.replace(experiment, **{first: value})
+
+
+@pytest.mark.parametrize("experiment", [Experiment(name="x"), FULL])
+def test_a_config_survives_json(experiment):
+    assert from_dict(Experiment, json.loads(json.dumps(dataclasses.asdict(experiment)))) == experiment
+    assert hash(from_dict(Experiment, json.loads(json.dumps(dataclasses.asdict(experiment))))) == hash(experiment)
+
+
+def test_every_default_and_every_choice_above_can_run():
+    check(Experiment(name="x"))
+    check(FULL)
+
+
+@pytest.mark.parametrize("values, near", [
+    ({"name": "x", "timestep": 3}, "timesteps"),
+    ({"name": "x", "ann": {"epoch": 3}}, "epochs"),
+    ({"name": "x", "model": {"batchnorm": True}}, "batch_norm"),
+])
+def test_an_unknown_field_names_the_nearest(values, near):
+    with pytest.raises(InputError, match=f"did you mean '{near}'"):
+        from_dict(Experiment, values)
+
+
+POSITIVE = ["timesteps", "conversion.images", "conversion.timesteps", "conversion.scale", "conversion.percentile",
+            *(f"{phase}.{field}" for phase in ("ann", "snn")
+              for field in ("epochs", "batch_size", "learning_rate", "checkpoint_every"))]
+
+
+@pytest.mark.parametrize("value", [0, -1])
+@pytest.mark.parametrize("field", POSITIVE)
+def test_what_must_be_positive_is_refused_by_name(field, value):
+    with pytest.raises(InputError, match=rf"^{field} must be .*, got {value}"):
+        check(changed(FULL, field, value))
+
+
+@pytest.mark.parametrize("field, value", [
+    ("seed", -1), ("data.crop_padding", -1), ("ann.weight_decay", -0.1), ("snn.momentum", 1.0), ("snn.momentum", -0.1),
+    ("model.conv_dropout", 1.0), ("model.classifier_dropout", -0.1), ("model.classifier", (16, 0)),
+    ("neuron.leak", 1.5), ("neuron.leak", -0.5), ("conversion.percentile", 100.1),
+    ("ann.learning_rate", float("nan")), ("ann.learning_rate", float("inf")),
+])
+def test_what_is_out_of_range_is_refused_by_name(field, value):
+    with pytest.raises(InputError, match=rf"^{field} must be "):
+        check(changed(FULL, field, value))
+
+
+@pytest.mark.parametrize("field, value, near", [
+    ("encoder", "poison", "poisson"), ("dtype", "float16", "bfloat16"), ("neuron.per", "chanel", "channel"),
+    ("neuron.reset", "substract", "subtract"), ("ann.optimizer", "adamw", "adam"),
+    ("conversion.method", "percentil", "percentile"),
+])
+def test_an_unknown_choice_names_the_nearest(field, value, near):
+    with pytest.raises(InputError, match=f"unknown {field} '{value}'; did you mean '{near}'"):
+        check(changed(FULL, field, value))
+
+
+@pytest.mark.parametrize("field, value", [
+    ("timesteps", 2.5), ("timesteps", "5"), ("timesteps", True), ("timesteps", None), ("ann.learning_rate", "1e-3"),
+    ("model", "VGG9"), ("neuron.fixed", "leak"), ("neuron.fixed", ("leaks",)), ("model.classifier", 16),
+    ("truncate", 1), ("data.dir", 3),
+])
+def test_a_value_of_another_type_is_refused_by_name(field, value):
+    with pytest.raises(InputError, match=f"^{field} must be .*, got "):
+        check(changed(FULL, field, value))
+
+
+@pytest.mark.parametrize("timesteps, chunk, fits", [(6, 4, False), (6, 0, False), (6, 12, False), (6, 3, True),
+                                                    (6, 1, True), (6, 6, True), (6, None, True)])
+def test_chunk_must_divide_timesteps(timesteps, chunk, fits):
+    experiment = dataclasses.replace(FULL, timesteps=timesteps, chunk=chunk)
+    if fits:
+        check(experiment)
+    else:
+        with pytest.raises(InputError, match=f"chunk={chunk}, timesteps=6"):
+            check(experiment)
+
+
+@pytest.mark.parametrize("module, absent", [
+    ("dietjax.config", ("jax", "flax", "optax", "numpy", "tyro")),
+    ("dietjax.cli", ("jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "grain")),
+    ("dietjax", ("tensorflow_datasets", "grain", "array_record")),
+    ("dietjax, dietjax.recipe, dietjax.train", ("tensorflow_datasets", "array_record", "matplotlib")),
+])
+def test_import_loads_no_more_than_it_needs(module, absent):
+    code = f"import sys, {module}; print([m for m in {absent} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,85 @@
+"""Laws of dietjax.metrics: what a killed run had written beyond its checkpoint goes, the rest stays as it was."""
+
+import json
+
+import pytest
+
+from dietjax.metrics import MetricsLog
+
+
+def line(phase, step, split="train", **values):
+    return json.dumps({"phase": phase, "split": split, "step": step, **values}) + "\n"
+
+
+ANN = line("ann", 10, loss=0.5) + line("ann", 10, "test", loss=0.25) + line("ann", 20, loss=0.125)
+SNN = line("snn", 10, loss=2.0) + line("snn", 20, loss=1.0)
+CONVERTED = line("converted", 0, "test", loss=3.0)
+
+
+@pytest.fixture
+def log(tmp_path):
+    log = MetricsLog(tmp_path)
+    yield log
+    log.close()
+
+
+def test_begin_drops_lines_of_the_phase_beyond_the_step(log):
+    log.path.write_text(ANN + CONVERTED + SNN)
+    log.begin("snn", 10)
+    assert log.path.read_text() == ANN + CONVERTED + line("snn", 10, loss=2.0)
+
+
+def test_begin_at_zero_drops_the_whole_phase(log):
+    log.path.write_text(ANN + CONVERTED + SNN)
+    log.begin("snn", 0)
+    assert log.path.read_text() == ANN + CONVERTED
+
+
+def test_begin_of_a_finished_phase_keeps_every_later_line(log):
+    log.path.write_text(ANN + CONVERTED + SNN)
+    log.begin("ann", 20)
+    assert log.path.read_text() == ANN + CONVERTED + SNN
+
+
+def test_begin_keeps_lines_byte_for_byte(log):
+    odd = '{"step":10,  "phase": "ann", "split":"train", "loss": 1.0000000000000001e-01, "x":NaN}\n'
+    log.path.write_bytes((odd + ANN).encode())
+    log.begin("snn", 0)
+    assert log.path.read_bytes() == (odd + ANN).encode()
+
+
+@pytest.mark.parametrize("torn", ['{"phase": "ann", "sp', line("ann", 10)[:-1]])
+def test_begin_drops_a_torn_last_line(log, torn):
+    log.path.write_text(ANN + torn)
+    log.begin("ann", 20)
+    assert log.path.read_text() == ANN
+
+
+def test_begin_does_not_touch_a_file_with_nothing_to_drop(log):
+    log.path.write_text(ANN)
+    before = log.path.stat()
+    log.begin("ann", 20)
+    assert (log.path.stat().st_ino, log.path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_write_appends_after_what_begin_kept(log):
+    log.path.write_text(ANN + SNN)
+    log.begin("ann", 10)
+    log.write("ann", "train", 20, {"loss": 0.5, "threshold": {"conv1": 0.25}})
+    kept = ANN.splitlines(keepends=True)[:2]
+    assert log.path.read_text() == "".join(kept) + SNN + line("ann", 20, loss=0.5, threshold={"conv1": 0.25})
+
+
+def test_a_line_is_on_disk_before_the_run_goes_on(log):
+    log.begin("ann", 0)
+    log.write("ann", "train", 1, {"loss": 0.5})
+    assert log.path.read_text() == line("ann", 1, loss=0.5)  # not closed: a kill now loses nothing
+
+
+def test_every_number_is_written_for_tensorboard_too(log, tmp_path):
+    log.begin("snn", 0)
+    log.write("snn", "test", 7, {"loss": 0.5, "spike_rate": {"conv1": 0.25}, "accuracy_by_timestep": [0.0, 1.0]})
+    log.close()
+    (events,) = (tmp_path / "tensorboard" / "snn").iterdir()
+    content = events.read_bytes()
+    assert b"test/loss" in content and b"spike_rate/conv1" in content and b"accuracy_by_timestep" not in content

@@ -1,0 +1,337 @@
+"""Laws of dietjax.recipe: a run leaves what it promises, and however often it is killed, the same."""
+
+import dataclasses
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from dietjax import data, recipe, train
+from dietjax.checkpoint import Checkpoints
+from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase
+from dietjax.errors import InputError
+from dietjax.surrogate import DERIVATIVES
+from dietjax.terminal import Terminal
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+TRAIN_IMAGES, BATCH = 1437, 64
+STEPS = -(-TRAIN_IMAGES // BATCH)  # 23 of the first epoch; each of three epochs ends where its last image is read
+TOTAL = -(-3 * TRAIN_IMAGES // BATCH)
+
+EXPERIMENT = """
+from dietjax.config import Conversion, Experiment, Model, Phase
+
+experiment = Experiment(
+    name="tiny", timesteps=2, model=Model("VGG4", (16,)),
+    ann=Phase(epochs=3, batch_size=64, learning_rate=3e-3),
+    conversion=Conversion(images=64, timesteps=4, scale=0.4), snn=Phase(epochs=3, batch_size=64, learning_rate=1e-3))
+"""
+
+DIES = """
+import os, signal, sys
+from dietjax import checkpoint, cli, files, metrics
+
+moment = sys.argv[1]
+
+def dying(original, name):
+    def call(*arguments, **options):
+        result = original(*arguments, **options)
+        if name(*arguments) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+    return call
+
+log, saver = metrics.MetricsLog, checkpoint.Checkpoints
+log.write = dying(log.write, lambda self, phase, split, step, values: f"{phase} {split} {step}")
+saver.save = dying(saver.save, lambda self, step, *_: f"{self.directory.name} save {step}")
+files.write_json = dying(files.write_json, lambda path, value: f"wrote {path.name}")
+sys.exit(cli.main(sys.argv[2:]))
+"""
+"""The command line, which kills itself (SIGKILL) just after a moment: a line logged, a save begun, a file written."""
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with the experiment file, the data, and what compilations can share: (folder, environment)."""
+    folder = tmp_path_factory.mktemp("recipe")
+    (folder / "tiny.py").write_text(EXPERIMENT)
+    data.load("digits", folder / "tfds")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
+    environment |= {"TFDS_DATA_DIR": str(folder / "tfds"), "JAX_PLATFORMS": "cpu",
+                    "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
+                    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    return folder, environment
+
+
+def start(workplace, workdir, moment="never", *options):
+    """`dietjax train`, killed at a moment."""
+    folder, environment = workplace
+    arguments = [moment, "train", str(folder / "tiny.py"), "--workdir", str(workdir), *options]
+    return subprocess.run([sys.executable, "-c", DIES, *arguments], env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(workplace):
+    """The folder of a run that was never stopped."""
+    workdir = workplace[0] / "uninterrupted"
+    process = start(workplace, workdir)
+    assert process.returncode == 0, process.stderr
+    return workdir
+
+
+def final_state(workdir, phase):
+    """{path: array} of the last checkpoint of a phase, optimiser included."""
+    experiment, _, networks = recipe.open_run(workdir)
+    optimizer = train.make_optimizer(getattr(experiment, phase), 1)
+    with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
+        state, _, step = checkpoints.restore(train.abstract_state(networks[phase][0], optimizer))
+    assert step == TOTAL
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
+
+
+def metrics_of(workdir):
+    """{(phase, split, step): values}, each once."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    keys = [(line["phase"], line["split"], line["step"]) for line in lines]
+    assert len(set(keys)) == len(keys), sorted(key for key in keys if keys.count(key) > 1)
+    return {key: {name: value for name, value in line.items() if name != "images_per_second"}
+            for key, line in zip(keys, lines, strict=True)}
+
+
+def unaltered(workdir):
+    return {path: path.stat().st_mtime_ns for path in workdir.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def digits(workplace, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", workplace[1]["TFDS_DATA_DIR"])
+
+
+@pytest.fixture
+def few_digits(digits, monkeypatch):
+    """Digits cut to two training batches and one test batch."""
+    whole = data.load("digits")
+    few = (data.Split(*(x[:count] for x in split)) for split, count in ((whole.train, 2 * BATCH), (whole.test, BATCH)))
+    cut = dataclasses.replace(whole, **dict(zip(("train", "test"), few, strict=True)))
+    monkeypatch.setattr(data, "load", lambda name, directory: cut)
+
+
+def tiny(**changes):
+    phase = Phase(epochs=1, batch_size=BATCH, learning_rate=1e-3)
+    fields = {"timesteps": 2, "model": Model("VGG4", (16,)), "ann": phase, "snn": phase,
+              "conversion": Conversion(images=64, timesteps=4)}
+    return Experiment("tiny", **{**fields, **changes})
+
+
+QUIET = Terminal(Console(file=io.StringIO()))
+
+
+# ---- what a run leaves
+
+
+@pytest.mark.slow
+def test_a_finished_run_leaves_what_it_promises(uninterrupted):
+    summary = json.loads((uninterrupted / "summary.json").read_text())
+    for phase in ("ann", "converted", "snn"):
+        assert 0 <= summary[phase]["accuracy"] <= 1
+    assert summary["snn"]["timesteps"] == 2 == len(summary["snn"]["accuracy_by_timestep"])
+    energy = summary["energy"]
+    assert energy["ratio"] == pytest.approx(
+        sum(x["ann_joules"] for x in energy["layers"]) / sum(x["snn_joules"] for x in energy["layers"]), rel=1e-12)
+    assert [layer["name"] for layer in summary["layers"]] == ["conv1", "conv2", "fc1"]
+    assert [layer["neurons"] for layer in summary["layers"]] == [8 * 8 * 64, 4 * 4 * 128, 16]
+    assert summary["parameters"] == 9 * 64 + 9 * 64 * 128 + 512 * 16 + 16 * 10 + 3 * 2
+    assert (summary["train_images"], summary["test_images"]) == (TRAIN_IMAGES, 360)
+    assert "<html" in (uninterrupted / "report.html").read_text()
+    for phase in ("ann", "snn"):
+        assert list((uninterrupted / "tensorboard" / phase).glob("events.out.tfevents.*"))
+        assert (uninterrupted / "checkpoints" / phase / str(TOTAL)).is_dir()
+    keys = {("converted", "test", 0), *((p, s, n) for p in ("ann", "snn") for s in ("train", "test")
+                                        for n in (STEPS, 2 * STEPS - 1, TOTAL))}
+    assert set(metrics_of(uninterrupted)) == keys
+
+
+@pytest.mark.slow
+def test_a_finished_run_has_learnt(uninterrupted):
+    summary = json.loads((uninterrupted / "summary.json").read_text())
+    assert summary["snn"]["accuracy"] > 0.3  # chance is 0.1
+
+
+@pytest.mark.slow
+def test_running_again_does_nothing(uninterrupted, workplace):
+    before = unaltered(uninterrupted)
+    process = start(workplace, uninterrupted)
+    assert process.returncode == 0, process.stderr
+    assert "finished: nothing to do" in process.stdout
+    after = unaltered(uninterrupted)
+    assert {path for path in before if after.pop(path) != before[path]} <= {uninterrupted / "config.json"}
+    assert not after
+
+
+@pytest.mark.slow
+def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
+    experiment, dataset, networks = recipe.open_run(uninterrupted)
+    summary = json.loads((uninterrupted / "summary.json").read_text())
+    assert list(networks) == ["ann", "snn"]
+    images = data.normalise(dataset.test.images, dataset.mean, dataset.std)
+    for phase, timesteps in (("ann", 1), ("snn", experiment.timesteps)):
+        net, variables = networks[phase]
+        measured, _ = recipe.measure(net, variables, dataset, timesteps, experiment.seed)
+        assert measured["accuracy"] == summary[phase]["accuracy"]
+        logits = np.asarray(jax.jit(net.apply, static_argnums=2)(variables, images, timesteps)[0])
+        accuracy = np.mean(logits.argmax(-1) == dataset.test.labels)
+        assert accuracy == pytest.approx(summary[phase]["accuracy"], abs=1.5 / 360)  # another compilation: ties
+
+
+# ---- resuming
+
+MOMENTS = [
+    f"ann test {STEPS}",  # before its first checkpoint
+    f"ann save {2 * STEPS - 1}",  # while that is being written
+    "converted test 0",  # logged, converted.json not yet written
+    "wrote converted.json",
+    f"snn train {2 * STEPS - 1}",  # after a checkpoint
+    f"snn save {TOTAL}",
+]
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_equals_never_stopped(uninterrupted, workplace, digits):
+    workdir = workplace[0] / "killed"
+    for moment in MOMENTS:
+        process = start(workplace, workdir, moment)
+        assert process.returncode == -9, f"{moment}: {process.stderr}"
+        assert not (workdir / "summary.json").exists()
+    process = start(workplace, workdir)
+    assert process.returncode == 0, process.stderr
+
+    for phase in ("ann", "snn"):
+        expected, found = final_state(uninterrupted, phase), final_state(workdir, phase)
+        assert found.keys() == expected.keys()
+        for path in expected:
+            assert found[path].tobytes() == expected[path].tobytes(), (phase, path)
+    assert metrics_of(workdir) == metrics_of(uninterrupted)
+    assert (workdir / "converted.json").read_text() == (uninterrupted / "converted.json").read_text()
+    summaries = [json.loads((w / "summary.json").read_text()) for w in (workdir, uninterrupted)]
+    for summary in summaries:
+        del summary["seconds"], summary["ann"]["seconds"], summary["snn"]["seconds"]
+    assert summaries[0] == summaries[1]
+
+
+@pytest.mark.slow
+def test_a_run_is_opened_as_far_as_it_has_got(uninterrupted, digits, tmp_path):
+    shutil.copytree(uninterrupted, tmp_path / "half")
+    shutil.rmtree(tmp_path / "half" / "checkpoints" / "snn")
+    assert list(recipe.open_run(tmp_path / "half")[2]) == ["ann"]
+    shutil.rmtree(tmp_path / "half" / "checkpoints")
+    with pytest.raises(InputError, match="no checkpoint yet; run dietjax train again"):
+        recipe.open_run(tmp_path / "half")
+    with pytest.raises(InputError, match="holds no run"):
+        recipe.open_run(tmp_path)
+
+
+# ---- workdirs that are refused
+
+
+def content(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_workdir_of_another_experiment_is_refused_by_field(digits, tmp_path):
+    stored = dataclasses.asdict(tiny(seed=3, ann=Phase(epochs=7, batch_size=BATCH)))
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    before = content(tmp_path)
+    with pytest.raises(InputError, match=r"ann\.epochs: there 7, asked for 1; seed: there 3, asked for 0\).*nothing"):
+        recipe.run(tiny(), tmp_path, QUIET)
+    assert content(tmp_path) == before
+
+
+def test_a_folder_that_is_no_run_is_refused(digits, tmp_path):
+    (tmp_path / "thesis.tex").write_text("do not lose me")
+    before = content(tmp_path)
+    with pytest.raises(InputError, match="no run of dietjax and not empty; nothing was changed"):
+        recipe.run(tiny(), tmp_path, QUIET)
+    assert content(tmp_path) == before
+    with pytest.raises(InputError, match=r"thesis\.tex is no run"):
+        recipe.run(tiny(), tmp_path / "thesis.tex", QUIET)
+    assert content(tmp_path) == before
+
+
+def test_a_workdir_that_cannot_be_made_is_refused(digits, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"file/run cannot be written: .*choose another --workdir"):
+        recipe.run(tiny(), tmp_path / "file" / "run", QUIET)
+
+
+@pytest.mark.parametrize("text", ["", "[1]", '{"name": "x"'])
+def test_a_damaged_config_is_refused(digits, tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    for use in (lambda: recipe.run(tiny(), tmp_path, QUIET), lambda: recipe.open_run(tmp_path)):
+        with pytest.raises(InputError, match=r"config\.json"):
+            use()
+    assert (tmp_path / "config.json").read_text() == text
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"conversion": Conversion(images=1438)}, "conversion.images=1438, but digits has 1437 training images"),
+    ({"model": Model("VGG9")}, "image of 8×8 does not fit"),
+    ({"neuron": Neuron(surrogate="arctn")}, "unknown surrogate 'arctn'; did you mean 'arctan'"),
+    ({"timesteps": 0}, "timesteps must be > 0"),
+])
+def test_what_only_a_later_phase_needs_is_checked_first(digits, tmp_path, changes, says):
+    with pytest.raises(InputError, match=says):
+        recipe.run(tiny(**changes), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+# ---- everything an experiment can ask for runs through
+
+VARIANTS = {
+    "max": {"conversion": Conversion("max", images=64), "neuron": Neuron(per="channel", surrogate="arctan"),
+            "model": Model("VGG4", (16,), batch_norm=True), "data": Data(crop_padding=1, flip=True)},
+    "spikenorm": {"conversion": Conversion("spikenorm", images=64, timesteps=4), "encoder": "poisson",
+                  "neuron": Neuron(surrogate="stdb"), "chunk": 1, "truncate": True},
+    "bfloat16": {"dtype": "bfloat16", "neuron": Neuron(reset="zero", surrogate="rectangular")},
+    "fixed": {"neuron": Neuron(leak=0.9, per="neuron", surrogate="fast_sigmoid", fixed=("leak", "threshold")),
+              "snn": Phase(1, BATCH, "sgd", 1e-2, weight_decay=1e-3)},
+    "batch norm": {"model": Model("VGG4", (16,), batch_norm=True), "neuron": Neuron(surrogate="sigmoid"), "chunk": 1},
+}
+
+
+def numbers(tree):
+    if isinstance(tree, dict | list):
+        return [x for value in (tree.values() if isinstance(tree, dict) else tree) for x in numbers(value)]
+    return [tree] if isinstance(tree, float) else []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, variant):
+    experiment = tiny(**VARIANTS[variant])
+    summary = recipe.run(experiment, tmp_path / "run", QUIET)
+    assert np.isfinite(numbers(summary)).all()
+    lines = metrics_of(tmp_path / "run")
+    assert np.isfinite(numbers([*lines.values()])).all()
+    assert len(lines) == 5
+    for layer in summary["layers"]:
+        assert layer["leak_before"] == pytest.approx(experiment.neuron.leak, rel=1e-7)
+        assert layer["leak_after"] <= 1 and layer["threshold_after"] > 0
+        if experiment.neuron.fixed:
+            assert layer["leak_after"] == layer["leak_before"]
+            assert layer["threshold_after"] == layer["threshold_before"]
+    _, _, networks = recipe.open_run(tmp_path / "run")
+    assert networks["snn"][1]["params"]["conv1"]["neuron"].threshold.shape == {
+        "layer": (), "channel": (64,), "neuron": (8, 8, 64)}[experiment.neuron.per]
+
+
+def test_the_variants_cover_every_surrogate_and_method():
+    assert {v["neuron"].surrogate for v in VARIANTS.values()} | {Neuron().surrogate} == set(DERIVATIVES)
+    assert {tiny(**v).conversion.method for v in VARIANTS.values()} == {"max", "spikenorm", "percentile"}

@@ -1,0 +1,392 @@
+"""Laws of dietjax.train: the optimiser, the sharded steps, and the loop of one phase."""
+
+import functools
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from dietjax import train
+from dietjax.checkpoint import Checkpoints
+from dietjax.config import Data, Phase
+from dietjax.data import Dataset, Split
+from dietjax.models import Layer, Network
+from dietjax.neurons import LIF, LIFParams, ReLU
+from dietjax.train import Schedule, TrainingError, data_mesh, evaluate, make_eval_step, make_optimizer, make_train_step
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+CLASSES, SHAPE, EXAMPLES, BATCH = 4, (8, 8, 1), 48, 16
+SPIKING = LIF(leak=0.9, threshold=0.01)
+
+
+def make_dataset(seed=0, tests=BATCH):
+    """Images whose brightest quadrant is their label: learnt in a few steps."""
+    rng = np.random.default_rng(seed)
+
+    def split(count):
+        labels = rng.integers(CLASSES, size=count).astype(np.int32)
+        images = rng.integers(0, 80, (count, *SHAPE)).astype(np.uint8)
+        for image, label in zip(images, labels, strict=True):
+            image[4 * (label // 2):, 4 * (label % 2):][:4, :4] += 150
+        return Split(images, labels)
+
+    return Dataset("quadrants", split(EXAMPLES), split(tests), tuple("abcd"), (0.3,), (0.3,))
+
+
+def make_net(neuron=SPIKING, dropout=0.0, **options):
+    """A VGG of two convolutions, with few channels."""
+    layers = (Layer("conv1", 4, pool=True), Layer("conv2", 8, dropout=dropout, pool=True),
+              Layer("fc1", 8, kernel=None), Layer("fc2", CLASSES, kernel=None))
+    return Network(layers, SHAPE, neuron=neuron, **options)
+
+
+@functools.cache  # compiling random bits takes seconds
+def init(net):
+    return jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))
+
+
+def fit(net, variables, dataset, folder, phase, name="snn", fixed=(), augment=Data()):
+    """`train.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
+    seen = []
+    with Checkpoints(folder) as checkpoints:
+        variables, _ = train.fit(
+            net, variables, dataset, phase, name=name, schedule=Schedule(2 if name == "snn" else 1), seed=0,
+            augment=augment, fixed=fixed, checkpoints=checkpoints, begin=lambda step: None,
+            log=lambda *line: seen.append(line), advance=lambda *_: None)
+    return variables, seen
+
+
+def leaf_bytes(tree):
+    return {jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
+            for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+# ---- the optimiser
+
+
+def test_weight_decay_acts_on_kernels_alone():
+    params = init(make_net(bias=True, batch_norm=True))["params"]
+    params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.5), params)  # so that no leaf is zero by chance
+    phase = Phase(optimizer="sgd", momentum=0.0, learning_rate=0.1, weight_decay=0.25)
+    optimizer = make_optimizer(phase, 10)
+    changes, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    kernels = 0
+    paths = jax.tree_util.tree_leaves_with_path(changes)
+    for (path, change), value in zip(paths, jax.tree.leaves(params), strict=True):
+        if jax.tree_util.keystr(path).endswith("['kernel']"):
+            kernels += 1
+            np.testing.assert_allclose(change, -0.1 * 0.25 * np.asarray(value), rtol=1e-6)
+        else:
+            assert not np.any(change), jax.tree_util.keystr(path)
+    assert kernels == 4  # two convolutions, two fully connected
+
+
+def test_adam_is_amsgrad_with_the_penalty_in_the_gradient():
+    params = {"conv": {"kernel": jnp.array([1.0, -2.0]), "neuron": LIFParams(jnp.array(0.5), jnp.array(2.0))}}
+    optimizer = make_optimizer(Phase(learning_rate=0.1, weight_decay=0.01), total_steps=1_000_000_000)  # rate constant
+    reference = optax.amsgrad(0.1)
+    state, expected_state = optimizer.init(params), reference.init(params)
+    for size in (1.0, 0.1, 3.0):
+        gradients = jax.tree.map(lambda x, size=size: size * jnp.ones_like(x), params)
+        kernel = gradients["conv"]["kernel"] + 0.01 * params["conv"]["kernel"]
+        penalised = {"conv": gradients["conv"] | {"kernel": kernel}}
+        changes, state = optimizer.update(gradients, state, params)
+        expected, expected_state = reference.update(penalised, expected_state, params)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), changes, expected)
+        params = optax.apply_updates(params, changes)
+
+
+def test_learning_rate_follows_a_cosine_to_zero():
+    optimizer = make_optimizer(Phase(optimizer="sgd", momentum=0.0, learning_rate=0.5), total_steps=4)
+    params = {"kernel": jnp.zeros(())}
+    state, rates = optimizer.init(params), []
+    for _ in range(6):
+        changes, state = optimizer.update({"kernel": jnp.ones(())}, state, params)
+        rates.append(-float(changes["kernel"]))
+    r = np.sqrt(0.5)  # cos(pi/4)
+    np.testing.assert_allclose(rates, [0.5, 0.25 * (1 + r), 0.25, 0.25 * (1 - r), 0, 0], atol=1e-7)
+
+
+def changed_leaves(before, after):
+    before, after = leaf_bytes(before), leaf_bytes(after)
+    return {path for path in before if before[path] != after[path]}
+
+
+@pytest.mark.parametrize("fixed, moves", [((), ["kernel", "leak", "threshold"]), (("leak",), ["kernel", "threshold"]),
+                                          (("threshold",), ["kernel", "leak"]), (("leak", "threshold"), ["kernel"])])
+def test_fixed_parameters_have_no_update(fixed, moves):
+    params = {"kernel": np.ones(2, np.float32), "neuron": LIFParams(*np.float32([0.5, 2.0]))}
+    optimizer = make_optimizer(Phase(weight_decay=0.1), 10, fixed)
+    changes, _ = optimizer.update(params, optimizer.init(params), params)
+    moving = {"kernel": changes["kernel"], "leak": changes["neuron"].leak, "threshold": changes["neuron"].threshold}
+    assert [name for name, change in moving.items() if np.any(change)] == moves
+
+
+@pytest.mark.slow
+def test_fixed_parameters_stay_bit_identical_while_weights_move(tmp_path):
+    net, dataset = make_net(), make_dataset()
+    before, phase = init(net)["params"], Phase(epochs=1, batch_size=BATCH, weight_decay=0.1)
+    after, _ = fit(net, {"params": before}, dataset, tmp_path, phase, fixed=("leak", "threshold"))
+    assert changed_leaves(before, after["params"]) == {path for path in leaf_bytes(before) if "kernel" in path}
+
+
+def test_no_leak_exceeds_one_after_an_update():
+    """An update that pushes everything up by 0.25: leaks stop at 1, thresholds and weights do not."""
+    net, dataset = make_net(), make_dataset()
+    rise = optax.stateless(lambda updates, params: jax.tree.map(lambda x: jnp.full_like(x, 0.25), updates))
+    before = init(net)
+    state = train.TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, before), rise.init(before["params"]))
+    mesh = data_mesh(jax.devices()[:1])
+    step = make_train_step(net, rise, dataset, mesh, Schedule(2), 0, Data())
+    state, _ = step(state, *map(jnp.asarray, dataset.train), jnp.arange(BATCH))
+    for name in ("conv1", "conv2", "fc1"):
+        assert float(state.variables["params"][name]["neuron"].leak) == 1.0
+        assert float(state.variables["params"][name]["neuron"].threshold) == pytest.approx(0.26)
+        kernels = [variables["params"][name]["kernel"] for variables in (before, state.variables)]
+        np.testing.assert_array_equal(kernels[1], kernels[0] + 0.25)
+
+
+# ---- compilation
+
+
+@pytest.mark.slow
+def test_train_step_does_not_recompile_nor_after_resuming(tmp_path, monkeypatch):
+    made = []
+    original = train.make_train_step
+    monkeypatch.setattr(train, "make_train_step", lambda *arguments: made.append(original(*arguments)) or made[-1])
+    net, dataset, augment = make_net(dropout=0.2), make_dataset(), Data(crop_padding=1, flip=True)
+    for epochs in (1, 2):  # the second resumes from a checkpoint
+        fit(net, init(make_net()), dataset, tmp_path, Phase(epochs=epochs, batch_size=BATCH), augment=augment)
+    assert [step._cache_size() for step in made] == [1, 1]
+
+
+def test_equal_networks_are_one_to_jit():
+    count = jax.jit(lambda net, x: x + len(net.layers), static_argnums=0)
+    for _ in range(2):
+        net = make_net(LIF(leak=0.5, surrogate="arctan"))
+        assert net == make_net(LIF(leak=0.5, surrogate="arctan"))
+        assert hash(net) == hash(make_net(LIF(leak=0.5, surrogate="arctan")))
+        count(net, 1)
+    assert count._cache_size() == 1
+    count(make_net(LIF(leak=0.25, surrogate="arctan")), 1)
+    assert count._cache_size() == 2
+
+
+# ---- evaluation
+
+
+def test_evaluation_counts_every_example_once():
+    """With a network that says what it sees: the mean pixel's last two bits."""
+    split = make_dataset(tests=23).test  # batches of 5 do not divide
+    batches = []
+
+    def step(variables, images, labels, key):
+        batches.append(len(labels))
+        seen = np.asarray(images, int).sum((1, 2, 3)) % CLASSES
+        right = np.stack([np.zeros_like(seen, bool), seen == labels], 1)  # wrong at the first of two timesteps
+        return {"loss": seen.astype(float), "predicted": seen, "correct": right}, {"spike_rate": {"a": seen.mean()}}
+
+    metrics, predicted = evaluate(step, {}, split, 5, data_mesh(jax.devices()[:1]))
+    expected = split.images.astype(int).sum((1, 2, 3)) % CLASSES
+    accuracy = np.mean(expected == split.labels)
+    assert sum(batches) == 23 and len(batches) == 5
+    np.testing.assert_array_equal(predicted, expected)
+    assert metrics["accuracy"] == pytest.approx(accuracy, rel=1e-12)
+    assert metrics["accuracy_by_timestep"] == pytest.approx([0, accuracy], rel=1e-12)
+    assert metrics["loss"] == pytest.approx(expected.mean(), rel=1e-12)
+    assert metrics["spike_rate"]["a"] == pytest.approx(expected.mean(), rel=1e-12)
+
+
+def test_evaluation_in_batches_equals_one_whole_batch():
+    net, dataset = make_net(), make_dataset(tests=23)
+    variables, mesh = init(net), data_mesh(jax.devices()[:1])
+    step = make_eval_step(net, dataset, Schedule(3))
+    whole, predicted_whole = evaluate(step, variables, dataset.test, 23, mesh)
+    parts, predicted_parts = evaluate(step, variables, dataset.test, 7, mesh)
+    np.testing.assert_array_equal(predicted_parts, predicted_whole)
+    assert parts["accuracy_by_timestep"] == whole["accuracy_by_timestep"]
+    assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-6)
+    assert list(parts["spike_rate"]) == ["conv1", "conv2", "fc1"]
+    for name, rate in whole["spike_rate"].items():
+        assert rate > 0
+        assert parts["spike_rate"][name] == pytest.approx(rate, rel=1e-6)
+
+    images = (dataset.test.images / np.float32(255) - np.float32(0.3)) / np.float32(0.3)
+    logits, record = net.apply(variables, jnp.asarray(images), 3)
+    np.testing.assert_array_equal(predicted_whole, np.argmax(logits, -1))
+    correct = np.asarray(record["logits"]).argmax(-1) == dataset.test.labels[:, None]
+    assert whole["accuracy_by_timestep"] == pytest.approx(correct.mean(0).tolist(), rel=1e-12)
+
+
+# ---- divergence
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, neuron", [("ann", ReLU()), ("snn", SPIKING)])
+def test_divergence_names_step_and_layer_and_keeps_the_last_good_checkpoint(tmp_path, name, neuron):
+    net, dataset = make_net(neuron), make_dataset()
+    good, _ = fit(net, init(net), dataset, tmp_path, Phase(epochs=1, batch_size=BATCH), name)
+    wild = Phase(epochs=3, batch_size=BATCH, learning_rate=1e30)
+    reason = {"ann": r"not finite in conv1", "snn": r"(threshold|leak) of (conv1|conv2|fc1) is (-|nan)"}[name]
+    with pytest.raises(TrainingError, match=rf"^{name}: loss is .* at step [345]: .*{reason}.*{name}\.learning_rate"):
+        fit(net, init(net), dataset, tmp_path, wild, name)
+    with Checkpoints(tmp_path) as checkpoints:
+        optimizer = make_optimizer(wild, 1)
+        state, _, step = checkpoints.restore(train.abstract_state(net, optimizer))
+    assert step == EXAMPLES // BATCH == 3
+    assert leaf_bytes(state.variables) == leaf_bytes(good)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, neuron", [("ann", ReLU()), ("snn", SPIKING)])
+def test_a_diverged_state_is_never_saved(tmp_path, name, neuron):
+    """One step an epoch: the update that may ruin the network is followed at once by the time to save."""
+    net, dataset = make_net(neuron), make_dataset()
+    phase = Phase(epochs=2, batch_size=EXAMPLES, learning_rate=1e30)
+    with pytest.raises(TrainingError, match=rf"^{name}: loss "):
+        fit(net, init(net), dataset, tmp_path, phase, name)
+    with Checkpoints(tmp_path) as checkpoints:
+        saved = checkpoints.restore(train.abstract_state(net, make_optimizer(phase, 1)))
+    if name == "ann":
+        assert saved is None
+    elif saved is not None:  # thresholds may all have gone up: silent, but sound
+        neurons = [layer["neuron"] for layer in saved[0].variables["params"].values() if "neuron" in layer]
+        assert all(neuron.threshold > 0 for neuron in neurons)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
+
+
+def sound_metrics(**changes):
+    values = {"loss": np.float32(1), "finite": np.array([True] * 4), "threshold": np.array([1.0, 2, 3]),
+              "least_threshold": np.array([1.0, 2, 3]), "leak": np.array([1.0, 0.5, 0.25])}
+    return values | changes
+
+
+def test_healthy_metrics_pass():
+    train.check_health(make_net(), "snn", 3, sound_metrics())
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"loss": np.float32("nan")}, "loss is nan at step 3: leaks and thresholds are in range"),
+    ({"least_threshold": np.array([1, -0.25, 3])}, r"at step 3: threshold of conv2 is -0\.25 \(must be > 0\)"),
+    ({"least_threshold": np.array([1, 2, 0.0])}, r"threshold of fc1 is 0 "),
+    ({"least_threshold": np.array([np.nan, 2, 3])}, r"threshold of conv1 is nan"),
+    ({"leak": np.array([1, 1, np.nan])}, r"leak of fc1 is nan"),
+    ({"finite": np.array([True, False, True, False])}, r"not finite in conv2, fc2"),
+])
+def test_each_fault_is_named(changes, says):
+    with pytest.raises(TrainingError, match=says):
+        train.check_health(make_net(), "snn", 3, sound_metrics(**changes))
+
+
+# ---- several devices
+
+EIGHT_DEVICES = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import jax, jax.numpy as jnp, numpy as np
+import test_train as t
+from dietjax import train
+from dietjax.config import Data, Phase
+from dietjax.neurons import LIF, ReLU
+from dietjax.train import Schedule
+
+assert jax.device_count() == 8
+dataset = t.make_dataset()
+phase, found = Phase(learning_rate=0.01, weight_decay=0.01), {}
+
+
+def prepare(net, devices):
+    mesh = train.data_mesh(jax.devices()[:devices])
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
+    optimizer = train.make_optimizer(phase, 20)
+    variables = t.init(net)
+    state = train.TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
+    state = jax.tree.map(jnp.copy, jax.device_put(state, everywhere))
+    schedule = Schedule(2) if isinstance(net.neuron, LIF) else Schedule()
+    step = train.make_train_step(net, optimizer, dataset, mesh, schedule, 0, Data(crop_padding=1, flip=True))
+    indices = lambda i: jax.device_put(jnp.asarray(train.data.batch_indices(0, t.EXAMPLES, t.BATCH, i)), split)
+    return step, state, jax.device_put(tuple(dataset.train), everywhere), indices
+
+
+nets = {"snn": t.make_net(dropout=0.2), "ann": t.make_net(ReLU(), batch_norm=True)}
+for name, net in nets.items():
+    step, state, images_and_labels, indices = prepare(net, 8)
+    found[f"{name} hlo"] = step.lower(state, *images_and_labels, indices(0)).compile().as_text()
+
+jax.config.update("jax_disable_most_optimizations", True)
+with jax.enable_x64(True):
+    for name, net in nets.items():
+        net = net.clone(param_dtype=jnp.float64)
+        for devices in (1, 8):
+            step, state, images_and_labels, indices = prepare(net, devices)
+            losses = []
+            for i in range(4):
+                state, metrics = step(state, *images_and_labels, indices(i))
+                losses.append(float(metrics["loss"]))
+            found[f"{name} losses {devices}"] = losses
+            found[f"{name} params {devices}"] = [float(np.abs(x).sum()) for x in jax.tree.leaves(state.variables)]
+
+dataset = t.make_dataset(tests=23)
+net = t.make_net()
+step, variables = train.make_eval_step(net, dataset, Schedule(2)), t.init(net)
+for devices in (1, 8):  # 23 = 16 + 7, and 7 does not divide over 8
+    mesh = train.data_mesh(jax.devices()[:devices])
+    metrics, predicted = train.evaluate(step, variables, dataset.test, 16, mesh)
+    found[f"evaluation {devices}"] = [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]]
+try:
+    t.fit(net, variables, dataset, sys.argv[2], Phase(epochs=1, batch_size=12))
+except ValueError as error:
+    found["uneven"] = f"{type(error).__name__}: {error}"
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def eight_devices(tmp_path_factory):
+    """What one process with eight CPU devices found, see EIGHT_DEVICES."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    arguments = [os.path.dirname(__file__), str(tmp_path_factory.mktemp("uneven"))]
+    process = subprocess.run([sys.executable, "-c", EIGHT_DEVICES, *arguments], env=environment, capture_output=True,
+                             text=True)
+    assert process.returncode == 0, process.stderr
+    return json.loads(process.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ann", "snn"])
+def test_data_parallel_step_reduces_gradients_and_gathers_nothing(eight_devices, name):
+    hlo = eight_devices[f"{name} hlo"]
+    assert "num_partitions=8" in hlo
+    assert "all-reduce" in hlo
+    for gathering in ("all-gather", "all-to-all", "collective-permute"):
+        assert gathering not in hlo
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ann", "snn"])
+def test_eight_devices_are_one_device(eight_devices, name):
+    one, eight = ({what: eight_devices[f"{name} {what} {n}"] for what in ("losses", "params")} for n in (1, 8))
+    assert one["losses"][0] != one["losses"][-1]
+    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-9)
+    np.testing.assert_allclose(eight["params"], one["params"], rtol=1e-9)
+
+
+@pytest.mark.slow
+def test_evaluation_on_eight_devices_is_that_on_one(eight_devices):
+    predicted, accuracy, rates = eight_devices["evaluation 1"]
+    assert eight_devices["evaluation 8"][:2] == [predicted, accuracy] and len(predicted) == 23
+    assert eight_devices["evaluation 8"][2] == pytest.approx(rates, rel=1e-6)
+
+
+@pytest.mark.slow
+def test_a_batch_that_does_not_divide_over_the_devices_is_refused(eight_devices):
+    assert eight_devices["uneven"].startswith("InputError: snn.batch_size 12 does not divide over 8 devices")
