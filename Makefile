@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 	$(VENV)/bin/dietjax train experiments/digits_vgg.py --workdir $(RUN)
 
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

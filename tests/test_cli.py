@@ -129,10 +129,10 @@ def test_evaluate_at_fewer_timesteps_is_the_start_of_more(dietjax, finished):
 def test_convert_changes_one_setting_and_keeps_the_rest_of_the_run(dietjax, finished):
     status, out, _ = dietjax("convert", finished, "--conversion.scale", "2", "--json")
     assert status == 0
-    thresholds, stored = json.loads(out)["threshold"], json.loads((finished / "converted.json").read_text())["threshold"]
-    run_scale = json.loads((finished / "config.json").read_text())["conversion"]["scale"] or 0.2  # default_scale(T <= 5)
+    stored = json.loads((finished / "converted.json").read_text())["threshold"]
+    scale = json.loads((finished / "config.json").read_text())["conversion"]["scale"] or 0.2  # default_scale(T <= 5)
     for name, value in stored.items():
-        assert thresholds[name] == pytest.approx(2 / run_scale * value, rel=1e-5)
+        assert json.loads(out)["threshold"][name] == pytest.approx(2 / scale * value, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -189,7 +189,8 @@ MISTAKES = {
     "missing file": (["train", "{}/nowhere.py", "--workdir", "{}/new"], "no experiment file .*nowhere.py"),
     "no Python file": (["train", "{}/nowhere", "--workdir", "{}/new"], "nowhere is no Python file"),
     "syntax error": (["train", "{}/syntax.py", "--workdir", "{}/new"], "syntax.py.*line 3"),
-    "failing file": (["train", "{}/fails.py", "--workdir", "{}/new"], "fails.py line 3 cannot be run: ZeroDivisionError"),
+    "failing file": (["train", "{}/fails.py", "--workdir", "{}/new"],
+                     "fails.py line 3 cannot be run: ZeroDivisionError"),
     "unknown field": (["train", "{}/field.py", "--workdir", "{}/new"],
                       "unknown Phase field in .*field.py line 3: 'epoch'; did you mean 'epochs'"),
     "no experiment": (["train", "{}/empty.py", "--workdir", "{}/new"], "empty.py defines no experiment"),

@@ -15,5 +15,5 @@ def test_readme_code_runs_and_shows_what_it_says(capsys):
     for block in blocks:
         exec(compile(block, str(README), "exec"), names)
     assert names["record"]["logits"].shape == (4, 5, 10)
-    assert list(names["record"]["spike_rate"])[0] == "conv1"
+    assert next(iter(names["record"]["spike_rate"])) == "conv1"
     assert np.isfinite(float(names["gradient"].leak)) and float(names["gradient"].threshold) < 0

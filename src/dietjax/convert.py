@@ -80,8 +80,8 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         threshold = np.max(np.asarray(found[layer.name].threshold))
         if not threshold > 0:
             raise InputError(f"layer {layer.name!r}: the {percentile}th percentile of its current is {threshold}, a "
-                             "threshold must be > 0. Its neurons are driven below zero: train the ANN further, use "
-                             "more images, or a higher percentile")
+                             "threshold must be > 0. Too few of its neurons are driven above zero, or no spike reaches "
+                             "them in time: use more timesteps, more images, a higher percentile, or train further")
         params[layer.name] = {**params[layer.name], "neuron": found[layer.name]}
     return variables
 
@@ -186,8 +186,10 @@ def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array,
     for layer in (*reversed(net.layers), *net.layers):
         if layer.shortcut is not None and f"{layer.name}_shortcut" not in wiring:
             source = wiring[layer.shortcut].source
-            if source is not None:
-                largest[source] = largest[layer.name] = max(largest[source], largest[layer.name])
+            if source is None or layer is net.layers[-1]:
+                raise InputError(f"layer {layer.name!r}: an identity shortcut from the image or into the readout fixes "
+                                 "its scale, so weights cannot be normalised around it")
+            largest[source] = largest[layer.name] = max(largest[source], largest[layer.name])
     params = {}
     for layer in net.layers:
         weights = dict(variables["params"][layer.name])

@@ -90,23 +90,28 @@ class Surrogate:
     def __post_init__(self):
         if self.name not in DERIVATIVES:
             raise unknown("surrogate", self.name, DERIVATIVES)
-        most = len(inspect.signature(DERIVATIVES[self.name]).parameters) - 1
-        if len(self.parameters) > most:
-            raise InputError(f"surrogate {self.name!r} has {most} shape parameters, got {self.parameters}")
+        _, *shape = inspect.signature(DERIVATIVES[self.name]).parameters.values()
+        if len(self.parameters) > len(shape):
+            raise InputError(f"surrogate {self.name!r} has {len(shape)} shape parameters, got {self.parameters}")
+        defaults = tuple(parameter.default for parameter in shape)  # written out, so that equal functions are equal
+        object.__setattr__(self, "parameters", (*self.parameters, *defaults[len(self.parameters):]))
 
     def __call__(self, argument: Array) -> Array:
         """The derivative at z (for `stdb`: at the timesteps since the last spike)."""
         return DERIVATIVES[self.name](argument, *self.parameters)
 
 
-def spike(z: Array, surrogate: Callable[[Array], Array] = Surrogate(), argument: Array | None = None) -> Array:
+def spike(z: Array, surrogate: str | Callable[[Array], Array] = Surrogate(), argument: Array | None = None) -> Array:
     """1 where z > 0 (strictly), else 0; backward, the cotangent times `surrogate(argument)`.
 
     Args:
         z: normalised distance to threshold, any shape.
-        surrogate: a `Surrogate` or any hashable function of an array.
-        argument: where the surrogate is evaluated; None: at z itself.
+        surrogate: a name in `DERIVATIVES`, a `Surrogate`, or any hashable function of an array.
+        argument: where the surrogate is evaluated; None: at z itself. `stdb` needs the timesteps since the last spike.
     """
+    surrogate = Surrogate(surrogate) if isinstance(surrogate, str) else surrogate
+    if argument is None and isinstance(surrogate, Surrogate) and surrogate.name == "stdb":
+        raise InputError("stdb depends on the timesteps since the last spike, not on z: pass them as `argument`")
     return _spike(z, z if argument is None else argument, surrogate)
 
 

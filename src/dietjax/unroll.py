@@ -28,7 +28,7 @@ def unroll(neuron: Neuron, params: Params, state: State, current: Array, timeste
         timesteps: T; None: taken from the current.
 
     Returns:
-        (state after the block, outputs [B, T, N]).
+        (state after the block, outputs [B, T, N]; [B, 1, N] of a neuron without memory under a constant input).
     """
     timesteps = current.shape[1] if timesteps is None else timesteps
     if current.shape[1] not in (1, timesteps):

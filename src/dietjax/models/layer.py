@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ..errors import InputError
+from ..errors import InputError, unknown
 from ..types import Array
 
 
@@ -61,7 +61,14 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
     inputs = {}  # layer -> (source, shape) of what comes into it
     source, shape = None, tuple(image_shape)
     for layer in layers:
+        if layer.name in inputs:
+            raise InputError(f"two layers are called {layer.name!r}; every layer needs a name of its own")
+        if layer.kernel is not None and layer.kernel % 2 == 0:
+            raise InputError(f"layer {layer.name!r}: kernel {layer.kernel} is even, and would change the map's size; "
+                             "use an odd one")
         inputs[layer.name] = source, shape
+        if layer.shortcut is not None and layer.shortcut not in inputs:
+            raise unknown(f"shortcut of layer {layer.name!r}", layer.shortcut, inputs)
         if layer.kernel is None:
             kernel, out = (math.prod(shape), layer.features), (layer.features,)
         else:

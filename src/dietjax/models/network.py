@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -67,7 +68,8 @@ class Network(nn.Module):
             timesteps: T >= 1; an ANN has one.
             train: dropout on (needs `rngs={"dropout": key}`), batch statistics updated (`mutable=["batch_stats"]`).
             chunk, truncate, remat: the schedule over time, see `unroll.over_blocks`.
-            state: `record["state"]` of the timesteps before these; None: from rest.
+            state: `record["state"]` of the timesteps before these; None: from rest. (A Poisson encoder starts anew:
+                give it another key.)
             spikes: also record every layer's outputs.
 
         Returns:
@@ -165,7 +167,7 @@ class Network(nn.Module):
                              f"{tuple(self.image_shape)}; build it with image_shape={images.shape[1:]} or resize")
         if not jnp.issubdtype(images.dtype, jnp.floating):
             raise InputError(f"images are {images.dtype}; make them floating point first (dietjax.data.normalise)")
-        if not isinstance(timesteps, int) or timesteps < 1:
+        if not isinstance(timesteps, numbers.Integral) or timesteps < 1:
             raise InputError(f"timesteps must be a whole number of at least 1, got {timesteps!r}")
 
     def _init_layer(self, key, wiring, layer):

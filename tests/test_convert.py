@@ -1,0 +1,273 @@
+"""Laws of dietjax.convert: the authors' thresholds, and functions that stay what they were."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dietjax import LIF, ReLU
+from dietjax.convert import (
+    balance_thresholds,
+    default_scale,
+    fold_batch_norm,
+    kth_smallest,
+    normalise_weights,
+    scale_thresholds,
+    with_neurons,
+)
+from dietjax.encode import Direct, Poisson
+from dietjax.interop.torch import from_state_dict
+from dietjax.models import Layer, Network
+from dietjax.unroll import unroll
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+IMAGE = (8, 8, 2)
+VGG_LIKE = (
+    Layer("conv1", 6),
+    Layer("conv2", 8, pool=True),
+    Layer("fc1", 12, kernel=None),
+    Layer("fc2", 4, kernel=None),
+)
+RESNET_LIKE = (  # two identity shortcuts in a chain, then one through a convolution, then another identity
+    Layer("stem", 6, pool=True),
+    Layer("a1", 6),
+    Layer("a2", 6, shortcut="a1"),
+    Layer("b1", 6),
+    Layer("b2", 6, shortcut="b1"),
+    Layer("c1", 8, stride=2),
+    Layer("c2", 8, shortcut="c1"),
+    Layer("d1", 8),
+    Layer("d2", 8, shortcut="d1"),
+    Layer("fc", 4, kernel=None),
+)
+NETWORKS = pytest.mark.parametrize("layers", [VGG_LIKE, RESNET_LIKE], ids=["vgg", "resnet"])
+
+
+def images(batch=6, seed=5, dtype=jnp.float64):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, *IMAGE)), dtype)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("timesteps", "spikes"))
+def apply(net, variables, x, **options):
+    return net.apply(variables, x, **options)
+
+
+def neurons(variables):
+    return {name: layer["neuron"] for name, layer in variables["params"].items() if "neuron" in layer}
+
+
+def currents(net, variables, x, timesteps, rngs=None):
+    """Layer -> its currents [B, T, ...] in a run of the spiking network."""
+    seen = []
+
+    def run(neuron, params, state, current, steps):
+        seen.append(np.broadcast_to(current, (current.shape[0], steps, *current.shape[2:])))
+        return unroll(neuron, params, state, current, steps)
+
+    net.clone(run_neuron=run).apply(variables, x, timesteps, rngs=rngs)
+    return {layer.name: current for layer, current in zip(net.layers[:-1], seen, strict=True)}
+
+
+def by_sorting(current, percentile):
+    """max over t of the k-th smallest, k = 1 + round(q·(n − 1))."""
+    steps = np.sort(np.moveaxis(current, 1, 0).reshape(current.shape[1], -1))
+    return steps[:, round(percentile / 100 * (steps.shape[1] - 1))].max()
+
+
+class TestKthSmallest:
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("kind", ["random", "duplicates", "negative", "special", "one"])
+    def test_kth_smallest_is_the_sorted_arrays(self, x64, dtype, kind):
+        rng = np.random.default_rng(0)
+        limits = np.finfo(dtype)
+        x = {"random": lambda: rng.normal(size=1001), "duplicates": lambda: rng.integers(-3, 4, 300),
+             "negative": lambda: -rng.random(200), "one": lambda: np.array([-2.5]),
+             "special": lambda: np.array([0.0, np.inf, -np.inf, limits.max, limits.min, 1, -1, np.inf, limits.tiny,
+                                          -limits.tiny])}[kind]().astype(dtype)
+        ordered = np.sort(x)
+        find = jax.jit(kth_smallest)
+        for k in {1, 2, len(x) // 3, len(x) // 2, len(x) - 1, len(x)} & {*range(1, len(x) + 1)}:
+            found = find(jnp.asarray(x), k)
+            assert found.dtype == x.dtype and found == ordered[k - 1]
+
+    def test_denormal_numbers_are_ordered_too(self):
+        x = np.array([3e-45, 0, -3e-45, 1e-40], np.float32)
+        assert [float(kth_smallest(jnp.asarray(x), k)) for k in (1, 2, 3, 4)] == np.sort(x).tolist()
+
+
+class TestBalance:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("name", ["VGG4", "VGG9"])
+    def test_thresholds_are_the_authors(self, x64, golden, name):
+        case = golden[name]
+        x = jnp.asarray(case["images"])
+        net, variables = from_state_dict(name, case["state_dict"], num_classes=10, image_shape=x.shape[1:])
+        balanced = neurons(balance_thresholds(net, variables, x, timesteps=case["percentile_T"]))
+        np.testing.assert_allclose([n.threshold for n in balanced.values()], case["percentile_thresholds"], rtol=1e-9)
+        assert all(n.leak == 1 for n in balanced.values())
+
+    @pytest.mark.parametrize("layers, percentile, encoder", [
+        (VGG_LIKE, 99.7, Direct()), (RESNET_LIKE, 65, Direct()), (VGG_LIKE, 100, Poisson())],
+        ids=["vgg", "resnet", "SpikeNorm"])
+    def test_threshold_is_the_percentile_of_the_balanced_networks_current(
+            self, x64, random_variables, layers, percentile, encoder):
+        net = Network(layers, IMAGE, encoder=encoder, neuron=LIF(leak=0.6, threshold=0.77))
+        key = jax.random.key(2)
+        balanced = balance_thresholds(net, random_variables(net, dtype=jnp.float64), images(), timesteps=5,
+                                      percentile=percentile, key=key)
+        seen = currents(net, balanced, images(), 5, {"encode": key})
+        for name, neuron in neurons(balanced).items():
+            assert float(neuron.threshold) == pytest.approx(by_sorting(seen[name], percentile), rel=1e-12)
+            assert neuron.leak == 1
+            assert neuron.threshold != net.neuron.threshold  # residual blocks too
+
+    @NETWORKS
+    def test_converting_twice_changes_nothing(self, x64, random_variables, layers):
+        net = Network(layers, IMAGE, neuron=LIF(leak=0.5, threshold=3.0))
+        once = balance_thresholds(net, random_variables(net, dtype=jnp.float64), images(), timesteps=5)
+        twice = balance_thresholds(net, once, images(), timesteps=5)
+        jax.tree.map(np.testing.assert_array_equal, twice, once)
+
+    def test_an_anns_variables_serve_and_stay_untouched(self, x64, random_variables):
+        ann, snn = Network(VGG_LIKE, IMAGE, neuron=ReLU()), Network(VGG_LIKE, IMAGE)
+        variables = random_variables(ann, dtype=jnp.float64)
+        balanced = balance_thresholds(snn, variables, images(), timesteps=5)
+        assert not neurons(variables)
+        same = balance_thresholds(snn, with_neurons(snn, variables), images(), timesteps=5)
+        jax.tree.map(np.testing.assert_array_equal, balanced, same)
+        for name, layer in variables["params"].items():
+            np.testing.assert_array_equal(balanced["params"][name]["kernel"], layer["kernel"])
+
+    @pytest.mark.parametrize("per, shape", [("channel", (8,)), ("neuron", (8, 8, 8))])
+    def test_shared_threshold_fills_whatever_shape_the_neuron_has(self, x64, random_variables, per, shape):
+        one = Network(VGG_LIKE, IMAGE)
+        variables = random_variables(one, dtype=jnp.float64)
+        many = one.clone(neuron=LIF(per=per))
+        expected = neurons(balance_thresholds(one, variables, images(), timesteps=3))
+        found = neurons(balance_thresholds(many, variables, images(), timesteps=3))
+        assert found["conv2"].threshold.shape == found["conv2"].leak.shape == shape
+        for name, neuron in found.items():
+            np.testing.assert_array_equal(neuron.threshold, np.full(neuron.threshold.shape, expected[name].threshold))
+
+    @pytest.mark.slow
+    def test_many_timesteps_of_the_snn_are_the_ann(self, x64, random_variables):
+        """Rate coding's limit: a layer's rates are its activations over the product of the thresholds so far."""
+        ann, snn = Network(VGG_LIKE, IMAGE, neuron=ReLU()), Network(VGG_LIKE, IMAGE)
+        variables = random_variables(ann, dtype=jnp.float64)
+        x, steps = images(16), 500
+        logits = np.asarray(apply(ann, variables, x)[0])
+        balanced = balance_thresholds(snn, variables, x, timesteps=50, percentile=100)
+        product = math.prod(float(n.threshold) for n in neurons(balanced).values())
+        spiking = np.asarray(apply(snn, balanced, x, timesteps=steps)[0]) / steps * product
+        assert np.abs(spiking - logits).max() < 0.03 * np.abs(logits).max()
+        top = np.sort(logits)
+        clear = top[:, -1] - top[:, -2] > 0.06 * np.abs(logits).max()
+        assert clear.sum() > 8
+        np.testing.assert_array_equal(spiking.argmax(1)[clear], logits.argmax(1)[clear])
+
+    def test_dead_layer_is_named(self, random_variables):
+        net = Network(VGG_LIKE, IMAGE)
+        variables = random_variables(net)
+        variables["params"]["conv2"]["kernel"] = -abs(variables["params"]["conv2"]["kernel"])
+        with pytest.raises(ValueError, match=r"layer 'conv2': the 99\.7th percentile of its current is "):
+            balance_thresholds(net, variables, images(dtype=jnp.float32), timesteps=3)
+
+    def test_relu_network_is_an_error(self, random_variables):
+        net = Network(VGG_LIKE, IMAGE, neuron=ReLU())
+        with pytest.raises(ValueError, match=r"ReLU\(\) has no threshold to balance.*clone\(neuron="):
+            balance_thresholds(net, random_variables(net), images(dtype=jnp.float32))
+
+    @pytest.mark.parametrize("convert", [balance_thresholds, normalise_weights])
+    def test_batch_norm_is_an_error(self, random_variables, convert):
+        net = Network(VGG_LIKE, IMAGE, batch_norm=True)
+        with pytest.raises(ValueError, match="fold_batch_norm"):
+            convert(net, random_variables(net), images(dtype=jnp.float32))
+
+    @pytest.mark.parametrize("convert", [balance_thresholds, normalise_weights])
+    @pytest.mark.parametrize("percentile", [0, -1, 100.1, float("nan")])
+    def test_percentile_out_of_range_is_an_error(self, random_variables, convert, percentile):
+        net = Network(VGG_LIKE, IMAGE)
+        with pytest.raises(ValueError, match=rf"percentile must lie in \(0, 100\], got {percentile}"):
+            convert(net, random_variables(net), images(dtype=jnp.float32), percentile=percentile)
+
+
+class TestScale:
+    def test_scale_multiplies_thresholds_and_nothing_else(self, random_variables):
+        variables = random_variables(Network(VGG_LIKE, IMAGE, neuron=LIF(leak=0.9, threshold=2.0)))
+        scaled = scale_thresholds(variables, 0.25)
+        for name, neuron in neurons(scaled).items():
+            assert neuron.threshold == 0.5
+            assert neuron.leak == variables["params"][name]["neuron"].leak
+            np.testing.assert_array_equal(scaled["params"][name]["kernel"], variables["params"][name]["kernel"])
+        assert neurons(variables)["conv1"].threshold == 2.0
+
+    @pytest.mark.parametrize("factor", [0, -0.5, float("nan")])
+    def test_factor_must_be_positive(self, random_variables, factor):
+        with pytest.raises(ValueError, match=f"scale of thresholds must be > 0, got {factor}"):
+            scale_thresholds(random_variables(Network(VGG_LIKE, IMAGE)), factor)
+
+    def test_without_thresholds_is_an_error(self, random_variables):
+        with pytest.raises(ValueError, match="hold no thresholds"):
+            scale_thresholds(random_variables(Network(VGG_LIKE, IMAGE, neuron=ReLU())), 0.5)
+
+    def test_default_scale_is_the_authors(self):
+        assert [default_scale(t) for t in (5, 20, 22, 25)] == [0.2, 0.3, 0.3, 0.3]
+        assert all(0.6 <= default_scale(t) <= 0.8 for t in (100, 150, 2500))
+        assert default_scale(1) == 0.2
+        factors = [default_scale(t) for t in range(1, 200)]
+        assert factors == sorted(factors)
+
+
+class TestNormalise:
+    @NETWORKS
+    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize("percentile", [100, 99])
+    @pytest.mark.parametrize("seed", [0, 1, 2])  # which layer of a chain of shortcuts is the largest
+    def test_normalised_network_has_the_same_logits(self, x64, random_variables, layers, bias, percentile, seed):
+        net = Network(layers, IMAGE, neuron=ReLU(), bias=bias)
+        variables = random_variables(net, seed, jnp.float64)
+        normalised = normalise_weights(net, variables, images(), percentile=percentile)
+        np.testing.assert_allclose(apply(net, normalised, images())[0], apply(net, variables, images())[0], rtol=1e-9)
+
+    @NETWORKS
+    def test_largest_activation_is_one(self, x64, random_variables, layers):
+        net = Network(layers, IMAGE, neuron=ReLU(), bias=True)
+        normalised = normalise_weights(net, random_variables(net, dtype=jnp.float64), images())
+        activations = apply(net, normalised, images(), spikes=True)[1]["spikes"]
+        largest = {name: float(x.max()) for name, x in activations.items()}
+        # layers joined by identity shortcuts share one scale, of the largest among them
+        groups = [["stem", "a2", "b2"], ["c2", "d2"]] if layers is RESNET_LIKE else []
+        for group in [*groups, *([name] for name in largest if not any(name in group for group in groups))]:
+            assert max(largest[name] for name in group) == pytest.approx(1, rel=1e-12)
+
+    def test_silent_layers_are_named(self, random_variables):
+        net = Network(VGG_LIKE, IMAGE, neuron=ReLU())
+        variables = random_variables(net)
+        for name in ("conv1", "conv2"):
+            variables["params"][name]["kernel"] = 0 * variables["params"][name]["kernel"]
+        with pytest.raises(ValueError, match="layers conv1, conv2, fc1: the 100th percentile of their act"):
+            normalise_weights(net, variables, images(dtype=jnp.float32))
+
+
+class TestFold:
+    @NETWORKS
+    @pytest.mark.parametrize("neuron, timesteps", [(ReLU(), 1), (LIF(threshold=0.5), 4)], ids=["ann", "snn"])
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_folded_network_is_the_same_function(self, x64, random_variables, layers, neuron, timesteps, bias):
+        net = Network(layers, IMAGE, neuron=neuron, batch_norm=True, bias=bias)
+        variables = random_variables(net, dtype=jnp.float64)
+        folded, without = fold_batch_norm(net, variables)
+        assert folded.bias and not folded.batch_norm and set(without) == {"params"}
+        expected = apply(net, variables, images(), timesteps=timesteps)[0]
+        np.testing.assert_allclose(apply(folded, without, images(), timesteps=timesteps)[0], expected, rtol=1e-9)
+        shapes = jax.eval_shape(folded.init, jax.random.key(0), images())
+        assert jax.tree.map(lambda x: x.shape, without) == jax.tree.map(lambda x: x.shape, shapes)
+
+    def test_nothing_to_fold_is_an_error(self, random_variables):
+        net = Network(VGG_LIKE, IMAGE)
+        with pytest.raises(ValueError, match="no batch norm to fold"):
+            fold_batch_norm(net, random_variables(net))
