@@ -154,7 +154,7 @@ def _facts(summary: Mapping) -> str:
     return html.escape(
         f"{summary['parameters']:,} parameters, {summary['train_images']:,} training images. Accuracies are of "
         f"{tests:,} test images: one image is {100 / tests:.2g} percentage points. "
-        f"The run took {_duration(summary['seconds'])} on {summary['machine']}."
+        f"Training took {_duration(summary['seconds'])} on {summary['machine']}."
     )
 
 
