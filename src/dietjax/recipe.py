@@ -23,7 +23,16 @@ from .metrics import MetricsLog
 from .models import Network
 from .neurons import LIF, ReLU
 from .terminal import Terminal
-from .train import Schedule, abstract_state, data_mesh, evaluate, fit, make_eval_step, make_optimizer
+from .train import (
+    Schedule,
+    abstract_state,
+    check_batch_size,
+    data_mesh,
+    evaluate,
+    fit,
+    make_eval_step,
+    make_optimizer,
+)
 
 RASTER_NEURONS = 200
 """Neurons of a layer drawn in the raster, evenly spaced."""
@@ -53,7 +62,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> di
         return json.loads((workdir / "summary.json").read_text())
     log = MetricsLog(workdir)
     try:
-        ann_variables = ann.init(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
+        ann_variables = jax.jit(ann.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
         ann_variables, ann_seconds = _phase("ann", ann, ann_variables, experiment, dataset, workdir, log, terminal)
         variables = _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, terminal)
         variables, snn_seconds = _phase("snn", snn, variables, experiment, dataset, workdir, log, terminal)
@@ -251,10 +260,7 @@ def _check_resources(experiment, dataset):
     """What the later phases need, before the first one has trained for hours."""
     _check_images(experiment, dataset)
     for name in ("ann", "snn"):
-        batch_size, devices = getattr(experiment, name).batch_size, jax.device_count()
-        if batch_size % devices:
-            raise InputError(f"{name}.batch_size {batch_size} does not divide over {devices} devices; "
-                             f"use a multiple of {devices}")
+        check_batch_size(name, getattr(experiment, name), jax.device_count())
 
 
 def _check_images(experiment, dataset):

@@ -50,6 +50,17 @@ def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return jax.make_mesh((len(devices),), ("data",), devices=devices, axis_types=(AxisType.Auto,))
 
 
+def check_batch_size(name: str, phase: Phase, devices: int) -> None:
+    """Every device takes the same share of a batch.
+
+    Raises:
+        InputError: the phase's batch does not divide over the devices.
+    """
+    if phase.batch_size % devices:
+        raise InputError(f"{name}.batch_size {phase.batch_size} does not divide over {devices} devices; "
+                         f"use a multiple of {devices}")
+
+
 def make_optimizer(phase: Phase, total_steps: int, fixed: Sequence[str] = ()) -> optax.GradientTransformation:
     """Adam with amsgrad or SGD with momentum, cosine to 0; an L2 penalty on weights alone.
 
@@ -220,9 +231,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         (variables after the last step, seconds of training in all, earlier sessions included).
     """
     mesh, count = data_mesh(), len(dataset.train.labels)
-    if phase.batch_size % mesh.size:
-        raise InputError(f"{name}.batch_size {phase.batch_size} does not divide over {mesh.size} devices; "
-                         f"use a multiple of {mesh.size}")
+    check_batch_size(name, phase, mesh.size)
     total_steps = -(-phase.epochs * count // phase.batch_size)
     optimizer = make_optimizer(phase, total_steps, fixed)
     replicated = NamedSharding(mesh, PartitionSpec())

@@ -138,7 +138,8 @@ class Network(nn.Module):
                     break
                 neuron_params = params[layer.name].get("neuron", ())
                 after[layer.name], x = self.run_neuron(self.neuron, neuron_params, state[layer.name], current, chunk)
-                outputs["spikes"][layer.name] = x
+                if spikes:
+                    outputs["spikes"][layer.name] = x
                 if jax.tree.leaves(after[layer.name]):  # an ANN's activations are no spikes
                     outputs["spike_rate"][layer.name] = x.mean(dtype=_wide(dtype)) * chunk
                 if layer.name in masks:
