@@ -23,7 +23,7 @@ from .surrogate import Surrogate, spike
 from .types import Array
 
 NEVER = 1000.0
-"""Timesteps since the last spike of a neuron that has not fired yet, as the authors' code starts it (for stdb)."""
+"""Timesteps since the last spike (for stdb) of a neuron that has not fired yet: long ago. Our choice of number."""
 
 
 class LIFParams(NamedTuple):
