@@ -151,8 +151,7 @@ class EnergyOf:
             record = {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}
         spent = energy.estimate(net, record)
         if self.json:
-            print(json.dumps({"ratio": spent.ratio, "ann_joules": spent.ann_joules, "snn_joules": spent.snn_joules,
-                              "layers": [dataclasses.asdict(layer) for layer in spent.layers]}))
+            print(json.dumps(spent.as_dict()))
             return
         rows = [(c.name, f"{c.macs:,}", "analog" if c.rate is None else f"{c.rate:.3f}", f"{c.ann_joules * 1e6:.4f}",
                  f"{c.snn_joules * 1e6:.4f}") for c in spent.layers]
@@ -197,12 +196,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     train, convert = Train(tyro.MISSING, tyro.MISSING), Convert(tyro.MISSING)
-    named = next((a for a in argv if a.endswith(".py")), None)
-    stored = next((path for path in (pathlib.Path(a) / "config.json" for a in argv[1:]) if path.is_file()), None)
-    if argv[:1] == ["train"] and named is not None:  # the file's experiment gives every option its default
-        train = dataclasses.replace(train, experiment=load_experiment(pathlib.Path(named)))
-    if argv[:1] == ["convert"] and stored is not None:  # and the run's to converting it again
-        convert = dataclasses.replace(convert, conversion=read_stored(stored).conversion)
+    if argv[:1] == ["train"]:  # the file's experiment gives every option its default
+        named = next((a for a in argv if a.endswith(".py")), None)
+        if named is not None:
+            train = dataclasses.replace(train, experiment=load_experiment(pathlib.Path(named)))
+    if argv[:1] == ["convert"]:  # and the run's to converting it again
+        stored = next((path for path in (pathlib.Path(a) / "config.json" for a in argv[1:]) if path.is_file()), None)
+        if stored is not None:
+            convert = dataclasses.replace(convert, conversion=read_stored(stored).conversion)
     command = tyro.cli(
         Annotated[Train, subcommand("train", default=train)]
         | Annotated[Evaluate, subcommand("evaluate")]

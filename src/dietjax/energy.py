@@ -54,6 +54,11 @@ class Energy:
         """How many times less the SNN takes."""
         return self.ann_joules / self.snn_joules
 
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: the ratio, the sums, and every layer's fields."""
+        return {"ratio": self.ratio, "ann_joules": self.ann_joules, "snn_joules": self.snn_joules,
+                "layers": [dataclasses.asdict(layer) for layer in self.layers]}
+
 
 def estimate(net: Network, record: Mapping[str, Any]) -> Energy:
     """Energy of a network at measured spike rates.

@@ -155,7 +155,7 @@ def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
         if split == "test":
             terminal.epoch(name, values)
 
-    with terminal.phase(name, phase) as advance, Checkpoints(workdir / "checkpoints" / name) as checkpoints:
+    with terminal.phase(name) as advance, Checkpoints(workdir / "checkpoints" / name) as checkpoints:
         return fit(net, variables, dataset, phase, name=name, schedule=schedule, seed=experiment.seed,
                    augment=experiment.data, fixed=experiment.neuron.fixed if name == "snn" else (),
                    checkpoints=checkpoints, begin=lambda step: log.begin(name, step), log=record,
@@ -182,7 +182,6 @@ def _summarise(experiment, dataset, workdir, ann, snn):
     tested, predicted = measure(net, variables, dataset, experiment.timesteps, experiment.seed, chunk=experiment.chunk)
     converted = json.loads((workdir / "converted.json").read_text())
     trained = neuron_means(variables)
-    spent = energy.estimate(net, tested)
     shapes = {c.name: c.out_shape for c in net.connections()}
     _record(experiment, dataset, workdir, net, variables, predicted)
     return {
@@ -197,8 +196,7 @@ def _summarise(experiment, dataset, workdir, ann, snn):
                     "threshold_before": converted["threshold"][name], "threshold_after": trained["threshold"][name],
                     "leak_before": converted["leak"][name], "leak_after": trained["leak"][name], "spike_rate": rate}
                    for name, rate in tested["spike_rate"].items()],
-        "energy": {"ratio": spent.ratio, "ann_joules": spent.ann_joules, "snn_joules": spent.snn_joules,
-                   "layers": [dataclasses.asdict(layer) for layer in spent.layers]},
+        "energy": energy.estimate(net, tested).as_dict(),
         "machine": _machine(),
         "versions": {name: metadata.version(name) for name in ("dietjax", "jax", "jaxlib", "flax", "optax")},
     }

@@ -7,8 +7,6 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .config import Phase
-
 NAMES = {"ann": "ANN", "converted": "converted SNN", "snn": "SNN"}
 
 
@@ -29,7 +27,7 @@ class Terminal:
         self.console.print(f"{NAMES[phase]:<13}  {epoch}{measured}")
 
     @contextlib.contextmanager
-    def phase(self, name: str, phase: Phase) -> Iterator[Callable[[int, int, Mapping[str, Any]], None]]:
+    def phase(self, name: str) -> Iterator[Callable[[int, int, Mapping[str, Any]], None]]:
         """A bar over one phase of training; yields `advance(step, total, values)`."""
         columns = (TextColumn(f"{NAMES[name]:<13}"), BarColumn(), TaskProgressColumn(),
                    TextColumn("{task.fields[speed]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())

@@ -61,6 +61,11 @@ def check_batch_size(name: str, phase: Phase, devices: int) -> None:
                          f"use a multiple of {devices}")
 
 
+def learning_rate(phase: Phase, total_steps: int) -> optax.Schedule:
+    """The phase's rate at the first step, along a cosine to 0 after the last."""
+    return optax.cosine_decay_schedule(phase.learning_rate, total_steps)
+
+
 def make_optimizer(phase: Phase, total_steps: int, fixed: Sequence[str] = ()) -> optax.GradientTransformation:
     """Adam with amsgrad or SGD with momentum, cosine to 0; an L2 penalty on weights alone.
 
@@ -69,18 +74,22 @@ def make_optimizer(phase: Phase, total_steps: int, fixed: Sequence[str] = ()) ->
         total_steps: length of the cosine.
         fixed: names of neuron parameters that stay as they are ("leak", "threshold").
     """
-    rate = optax.cosine_decay_schedule(phase.learning_rate, total_steps)
+    rate = learning_rate(phase, total_steps)
     step = optax.amsgrad(rate) if phase.optimizer == "adam" else optax.sgd(rate, momentum=phase.momentum)
     decay = optax.add_decayed_weights(phase.weight_decay, mask=partial(_named, names=("kernel",)))
     still = optax.masked(optax.set_to_zero(), partial(_named, names=tuple(fixed)))
     return optax.chain(*([decay] if phase.weight_decay else []), step, *([still] if fixed else []))
 
 
+def initial_state(variables: dict, optimizer: optax.GradientTransformation) -> TrainState:
+    """The state before the first step."""
+    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
+
+
 def abstract_state(net: Network, optimizer: optax.GradientTransformation) -> TrainState:
     """Shapes and dtypes of the state that trains this network, without computing anything: what a checkpoint holds."""
     def build(key):
-        variables = net.init(key, jnp.zeros((1, *net.image_shape)))
-        return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
+        return initial_state(net.init(key, jnp.zeros((1, *net.image_shape))), optimizer)
 
     return jax.eval_shape(build, jax.random.key(0))
 
@@ -235,7 +244,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     total_steps = -(-phase.epochs * count // phase.batch_size)
     optimizer = make_optimizer(phase, total_steps, fixed)
     replicated = NamedSharding(mesh, PartitionSpec())
-    state = TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
+    state = initial_state(variables, optimizer)
     state = jax.tree.map(jnp.copy, jax.device_put(state, replicated))  # steps donate it: the caller keeps what is his
     restored = checkpoints.restore(state)
     start, seconds = 0, 0.0
@@ -249,7 +258,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     train_step = make_train_step(net, optimizer, dataset, mesh, schedule, seed, augment)
     eval_step = make_eval_step(net, dataset, schedule)
     images, labels = jax.device_put(tuple(dataset.train), replicated)
-    rate = optax.cosine_decay_schedule(phase.learning_rate, total_steps)
+    rate = learning_rate(phase, total_steps)
     names = [layer.name for layer in net.layers]
     sharded = NamedSharding(mesh, PartitionSpec("data"))
     session = time.perf_counter()
