@@ -1,4 +1,4 @@
-"""Laws of dietjax.train: the optimiser, the sharded steps, and the loop of one phase."""
+"""Laws of dietjax.train, feed and fit: the optimiser, the sharded steps, the loop of one phase."""
 
 import functools
 import json
@@ -12,10 +12,12 @@ import numpy as np
 import optax
 import pytest
 
+import dietjax.fit
 from dietjax import train
 from dietjax.checkpoint import Checkpoints
 from dietjax.config import Data, Phase
 from dietjax.data import Dataset, Split
+from dietjax.feed import Resident
 from dietjax.models import Layer, Network
 from dietjax.neurons import LIF, LIFParams, ReLU
 from dietjax.train import Schedule, TrainingError, data_mesh, evaluate, make_eval_step, make_optimizer, make_train_step
@@ -53,10 +55,10 @@ def init(net):
 
 
 def fit(net, variables, dataset, folder, phase, name="snn", fixed=(), augment=Data()):
-    """`train.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
+    """`fit.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
     seen = []
     with Checkpoints(folder) as checkpoints:
-        variables, _ = train.fit(
+        variables, _ = dietjax.fit.fit(
             net, variables, dataset, phase, name=name, schedule=Schedule(2 if name == "snn" else 1), seed=0,
             augment=augment, fixed=fixed, checkpoints=checkpoints, begin=lambda step: None,
             log=lambda *line: seen.append(line), advance=lambda *_: None)
@@ -144,8 +146,9 @@ def test_no_leak_exceeds_one_after_an_update():
     before = init(net)
     state = train.TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, before), rise.init(before["params"]))
     mesh = data_mesh(jax.devices()[:1])
-    step = make_train_step(net, rise, dataset, mesh, Schedule(2), 0, Data())
-    state, _ = step(state, *map(jnp.asarray, dataset.train), jnp.arange(BATCH))
+    feed = Resident(dataset, Data(), 0, BATCH, mesh)
+    step = make_train_step(net, rise, feed.fetch, mesh, Schedule(2), 0)
+    state, _ = step(state, *feed.arguments(0))
     for name in ("conv1", "conv2", "fc1"):
         assert float(state.variables["params"][name]["neuron"].leak) == 1.0
         assert float(state.variables["params"][name]["neuron"].threshold) == pytest.approx(0.26)
@@ -159,8 +162,8 @@ def test_no_leak_exceeds_one_after_an_update():
 @pytest.mark.slow
 def test_train_step_does_not_recompile_nor_after_resuming(tmp_path, monkeypatch):
     made = []
-    original = train.make_train_step
-    monkeypatch.setattr(train, "make_train_step", lambda *arguments: made.append(original(*arguments)) or made[-1])
+    monkeypatch.setattr(dietjax.fit, "make_train_step",
+                        lambda *arguments: made.append(make_train_step(*arguments)) or made[-1])
     net, dataset, augment = make_net(dropout=0.2), make_dataset(), Data(crop_padding=1, flip=True)
     for epochs in (1, 2):  # the second resumes from a checkpoint
         fit(net, init(make_net()), dataset, tmp_path, Phase(epochs=epochs, batch_size=BATCH), augment=augment)
@@ -295,6 +298,7 @@ import jax, jax.numpy as jnp, numpy as np
 import test_train as t
 from dietjax import train
 from dietjax.config import Data, Phase
+from dietjax.feed import Resident
 from dietjax.neurons import LIF, ReLU
 from dietjax.train import Schedule
 
@@ -306,31 +310,29 @@ phase, found = Phase(learning_rate=0.01, weight_decay=0.01), {}
 def prepare(net, devices):
     mesh = train.data_mesh(jax.devices()[:devices])
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
     optimizer = train.make_optimizer(phase, 20)
     variables = t.init(net)
     state = train.TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
     state = jax.tree.map(jnp.copy, jax.device_put(state, everywhere))
     schedule = Schedule(2) if isinstance(net.neuron, LIF) else Schedule()
-    step = train.make_train_step(net, optimizer, dataset, mesh, schedule, 0, Data(crop_padding=1, flip=True))
-    indices = lambda i: jax.device_put(jnp.asarray(train.data.batch_indices(0, t.EXAMPLES, t.BATCH, i)), split)
-    return step, state, jax.device_put(tuple(dataset.train), everywhere), indices
+    feed = Resident(dataset, Data(crop_padding=1, flip=True), 0, t.BATCH, mesh)
+    return train.make_train_step(net, optimizer, feed.fetch, mesh, schedule, 0), state, feed
 
 
 nets = {"snn": t.make_net(dropout=0.2), "ann": t.make_net(ReLU(), batch_norm=True)}
 for name, net in nets.items():
-    step, state, images_and_labels, indices = prepare(net, 8)
-    found[f"{name} hlo"] = step.lower(state, *images_and_labels, indices(0)).compile().as_text()
+    step, state, feed = prepare(net, 8)
+    found[f"{name} hlo"] = step.lower(state, *feed.arguments(0)).compile().as_text()
 
 jax.config.update("jax_disable_most_optimizations", True)
 with jax.enable_x64(True):
     for name, net in nets.items():
         net = net.clone(param_dtype=jnp.float64)
         for devices in (1, 8):
-            step, state, images_and_labels, indices = prepare(net, devices)
+            step, state, feed = prepare(net, devices)
             losses = []
             for i in range(4):
-                state, metrics = step(state, *images_and_labels, indices(i))
+                state, metrics = step(state, *feed.arguments(i))
                 losses.append(float(metrics["loss"]))
             found[f"{name} losses {devices}"] = losses
             found[f"{name} params {devices}"] = [float(np.abs(x).sum()) for x in jax.tree.leaves(state.variables)]

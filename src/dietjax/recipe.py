@@ -19,6 +19,7 @@ from . import config, convert, data, encode, energy, files, models
 from .checkpoint import Checkpoints
 from .config import Experiment
 from .errors import InputError
+from .fit import fit
 from .metrics import MetricsLog
 from .models import Network
 from .neurons import LIF, ReLU
@@ -29,7 +30,6 @@ from .train import (
     check_batch_size,
     data_mesh,
     evaluate,
-    fit,
     make_eval_step,
     make_optimizer,
 )

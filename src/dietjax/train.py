@@ -1,9 +1,8 @@
-"""Training: the state, the sharded steps, and the loop of one phase. The ANN's and the SNN's are the same code."""
+"""Training: the state and the sharded steps. The ANN's and the SNN's are the same code."""
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,15 +11,11 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from . import data, readout
-from .checkpoint import Checkpoints
 from .config import Phase
 from .errors import InputError
 from .models import Network
 from .neurons import clamp_leaks
 from .types import Array
-
-LOG_EVERY = 50
-"""Training steps between two looks at their metrics: each look waits for the device."""
 
 
 class TrainState(NamedTuple):
@@ -102,27 +97,21 @@ def _named(tree, names):
     return jax.tree_util.tree_map_with_path(lambda path, _: called(path) in names, tree)
 
 
-def make_train_step(net: Network, optimizer: optax.GradientTransformation, dataset: data.Dataset, mesh: Mesh,
-                    schedule: Schedule, seed: int, config: Any) -> Callable:
-    """A compiled step (state, images, labels, indices) -> (state, metrics), the batch sharded over the mesh.
+def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch: Callable, mesh: Mesh,
+                    schedule: Schedule, seed: int) -> Callable:
+    """A compiled step (state, *arguments) -> (state, metrics), the batch sharded over the mesh.
 
     Args:
         net: ANN or SNN.
         optimizer: from `make_optimizer`.
-        dataset: for mean and std; its images come as an argument, uint8 [N, H, W, C], and are gathered, augmented and
-            normalised inside the step.
+        fetch: a feed's pure (key, *arguments) -> (images normalised [B, H, W, C], labels [B]), see `feed.Resident`.
         mesh: from `data_mesh`.
         schedule: timesteps and blocks.
         seed: of dropout, augmentation and Poisson spikes.
-        config: the `config.Data` that says how to augment.
     """
-    replicated, sharded = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-
-    def train_step(state, images, labels, indices):
+    def train_step(state, *arguments):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step), 3)
-        batch = jax.lax.with_sharding_constraint(images[indices], sharded)
-        batch = data.random_crop_flip(keys[0], batch, config.crop_padding, config.flip)
-        x, y = data.normalise(batch, dataset.mean, dataset.std, jnp.float32), labels[indices]
+        x, y = fetch(keys[0], *arguments)
         params, rest = state.variables["params"], {k: v for k, v in state.variables.items() if k != "params"}
 
         def loss_of(params):
@@ -138,8 +127,7 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, datas
         metrics = {"loss": loss, "accuracy": accuracy, **_health(net, new["params"], gradients)}
         return TrainState(state.step + 1, new, optimizer_state), metrics
 
-    return jax.jit(train_step, donate_argnums=0, in_shardings=(replicated, replicated, replicated, sharded),
-                   out_shardings=replicated)
+    return jax.jit(train_step, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
 
 def _health(net, params, gradients):
@@ -175,10 +163,11 @@ def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
         return
     if "threshold" in metrics and not wrong:
         wrong.append("leaks and thresholds are in range")
-    raise _diverged(phase, f"loss is {metrics['loss']:.4g} at step {step}", wrong)
+    raise diverged(phase, f"loss is {metrics['loss']:.4g} at step {step}", wrong)
 
 
-def _diverged(phase, what, wrong=()):
+def diverged(phase: str, what: str, wrong: Sequence[str] = ()) -> TrainingError:
+    """The error of a phase that cannot go on, and what to do."""
     return TrainingError(f"{phase}: {what}{': ' if wrong else ''}{'; '.join(wrong)}. The last good checkpoint is kept. "
                          f"Lower {phase}.learning_rate and train into a new workdir.")
 
@@ -218,87 +207,3 @@ def evaluate(eval_step: Callable, variables: dict, split: data.Split, batch_size
     by_timestep = gathered["correct"].mean(0).tolist()
     metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}
     return metrics | jax.tree.map(lambda *r: sum(r), *rates), gathered["predicted"]
-
-
-def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, name: str, schedule: Schedule, seed: int,
-        augment: Any, fixed: Sequence[str], checkpoints: Checkpoints, begin: Callable[[int], None],
-        log: Callable[[str, int, dict], None], advance: Callable[[int, int, dict], None]) -> tuple[dict, float]:
-    """Train one phase to its end, from its last checkpoint if there is one.
-
-    Args:
-        net, variables, dataset, phase, schedule: what is trained, from where, on what, how.
-        name: of the phase, for messages.
-        seed: of the order of examples, dropout and augmentation.
-        augment: the `config.Data`.
-        fixed: neuron parameters that are not trained.
-        checkpoints: where the state is kept; one is written after every `phase.checkpoint_every` epochs and at the end.
-        begin: called once with the step that training starts or resumes from.
-        log: called with ("train" | "test", step, values).
-        advance: called with (step, total steps, latest values) after each look at the metrics.
-
-    Returns:
-        (variables after the last step, seconds of training in all, earlier sessions included).
-    """
-    mesh, count = data_mesh(), len(dataset.train.labels)
-    check_batch_size(name, phase, mesh.size)
-    total_steps = -(-phase.epochs * count // phase.batch_size)
-    optimizer = make_optimizer(phase, total_steps, fixed)
-    replicated = NamedSharding(mesh, PartitionSpec())
-    state = initial_state(variables, optimizer)
-    state = jax.tree.map(jnp.copy, jax.device_put(state, replicated))  # steps donate it: the caller keeps what is his
-    restored = checkpoints.restore(state)
-    start, seconds = 0, 0.0
-    if restored is not None:
-        state, metadata, start = restored
-        seconds = metadata["seconds"]
-    begin(start)
-    advance(start, total_steps, {})
-    if start >= total_steps:
-        return state.variables, seconds
-    train_step = make_train_step(net, optimizer, dataset, mesh, schedule, seed, augment)
-    eval_step = make_eval_step(net, dataset, schedule)
-    images, labels = jax.device_put(tuple(dataset.train), replicated)
-    rate = learning_rate(phase, total_steps)
-    names = [layer.name for layer in net.layers]
-    sharded = NamedSharding(mesh, PartitionSpec("data"))
-    session = time.perf_counter()
-    pending, since = [], None
-
-    def look(step):
-        """Wait for the pending steps, check and log them."""
-        nonlocal pending, since
-        seen = jax.device_get(pending)
-        for i, metrics in enumerate(seen):
-            check_health(net, name, step - len(seen) + i, metrics)
-        now = time.perf_counter()
-        values = {"epoch": step * phase.batch_size / count} | {
-            key: float(np.mean([m[key] for m in seen])) for key in ("loss", "accuracy")}
-        values["learning_rate"] = float(rate(step - 1))
-        values["images_per_second"] = len(seen) * phase.batch_size / (now - since)
-        for key in ("threshold", "leak"):
-            if key in seen[-1]:
-                values[key] = dict(zip(names, map(float, seen[-1][key]), strict=False))
-        log("train", step, values)
-        advance(step, total_steps, values)
-        pending, since = [], time.perf_counter()
-
-    for step in range(start, total_steps):
-        indices = data.batch_indices(seed, count, phase.batch_size, step)
-        since = since or time.perf_counter()
-        state, metrics = train_step(state, images, labels, jax.device_put(indices, sharded))
-        pending.append(metrics)
-        done = step + 1
-        epoch = done * phase.batch_size // count
-        epoch_ends = epoch > step * phase.batch_size // count or done == total_steps
-        if epoch_ends or len(pending) >= LOG_EVERY:
-            look(done)
-        if done == total_steps or (epoch_ends and epoch % phase.checkpoint_every == 0):
-            tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.batch_size, mesh, seed)
-            if not np.isfinite(tested["loss"]):  # never saved
-                raise _diverged(name, f"loss on the test set is {tested['loss']:.4g} after step {done - 1}")
-            log("test", done, {"epoch": done * phase.batch_size / count, **tested})
-            checkpoints.save(done, state, {"seconds": seconds + time.perf_counter() - session,
-                                           "accuracy": tested["accuracy"]}, metric=tested["accuracy"])
-            since = time.perf_counter()
-    checkpoints.wait()
-    return state.variables, seconds + time.perf_counter() - session
