@@ -13,21 +13,22 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import config, convert, data, encode, energy, interop, models, neurons, readout, surrogate, unroll
-    from .neurons import IF, LI, LIF, LIFParams, MembraneState, ReLU
+    from . import config, convert, data, encode, energy, interop, kernels, models, neurons, readout, surrogate, unroll
+    from .neurons import IF, LI, LIF, IFParams, LIFParams, MembraneState, ReLU
     from .surrogate import Surrogate, spike
 
 _HOMES = {
-    "neurons": ("IF", "LI", "LIF", "LIFParams", "MembraneState", "ReLU"),
+    "neurons": ("IF", "IFParams", "LI", "LIF", "LIFParams", "MembraneState", "ReLU"),
     "surrogate": ("Surrogate", "spike"),
 }
-_MODULES = ("config", "convert", "data", "encode", "energy", "interop", "models", "neurons", "readout", "surrogate",
-            "unroll")
+_MODULES = ("config", "convert", "data", "encode", "energy", "interop", "kernels", "models", "neurons", "readout",
+            "surrogate", "unroll")
 
 __all__ = [
     "IF",
     "LI",
     "LIF",
+    "IFParams",
     "LIFParams",
     "MembraneState",
     "ReLU",
@@ -38,6 +39,7 @@ __all__ = [
     "encode",
     "energy",
     "interop",
+    "kernels",
     "models",
     "neurons",
     "readout",

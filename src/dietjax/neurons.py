@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from . import kernels
 from .errors import InputError, unknown
 from .surrogate import Surrogate, spike
 from .types import Array
@@ -83,16 +84,32 @@ class IF:
 
     def step(self, params: IFParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
         """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
-        return self._fire(state.membrane + current, params.threshold, state.elapsed, current.dtype)
-
-    def _fire(self, membrane, threshold, elapsed, dtype):
-        _check_broadcast("threshold", threshold, membrane)
+        leak, threshold = self._checked(params, state.membrane)
+        membrane, elapsed = leak * state.membrane + current, state.elapsed
         spikes = spike(membrane / threshold - 1, self.surrogate, elapsed)
         fired = jax.lax.stop_gradient(spikes)
         membrane = membrane - threshold * fired if self.reset == "subtract" else membrane * (1 - fired)
         if elapsed is not None:
-            elapsed = jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype)
-        return MembraneState(membrane, elapsed), spikes.astype(dtype)
+            elapsed = jax.lax.stop_gradient(jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype))
+        return MembraneState(membrane, elapsed), spikes.astype(current.dtype)
+
+    def run(self, params: IFParams, state: MembraneState, current: Array, timesteps: int,
+            backend: str = "auto") -> tuple[MembraneState, Array]:
+        """A block: currents [B, T, N], or [B, 1, N] for a constant one -> (state, spikes [B, T, N]).
+
+        The same numbers as T times `step`; what is saved for the backward pass is the currents alone.
+        """
+        rule = kernels.Rule(self.reset == "subtract", self.surrogate)
+        *state, spikes = kernels.lif(rule, current, *self._checked(params, state.membrane), *state, timesteps, backend)
+        return MembraneState(*state), spikes
+
+    def _checked(self, params, membrane):
+        """(leak, threshold), of shapes that belong to these neurons."""
+        leak = getattr(params, "leak", None)
+        for name, parameter in (("leak", leak), ("threshold", params.threshold)):
+            if parameter is not None:
+                _check_broadcast(name, parameter, membrane)
+        return jnp.ones((), membrane.dtype) if leak is None else leak, params.threshold
 
     def _shared(self, shape):
         return {"layer": (), "channel": tuple(shape[-1:]), "neuron": tuple(shape)}[self.per]
@@ -117,11 +134,6 @@ class LIF(IF):
     def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> LIFParams:
         """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
         return LIFParams(jnp.full(self._shared(shape), self.leak, dtype), *super().init(key, shape, dtype))
-
-    def step(self, params: LIFParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
-        """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
-        _check_broadcast("leak", params.leak, current)
-        return self._fire(params.leak * state.membrane + current, params.threshold, state.elapsed, current.dtype)
 
 
 @dataclasses.dataclass(frozen=True)

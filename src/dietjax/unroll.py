@@ -10,34 +10,46 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from . import kernels
 from .errors import InputError
 from .types import Array, Neuron, Params, State
 
 UNROLL = 16
-"""Timesteps up to which the loop is unrolled: XLA then fuses the steps. Longer blocks run as a loop of such bodies."""
+"""Timesteps up to which a scan is unrolled: XLA then fuses the steps. Longer blocks run as a loop of such bodies."""
 
 
-def unroll(neuron: Neuron, params: Params, state: State, current: Array, timesteps: int | None = None):
+def unroll(neuron: Neuron, params: Params, state: State, current: Array, timesteps: int | None = None,
+           backend: str = "auto"):
     """Run a neuron over a block of time.
 
     Args:
-        neuron: anything with a `step(params, state, current)`.
+        neuron: anything with a `step(params, state, current)`; where it has a `run` over blocks too, that is used.
         params: its parameters.
         state: its state before the block, [B, N]; None: `neuron.initial_state`.
         current: input currents [B, T, N], or [B, 1, N] for a constant input (direct encoding).
         timesteps: T; None: taken from the current.
+        backend: one of `kernels.BACKENDS`.
 
     Returns:
         (state after the block, outputs [B, T, N]; [B, 1, N] of a neuron without memory under a constant input).
     """
     timesteps = current.shape[1] if timesteps is None else timesteps
+    if timesteps < 1 or current.size == 0:
+        raise InputError(f"current has shape {current.shape}, timesteps are {timesteps}: nothing to run; "
+                         "neither may be 0")
     if current.shape[1] not in (1, timesteps):
         raise InputError(f"current has {current.shape[1]} timesteps (axis 1), asked for {timesteps}; "
                          "pass [B, T, N], or [B, 1, N] for a constant input")
+    kernels.check_backend(backend)
     if state is None:
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)
     if not jax.tree.leaves(state):  # without memory, the whole block is one step
         return neuron.step(params, state, current)
+    if backend != "scan" and _runs_blocks(neuron):
+        return neuron.run(params, state, current, timesteps, backend)
+    if backend not in ("auto", "scan"):
+        raise InputError(f"{type(neuron).__name__} has no kernel of its own, so backend={backend!r} cannot run it; "
+                         "use 'auto' or 'scan'")
     if current.shape[1] == 1:
         constant = current[:, 0]
         state, outputs = jax.lax.scan(
@@ -46,6 +58,14 @@ def unroll(neuron: Neuron, params: Params, state: State, current: Array, timeste
         state, outputs = jax.lax.scan(
             lambda s, c: neuron.step(params, s, c), state, jnp.moveaxis(current, 1, 0), unroll=min(timesteps, UNROLL))
     return state, jnp.moveaxis(outputs, 0, 1)
+
+
+def _runs_blocks(neuron):
+    """Whether its `run` says the same as its `step`: a subclass with a `step` of its own has to be run by that."""
+    def depth(name):
+        return next((i for i, c in enumerate(type(neuron).__mro__) if name in vars(c)), None)
+
+    return depth("run") is not None and depth("run") <= depth("step")
 
 
 def over_blocks(

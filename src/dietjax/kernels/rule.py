@@ -1,0 +1,51 @@
+"""One timestep of LIF, forwards and backwards: the arithmetic that every kernel repeats.
+
+With d the cotangent of the membrane before the reset (the comparison inside the reset carries no gradient, its factor θ
+does), backwards in t:
+
+    d(t)  = g_u(t) + g_o(t)·σ'(z(t))/θ              ∂L/∂I(t) = d(t)              g_u(t−1) = λ·d(t)
+    ∂L/∂λ = Σ d(t)·u(t−1)                           ∂L/∂θ = −Σ [g_u(t)·o(t) + g_o(t)·σ'(z(t))·u(t)/θ²]
+
+u(t) before, u(t−1) after the reset. Reset to zero: g_u(t)·(1 − o(t)) in d(t), no g_u·o in ∂L/∂θ.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from ..types import Array
+
+
+class Rule(NamedTuple):
+    """What does not change over a block; static, so that equal rules do not recompile."""
+
+    subtract: bool
+    """Reset by subtraction; else to zero."""
+    surrogate: Callable[[Array], Array]
+    """Derivative of the spike with respect to z = u/θ − 1, as a function of z; where `elapsed` is carried, of that."""
+
+
+def step(rule, leak, threshold, membrane, elapsed, current):
+    """One timestep: (membrane before the reset, fired, membrane after it, elapsed); arithmetic alone."""
+    before = leak * membrane + current.astype(membrane.dtype)
+    fired = (before / threshold - 1 > 0).astype(before.dtype)
+    after = before - threshold * fired if rule.subtract else before * (1 - fired)
+    if elapsed is not None:
+        elapsed = jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype)
+    return before, fired, after, elapsed
+
+
+def step_back(rule, leak, threshold, came, before, fired, elapsed, g_after, g_fired):
+    """Backwards through `step`: (∂L/∂I, ∂L/∂u(t−1), parts of ∂L/∂λ and ∂L/∂θ, not yet summed).
+
+    came: the membrane that the step began with, u(t−1).
+    """
+    slope = g_fired * rule.surrogate(before / threshold - 1 if elapsed is None else elapsed)
+    g_threshold = -slope * before / threshold**2
+    if rule.subtract:
+        g_threshold -= g_after * fired
+    else:
+        g_after = g_after * (1 - fired)
+    g_before = g_after + slope / threshold
+    return g_before, leak * g_before, g_before * came, g_threshold

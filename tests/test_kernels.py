@@ -1,0 +1,132 @@
+"""Laws of dietjax.kernels: every backend gives the plain scan's values and gradients."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dietjax import IF, LIF, IFParams, LIFParams, MembraneState, kernels
+from dietjax.errors import InputError
+from dietjax.unroll import unroll
+
+BATCH, NEURONS = 2, (3, 4)
+BACKENDS = [name for name in kernels.BACKENDS if name not in ("auto", "scan")]
+SHAPES = {"layer": (), "channel": NEURONS[-1:], "neuron": NEURONS}
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+def make_params(neuron, seed=0, dtype=None):
+    rng = np.random.default_rng(seed)
+    shape = SHAPES[neuron.per]
+    threshold = jnp.asarray(rng.uniform(0.4, 0.9, shape), dtype)
+    return LIFParams(jnp.asarray(rng.uniform(0.6, 0.95, shape), dtype), threshold) if isinstance(neuron, LIF) \
+        else IFParams(threshold)
+
+
+def make_currents(timesteps, dtype=None, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).normal(0.3, 0.7, (BATCH, timesteps, *NEURONS)), dtype)
+
+
+def run(neuron, backend, timesteps, params, membrane, current):
+    """(score of everything that comes out, what came out)."""
+    state = neuron.initial_state(params, membrane.shape, current.dtype)._replace(membrane=membrane)
+    state, spikes = unroll(neuron, params, state, current, timesteps, backend)
+    weights = jnp.sin(jnp.arange(spikes.size)).reshape(spikes.shape)  # so that every spike counts differently
+    final = jnp.cos(jnp.arange(membrane.size)).reshape(membrane.shape)
+    return (weights * spikes).sum() + (final * state.membrane).sum(), (state, spikes)
+
+
+def both(neuron, backend, timesteps, params, membrane, current):
+    value = jax.value_and_grad(run, argnums=(3, 4, 5), has_aux=True)
+    return jax.jit(value, static_argnums=(0, 1, 2))(neuron, backend, timesteps, params, membrane, current)
+
+
+def assert_same(found, expected, tolerance):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("timesteps", [1, 4, 16, 37])  # within a block of the kernel, one whole, several and a rest
+@pytest.mark.parametrize("neuron", [LIF(), IF(reset="zero"), LIF(per="channel", reset="zero"),
+                                    LIF(per="neuron", surrogate="stdb"), IF(per="neuron", surrogate="arctan")],
+                         ids=repr)
+def test_values_and_gradients_are_those_of_the_scan(x64, backend, timesteps, neuron):
+    membrane = make_currents(1, seed=2)[:, 0]
+    arguments = make_params(neuron), membrane, make_currents(timesteps)
+    found, expected = (both(neuron, name, timesteps, *arguments) for name in (backend, "scan"))
+    _, spikes = expected[0][1]
+    assert 0 < spikes.mean() < 1
+    assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(expected[1]))
+    assert_same(found, expected, 1e-11)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("timesteps", [5, 37])
+def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
+    neuron = LIF(per="channel")
+    membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1)
+    found = both(neuron, backend, timesteps, make_params(neuron), membrane, current)
+    assert_same(found, both(neuron, "scan", timesteps, make_params(neuron), membrane, current), 1e-11)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("surrogate", ["piecewise_linear", "rectangular", "arctan", "fast_sigmoid", "sigmoid", "stdb",
+                                       jnp.cos])
+def test_every_surrogate(x64, backend, surrogate):
+    neuron = LIF(surrogate=surrogate)
+    arguments = 4, make_params(neuron), make_currents(1, seed=2)[:, 0], make_currents(4)
+    assert_same(both(neuron, backend, *arguments), both(neuron, "scan", *arguments), 1e-11)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
+def test_membranes_are_float32_whatever_the_currents(backend, dtype):
+    """Spikes and currents' gradients come in the currents' dtype, the rest in float32."""
+    neuron = LIF(per="channel")
+    params, membrane = make_params(neuron, dtype=jnp.float32), make_currents(1, jnp.float32, 2)[:, 0]
+    arguments = 6, params, membrane, make_currents(6, dtype)
+    ((_, (state, spikes)), (params, membrane, current)) = found = both(neuron, backend, *arguments)
+    assert spikes.dtype == current.dtype == dtype
+    assert {x.dtype for x in jax.tree.leaves((state, params, membrane))} == {jnp.dtype("float32")}
+    expected = both(neuron, "scan", *arguments)
+    np.testing.assert_array_equal(spikes, expected[0][1][1])
+    assert_same(found, expected, 1e-2 if dtype == "bfloat16" else 2e-3 if dtype == "float16" else 1e-5)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_only_the_currents_are_saved_for_the_backward_pass(backend):
+    """Of arrays with a time axis, `jax.vjp` keeps the currents alone; the scan keeps membranes and spikes as well."""
+    neuron = LIF(per="channel")
+    timesteps = 8
+    params, membrane, current = make_params(neuron), make_currents(1, seed=2)[:, 0], make_currents(timesteps)
+
+    def kept(name):
+        _, pull = jax.vjp(lambda *a: run(neuron, name, timesteps, *a)[1][1], params, membrane, current)
+        return sum(x.size for x in jax.tree.leaves(pull) if timesteps in x.shape)
+
+    assert kept(backend) == current.size < kept("scan")
+
+
+def test_a_subclass_with_its_own_step_is_run_by_that_step():
+    class Stubborn(LIF):
+        def step(self, params, state, current):
+            return state, jnp.full_like(current, 7)
+
+    neuron = Stubborn()
+    _, out = unroll(neuron, make_params(neuron), None, make_currents(3))
+    np.testing.assert_array_equal(out, 7)
+    with pytest.raises(InputError, match=r"Stubborn has no kernel of its own.*backend='xla'.*'auto' or 'scan'"):
+        unroll(neuron, make_params(neuron), None, make_currents(3), backend="xla")
+
+
+def test_unknown_backends_and_empty_blocks_are_named():
+    neuron = LIF()
+    state = MembraneState(jnp.zeros((BATCH, *NEURONS)))
+    with pytest.raises(InputError, match=r"'xlaa'.*xla"):
+        unroll(neuron, make_params(neuron), state, make_currents(3), backend="xlaa")
+    for timesteps, current in ((0, make_currents(1)), (3, make_currents(3)[:0])):
+        with pytest.raises(InputError, match=r"nothing to run"):
+            unroll(neuron, make_params(neuron), state, current, timesteps)
