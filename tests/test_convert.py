@@ -62,14 +62,12 @@ def neurons(variables):
 
 def currents(net, variables, x, timesteps, rngs=None):
     """Layer -> its currents [B, T, ...] in a run of the spiking network."""
-    seen = []
+    def run(neuron, params, state, current, steps, backend):
+        seen = jnp.broadcast_to(current, (current.shape[0], steps, *current.shape[2:]))
+        return seen, unroll(neuron, params, state, current, steps)[1]
 
-    def run(neuron, params, state, current, steps):
-        seen.append(np.broadcast_to(current, (current.shape[0], steps, *current.shape[2:])))
-        return unroll(neuron, params, state, current, steps)
-
-    net.clone(run_neuron=run).apply(variables, x, timesteps, rngs=rngs)
-    return {layer.name: current for layer, current in zip(net.layers[:-1], seen, strict=True)}
+    _, record = net.clone(run_neuron=run).apply(variables, x, timesteps, rngs=rngs)
+    return {layer.name: np.asarray(record["state"][layer.name]) for layer in net.layers[:-1]}
 
 
 def by_sorting(current, percentile):

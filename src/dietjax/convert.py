@@ -92,7 +92,7 @@ class _Balance:
 
     percentile: float
 
-    def __call__(self, neuron, params, state, current, timesteps):
+    def __call__(self, neuron, params, state, current, timesteps, backend):
         by_step = jnp.moveaxis(current, 1, 0).reshape(current.shape[1], -1)
         by_step = by_step.astype(jnp.promote_types(by_step.dtype, jnp.float32))
         rank = 1 + round(0.01 * self.percentile * (by_step.shape[1] - 1))
@@ -100,7 +100,7 @@ class _Balance:
         params = params._replace(threshold=jnp.full_like(params.threshold, threshold))
         if hasattr(params, "leak"):
             params = params._replace(leak=jnp.ones_like(params.leak))
-        return params, unroll(neuron, params, state, current, timesteps)[1]
+        return params, unroll(neuron, params, state, current, timesteps, backend)[1]
 
 
 def kth_smallest(x: Array, k: int) -> Array:

@@ -1,6 +1,7 @@
 """A network: layers in a row, one neuron, one readout. The ANN and the SNN are this one class with another neuron."""
 
 import dataclasses
+import functools
 import math
 import numbers
 from collections import OrderedDict
@@ -10,6 +11,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from ..encode import Direct
 from ..errors import InputError, unknown
@@ -41,8 +43,10 @@ class Network(nn.Module):
     dtype: Any = None
     """Compute dtype of synapses and spikes; None: the common one of images and weights. Membranes: at least float32."""
     param_dtype: Any = jnp.float32
+    backend: str = "auto"
+    """What runs the neurons over a block, one of `kernels.BACKENDS`."""
     run_neuron: Callable = unroll
-    """How a neuron runs over a block: `(neuron, params, state, current, timesteps) -> (state, outputs)`."""
+    """How a neuron runs over a block: `(neuron, params, state, current, timesteps, backend) -> (state, outputs)`."""
 
     def connections(self) -> tuple[Connection, ...]:
         """Every synapse with its real shapes, from input to output."""
@@ -92,60 +96,62 @@ class Network(nn.Module):
         masks = self._dropout_masks(wiring, images.shape[0]) if train and not self.is_initializing() else {}
         key = None if self.encoder.constant else self.make_rng("encode")
         dtype = self.dtype or jnp.result_type(images, params[self.layers[0].name]["kernel"])
+        fed_by = self._fed_by()
+        only_currents = jax.checkpoint_policies.save_only_these_names("current")
 
-        def current_of(layer, inputs, updates):
-            """The layer's current, and what batch norm saw on the way."""
-            def through(name, weights):
-                connection = wiring[name]
-                source = layer.shortcut if name != layer.name else layer.name
-                current = synapse(weights["kernel"].astype(dtype), inputs[source], connection.stride)
-                if name in stats:
-                    current, seen = batch_norm(weights["norm"], stats[name].value, current, train)
-                    if train:
-                        updates[name] = seen
-                return current
+        def currents(x, source):
+            """{layer: its share of current from this source}, and what batch norm saw on the way."""
+            found, seen = {}, {}
+            for target, name in fed_by[source]:
+                current = x  # a shortcut between equal shapes adds the input as it is
+                if name in wiring:
+                    weights = params[target] if name == target else params[target]["shortcut"]
+                    current = synapse(weights["kernel"].astype(dtype), x, wiring[name].stride)
+                    if name in stats:
+                        current = checkpoint_name(current, "current")
+                        current, seen[name] = batch_norm(weights["norm"], stats[name].value, current, train)
+                    if name == target and "bias" in params[target]:
+                        current = current + params[target]["bias"].astype(dtype)
+                found[target] = found[target] + current if target in found else current
+            return found, seen if train else {}
 
-            current = through(layer.name, params[layer.name])
-            if "bias" in params[layer.name]:
-                current = current + params[layer.name]["bias"].astype(dtype)
-            if layer.shortcut is not None:
-                name = f"{layer.name}_shortcut"
-                current = current + (through(name, params[layer.name]["shortcut"]) if name in wiring
-                                     else inputs[layer.shortcut])
-            return current
+        def fire(layer, state, current):
+            """From a layer's current to those that it causes: neuron, dropout, pool, synapses."""
+            neuron_params = params[layer.name].get("neuron", ())
+            state, x = self.run_neuron(self.neuron, neuron_params, state, current, chunk, self.backend)
+            record = {"spikes": x} if spikes else {}
+            if jax.tree.leaves(state):  # an ANN's activations are no spikes
+                record["spike_rate"] = x.mean(dtype=_wide(dtype)) * chunk
+            if layer.name in masks:
+                x = jnp.where(masks[layer.name], x * jnp.asarray(1 / (1 - layer.dropout), dtype), 0)
+            if layer.pool:
+                x = average_pool(x)
+            return state, *currents(x, layer.name), record
 
-        first = self.layers[0]
-        constant = None  # a constant input passes its synapse once, outside the loop over blocks
+        encoded = None  # a constant input passes its synapse once, outside the loop over blocks
         if self.encoder.constant:
-            x = self.encoder(key, images, 0, timesteps).astype(dtype)
-            constant_updates = {}
-            constant = x, current_of(first, {first.name: x}, constant_updates), constant_updates
+            encoded = currents(self.encoder(key, images, 0, timesteps).astype(dtype), None)
 
         def block(state, start):
-            outputs = {"spike_rate": OrderedDict(), "updates": {}, "spikes": OrderedDict()}
-            inputs, after = {}, {}
-            if constant is None:
+            outputs = {"spike_rate": OrderedDict(), "spikes": OrderedDict()}
+            after, found = {}, encoded
+            if found is None:
                 x = self.encoder(key, images, start, chunk).astype(dtype)
                 outputs["input_rate"] = jnp.abs(x).mean(dtype=jnp.float32) * chunk
-            else:
-                x, outputs["updates"] = constant[0], dict(constant[2])
-            for layer in self.layers:
-                inputs[layer.name] = x
-                current = constant[1] if constant and layer is first else current_of(layer, inputs, outputs["updates"])
-                if layer is self.layers[-1]:
-                    after[layer.name], outputs["logits"] = unroll(
-                        self.readout, (), state[layer.name], current.astype(_wide(dtype)), chunk)
-                    break
-                neuron_params = params[layer.name].get("neuron", ())
-                after[layer.name], x = self.run_neuron(self.neuron, neuron_params, state[layer.name], current, chunk)
-                if spikes:
-                    outputs["spikes"][layer.name] = x
-                if jax.tree.leaves(after[layer.name]):  # an ANN's activations are no spikes
-                    outputs["spike_rate"][layer.name] = x.mean(dtype=_wide(dtype)) * chunk
-                if layer.name in masks:
-                    x = x * masks[layer.name].astype(dtype)
-                if layer.pool:
-                    x = average_pool(x)
+                found = currents(x, None)
+            arrived, outputs["updates"] = (dict(part) for part in found)
+            for layer in self.layers[:-1]:
+                # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
+                run = jax.checkpoint(functools.partial(fire, layer), policy=only_currents)
+                after[layer.name], found, seen, record = run(state[layer.name], arrived.pop(layer.name))
+                outputs["updates"].update(seen)
+                for name, value in record.items():
+                    outputs[name][layer.name] = value
+                for target, current in found.items():
+                    arrived[target] = current + arrived[target] if target in arrived else current
+            last = self.layers[-1].name
+            after[last], outputs["logits"] = unroll(
+                self.readout, (), state[last], arrived.pop(last).astype(_wide(dtype)), chunk)
             return after, outputs
 
         state = self._initial_state(params, wiring, images.shape[0], dtype) if state is None else state
@@ -161,6 +167,18 @@ class Network(nn.Module):
         if spikes:
             record["spikes"] = OrderedDict((k, _join_blocks(v)) for k, v in outputs["spikes"].items())
         return logits[:, -1], record
+
+    def _fed_by(self):
+        """{source: [(layer, its synapse)]}: every layer that a layer's spikes (None: the encoded image) go to."""
+        names = [None, *(layer.name for layer in self.layers)]
+        comes_from = dict(zip(names[1:], names[:-1], strict=True))
+        fed_by = {name: [] for name in names}
+        for layer in self.layers:
+            fed_by[comes_from[layer.name]].append((layer.name, layer.name))
+        for layer in self.layers:  # after the main synapses, which bring the bias
+            if layer.shortcut is not None:
+                fed_by[comes_from[layer.shortcut]].append((layer.name, f"{layer.name}_shortcut"))
+        return fed_by
 
     def _check(self, images, timesteps):
         if images.shape[1:] != tuple(self.image_shape):
@@ -213,7 +231,6 @@ class Network(nn.Module):
             return {}
         keys = jax.random.split(self.make_rng("dropout"), len(dropped))
         return {layer.name: jax.random.bernoulli(key, 1 - layer.dropout, (batch, 1, *wiring[layer.name].out_shape))
-                / jnp.asarray(1 - layer.dropout, self.param_dtype)
                 for layer, key in zip(dropped, keys, strict=True)}
 
 
