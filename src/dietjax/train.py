@@ -127,7 +127,17 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         metrics = {"loss": loss, "accuracy": accuracy, **_health(net, new["params"], gradients)}
         return TrainState(state.step + 1, new, optimizer_state), metrics
 
-    return jax.jit(train_step, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()))
+    return jax.jit(train_step, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()),
+                   compiler_options=compiler_options(mesh.devices.flat[0].platform))
+
+
+def compiler_options(platform: str) -> dict[str, str]:
+    """What XLA is told besides its defaults when a training step is compiled for this platform.
+
+    The CPU backend orders operations for concurrency by default, which runs ahead with recomputed spikes and holds them
+    all at once: VGG9, batch 128, T=5 then takes 2.4 GB of temporaries instead of 1.0 GB (jax 0.10), and no less time.
+    """
+    return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"} if platform == "cpu" else {}
 
 
 def _health(net, params, gradients):

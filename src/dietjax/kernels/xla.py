@@ -77,11 +77,11 @@ def _backward(rule, steps, arguments, cotangents):
         g_before, g_after, leak_part, threshold_part = step_back(rule, leak, threshold, *passed[t], g_after,
                                                                  g_spikes[:, t].astype(membrane.dtype))
         g_current.append(g_before)
-        g_leak, g_threshold = g_leak + leak_part, g_threshold + threshold_part
+        g_leak, g_threshold = g_leak + sum_to(leak_part, leak), g_threshold + sum_to(threshold_part, threshold)
     constant = current.shape[1] == 1
     g_current = sum(g_current)[:, None] if constant else jnp.stack(g_current[::-1], axis=1)
     g_elapsed = jax.tree.map(jnp.zeros_like, g_elapsed)  # a counter
-    return g_current.astype(current.dtype), sum_to(g_leak, leak), sum_to(g_threshold, threshold), g_after, g_elapsed
+    return g_current.astype(current.dtype), g_leak, g_threshold, g_after, g_elapsed
 
 
 _block.defvjp(_forward, _backward)
