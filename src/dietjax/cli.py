@@ -1,4 +1,4 @@
-"""The command line: `dietjax train | evaluate | convert | energy | report`. The only module that parses arguments."""
+"""The command line: `dietjax train | evaluate | convert | energy | report | bench`. It alone parses arguments."""
 
 import dataclasses
 import json
@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import Positional, arg, subcommand
 
 from . import config
+from .bench.commands import Bench
 from .config import Conversion, Experiment, check, read_stored
 from .errors import InputError, unknown
 
@@ -209,7 +210,8 @@ def _run(argv: list[str]) -> int:
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Convert, subcommand("convert", default=convert)]
         | Annotated[EnergyOf, subcommand("energy")]
-        | Annotated[Report, subcommand("report")],
+        | Annotated[Report, subcommand("report")]
+        | Annotated[Bench, subcommand("bench")],
         args=argv, prog="dietjax",
         description="DIET-SNN in JAX: deep spiking networks of few timesteps, with trained leaks and thresholds.")
     import absl.logging

@@ -1,0 +1,1 @@
+"""`dietjax bench`: speed and memory, measured so that they can be cited."""

@@ -1,0 +1,77 @@
+"""The neuron alone against the device's copy bandwidth, and the public benchmark of one linear layer with LIF."""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from ..neurons import LIF
+from ..unroll import unroll
+from .measure import Call, Result, alternate, compiled, environment
+
+ARRAYS_MOVED = 5
+"""Blocks: forward reads currents and writes spikes; backward reads currents and the spikes' cotangent, and writes the
+currents'."""
+LIF_CELL = LIF(leak=0.9, threshold=0.7)
+
+
+def neuron(batch: int, neurons: int, timesteps: Sequence[int], backends: Sequence[str], dtypes: Sequence[str],
+           runs: int) -> Result:
+    """LIF alone, forward and backward, by backend; its share of the bandwidth with which the device copies currents.
+
+    A row's "share" is (5 blocks / its time) over (2 blocks / the copy's time): 1 means that nothing but the least
+    possible reading and writing costs time.
+    """
+    calls = []
+    for dtype, steps in itertools.product(dtypes, timesteps):
+        currents, cotangent = (jax.random.normal(jax.random.key(i), (batch, steps, neurons), dtype) for i in range(2))
+        params = LIF_CELL.init(jax.random.key(0), (neurons,))
+        labels = {"dtype": dtype, "T": steps}
+        run, temporary = compiled(lambda x: x + 1, currents)
+        calls.append(Call({"what": "copy", **labels}, run, temporary, base=True))
+        for backend in backends:
+            run, temporary = compiled(_forward_and_backward(backend), params, currents, cotangent)
+            calls.append(Call({"what": f"LIF, {backend}", **labels}, run, temporary))
+    rows = alternate(calls, runs)
+    for row in rows:
+        row["share"] = None if row["what"] == "copy" else ARRAYS_MOVED / 2 / row["ratio"]
+        row.pop("memory ratio", None)
+    return Result(f"LIF forward and backward, {batch} × {neurons} neurons", rows, environment())
+
+
+def _forward_and_backward(backend):
+    def both(params, currents, cotangent):
+        spikes, pull = jax.vjp(lambda p, c: unroll(LIF_CELL, p, None, c, backend=backend)[1], params, currents)
+        return spikes, pull(cotangent)
+
+    return both
+
+
+def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequence[str], dtypes: Sequence[str],
+          peers: Sequence[str], runs: int) -> Result:
+    """One n × n linear layer with one LIF, forward and backward (gradients of the weights, leak, threshold and input).
+
+    As the peers' public benchmark has it (batch 16, 500 timesteps, n = 4096, 8192, 16384), but every call waited for.
+    """
+    if peers:
+        from .. import peers as libraries
+
+        libraries.check(peers)
+    calls, notes = [], []
+    for dtype, size in itertools.product(dtypes, features):
+        weights = (jax.random.normal(jax.random.key(0), (size, size)) * size**-0.5).astype(dtype)
+        inputs = jax.random.uniform(jax.random.key(1), (batch, timesteps, size), dtype)
+        params = LIF_CELL.init(jax.random.key(0), (size,))
+        for i, backend in enumerate(backends):
+            def loss(weights, params, inputs, backend=backend):
+                return unroll(LIF_CELL, params, None, inputs @ weights, backend=backend)[1].sum(dtype=jnp.float32)
+
+            run, temporary = compiled(jax.value_and_grad(loss, (0, 1, 2)), weights, params, inputs)
+            calls.append(Call({"what": f"dietjax, {backend}", "dtype": dtype, "n": size}, run, temporary, base=i == 0))
+        for name in peers:
+            peer = libraries.layer(name, size, batch, timesteps, dtype)
+            calls.append(Call({"what": f"{name} {peer.version}", "dtype": dtype, "n": size}, peer.training_step))
+            notes.append(f"{name}, n={size}: {peer.mode}")
+    return Result(f"linear n × n and LIF, batch {batch}, T={timesteps}, forward and backward", alternate(calls, runs),
+                  environment(*(libraries.packages(peers) if peers else ())), tuple(notes))

@@ -1,0 +1,194 @@
+"""The arguments of `dietjax bench`. jax loads inside the commands: `--help` answers at once."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any, Literal
+
+from tyro.conf import OmitSubcommandPrefixes, UseAppendAction, arg, subcommand
+
+from ..errors import InputError
+
+PeerName = Literal["spyx", "spikingjelly", "snntorch", "norse"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What is printed and written."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+    plot: pathlib.Path | None = None
+    """Also draw it into this file (png, svg or pdf)."""
+
+    def show(self, result: Any) -> None:
+        """Print and draw."""
+        from . import show
+
+        print(show.as_json(result)) if self.json else show.table(result)
+        if self.plot is not None:
+            show.plot(result, self.plot)
+
+    def check(self) -> None:
+        """Refuse a plot that could not be written, before anything is measured."""
+        if self.plot is not None and self.plot.suffix not in (".png", ".svg", ".pdf"):
+            raise InputError(f"--plot {self.plot} must end in .png, .svg or .pdf")
+        if self.plot is not None and not self.plot.absolute().parent.is_dir():
+            raise InputError(f"--plot {self.plot}: there is no folder {self.plot.absolute().parent}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Of:
+    """Which network."""
+
+    model: str = "VGG9"
+    """VGG4/6/9/11/13/16/19 or ResNet12/20/34."""
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    """Height, width, channels."""
+    num_classes: int = 10
+    classifier: tuple[int, ...] | None = None
+    """Widths of the hidden fully connected layers; default: the paper's."""
+    batch: int = 8
+    """Images in a batch."""
+
+    def subject(self) -> Any:
+        """As the benchmarks take it."""
+        from .networks import Subject
+
+        _positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape)
+        return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch)
+
+
+Inlined = arg(name="")
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A training step (loss and gradients), SNN against the ANN on batch × T images, by schedule, backend, dtype, T."""
+
+    of: Annotated[Of, Inlined] = Of()
+    timesteps: tuple[int, ...] = (5,)
+    chunk: tuple[int, ...] = ()
+    """Also in blocks of so many timesteps."""
+    remat: bool = False
+    """Each chunk also with recomputation inside its blocks."""
+    backend: tuple[str, ...] = ("auto",)
+    """What runs the neurons (dietjax.kernels.BACKENDS)."""
+    dtype: tuple[Dtype, ...] = ("float32",)
+    peer: Annotated[tuple[PeerName, ...], UseAppendAction] = ()
+    """Another library on the same network and weights; may be given several times. Needs dietjax[peers]."""
+    runs: int = 10
+    output: Annotated[Output, Inlined] = Output()
+
+    _train = True
+
+    def __call__(self) -> None:
+        """Measure and show."""
+        self.output.check()
+        _positive(timesteps=self.timesteps, chunk=self.chunk, runs=self.runs)
+        from .networks import compare
+
+        self.output.show(compare(
+            self.of.subject(), self.timesteps, train=self._train, chunks=self.chunk, remat=self.remat,
+            backends=self.backend, dtypes=self.dtype, peers=self.peer, runs=self.runs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Inference(Step):
+    """An inference, SNN against the ANN on batch × T images, by schedule, backend, dtype, T."""
+
+    _train = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Neuron:
+    """LIF alone, forward and backward, against the bandwidth with which the device copies its currents."""
+
+    batch: int = 64
+    neurons: int = 65536
+    timesteps: tuple[int, ...] = (4, 16, 32)
+    backend: tuple[str, ...] = ("scan", "xla")
+    """What runs the neurons (dietjax.kernels.BACKENDS)."""
+    dtype: tuple[Dtype, ...] = ("float32",)
+    runs: int = 10
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Measure and show."""
+        self.output.check()
+        _positive(batch=self.batch, neurons=self.neurons, timesteps=self.timesteps, runs=self.runs)
+        from .cells import neuron
+
+        self.output.show(neuron(self.batch, self.neurons, self.timesteps, self.backend, self.dtype, self.runs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """The public benchmark of one n × n linear layer with LIF, forward and backward, every call waited for."""
+
+    features: tuple[int, ...] = (4096, 8192, 16384)
+    """n."""
+    batch: int = 16
+    timesteps: int = 500
+    backend: tuple[str, ...] = ("auto",)
+    """What runs the neurons (dietjax.kernels.BACKENDS)."""
+    dtype: tuple[Dtype, ...] = ("float32",)
+    peer: Annotated[tuple[PeerName, ...], UseAppendAction] = ()
+    """Another library; may be given several times. Needs dietjax[peers]."""
+    runs: int = 5
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Measure and show."""
+        self.output.check()
+        _positive(features=self.features, batch=self.batch, timesteps=self.timesteps, runs=self.runs)
+        from .cells import layer
+
+        self.output.show(layer(self.features, self.batch, self.timesteps, self.backend, self.dtype, self.peer,
+                               self.runs))
+
+
+@dataclasses.dataclass(frozen=True)
+class Memory:
+    """Temporary memory of a training step over T, predicted and as compiled; compiles, runs nothing."""
+
+    of: Annotated[Of, Inlined] = Of(batch=128)
+    timesteps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
+    chunk: tuple[int, ...] = (1, 4, 16)
+    """Also in blocks of so many timesteps, with and without recomputation, where they divide T."""
+    dtype: tuple[Dtype, ...] = ("float32",)
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Compile and show."""
+        self.output.check()
+        _positive(timesteps=self.timesteps, chunk=self.chunk)
+        from .networks import sweep_memory
+
+        self.output.show(sweep_memory(self.of.subject(), self.timesteps, self.chunk, self.dtype))
+
+
+def _positive(**values):
+    for name, value in values.items():
+        if any(v < 1 for v in (value if isinstance(value, tuple) else (value,))):
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+Suite = OmitSubcommandPrefixes[
+    Annotated[Step, subcommand("step")]
+    | Annotated[Inference, subcommand("inference")]
+    | Annotated[Neuron, subcommand("neuron")]
+    | Annotated[Layer, subcommand("layer")]
+    | Annotated[Memory, subcommand("memory")]
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bench:
+    """Measure speed and memory: ratios between things that run in turn in one process."""
+
+    suite: Suite
+
+    def __call__(self) -> None:
+        """Run the chosen suite."""
+        self.suite()

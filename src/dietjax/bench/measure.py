@@ -1,0 +1,93 @@
+"""Timing: ratios between things that ran in turn, in one process.
+
+Everything is compiled first, every call is waited for, each thing runs many times, one after the other in turn (so that
+a slow minute of the machine hits all alike), and the median stands between the quartiles.
+"""
+
+import dataclasses
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..errors import InputError
+from ..train import compiler_options
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """Something to be timed."""
+
+    labels: dict[str, Any]
+    """What it is: the first columns of its row, such as {"network": "SNN", "T": 5}."""
+    run: Callable[[], Any]
+    """Does it once. May return before jax has finished."""
+    temporary: int | None = None
+    """Bytes of temporaries that XLA's compiler plans for; None where nobody says."""
+    base: bool = False
+    """Whether the calls after it are compared with it, up to the next such one."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A table of a benchmark, with what is needed to read and to repeat it."""
+
+    title: str
+    rows: list[dict[str, Any]]
+    environment: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def compiled(function: Callable, *arguments: Any, **options: Any) -> tuple[Callable[[], Any], int | None]:
+    """(a call without arguments, bytes of temporaries), compiled as dietjax compiles its training steps."""
+    program = jax.jit(function, compiler_options=compiler_options(jax.default_backend()), **options)
+    program = program.lower(*arguments).compile()
+    return lambda: program(*arguments), temporary_bytes(program)
+
+
+def temporary_bytes(program: Any) -> int | None:
+    """Temporaries of a compiled program on one device, where its backend says."""
+    memory = program.memory_analysis()
+    return None if memory is None else memory.temp_size_in_bytes
+
+
+def alternate(calls: Sequence[Call], runs: int) -> list[dict[str, Any]]:
+    """Time every call `runs` times, in turn, after one turn that does not count.
+
+    Returns:
+        Rows: the call's labels, "ms" (median), "q25" and "q75", "ratio" (median over the base's), "temporary MB" and
+        "memory ratio" where known.
+    """
+    if runs < 1:
+        raise InputError(f"runs must be at least 1, got {runs}")
+    times: list[list[float]] = [[] for _ in calls]
+    for turn in range(runs + 1):
+        for call, measured in zip(calls, times, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(call.run())
+            if turn:
+                measured.append(1e3 * (time.perf_counter() - start))
+    rows, base = [], None
+    for call, measured in zip(calls, times, strict=True):
+        low, median, high = np.percentile(measured, (25, 50, 75)).tolist()
+        base = (median, call.temporary) if call.base or base is None else base
+        row = {**call.labels, "ms": median, "q25": low, "q75": high, "ratio": median / base[0]}
+        if call.temporary is not None:
+            row["temporary MB"] = call.temporary / 1e6
+            row["memory ratio"] = call.temporary / base[1] if base[1] else None
+        rows.append(row)
+    return rows
+
+
+def environment(*packages: str) -> dict[str, str]:
+    """What the figures were measured on, with the versions of these packages besides our own."""
+    kinds = sorted({device.device_kind for device in jax.devices()})
+    versions = {name: metadata.version(name) for name in ("dietjax", "jax", "jaxlib", *packages)}
+    return {"device": f"{jax.device_count()} × {', '.join(kinds)}", "CPU cores": str(os.cpu_count()),
+            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}", **versions,
+            "matmul precision": str(jax.config.jax_default_matmul_precision or "default")}

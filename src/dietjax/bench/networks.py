@@ -1,0 +1,143 @@
+"""A network's training step, inference and memory, beside its ANN's and other libraries'."""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import memory, models, readout
+from ..errors import InputError
+from ..models import Network
+from ..neurons import LIF, ReLU
+from ..train import compiler_options
+from .measure import Call, Result, alternate, compiled, environment, temporary_bytes
+
+LAYERWISE = "layer by layer"
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """Which network, on what."""
+
+    model: str
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    classifier: tuple[int, ...] | None
+    batch: int
+
+    def networks(self, dtype: str) -> tuple[Network, Network]:
+        """(ANN, SNN), without dropout: other libraries draw other random numbers."""
+        compute = None if dtype == "float32" else jnp.dtype(dtype)
+        snn = models.build(self.model, self.num_classes, self.image_shape, classifier=self.classifier, conv_dropout=0,
+                           classifier_dropout=0, neuron=LIF(leak=0.9, threshold=0.5), dtype=compute)
+        return snn.clone(neuron=ReLU()), snn
+
+    def examples(self, count: int) -> tuple[jax.Array, jax.Array]:
+        """(images normal, labels), the same ones for the same count."""
+        key = jax.random.key(0)
+        return (jax.random.normal(key, (count, *self.image_shape)),
+                jax.random.randint(key, (count,), 0, self.num_classes))
+
+    def __str__(self):
+        size = "×".join(map(str, self.image_shape))
+        return f"{self.model}, images of {size}, batch {self.batch}"
+
+
+def schedules(timesteps: int, chunks: Sequence[int], remat: bool) -> dict[str, dict[str, Any]]:
+    """Name -> arguments of `Network`: the whole block, and every chunk with and without recomputation."""
+    found: dict[str, dict[str, Any]] = {LAYERWISE: {}}
+    for chunk in chunks:
+        if chunk < 1 or timesteps % chunk:
+            raise InputError(f"chunk {chunk} does not divide {timesteps} timesteps; "
+                             f"use one of {[c for c in range(1, timesteps + 1) if timesteps % c == 0]}")
+        found[f"chunk {chunk}"] = {"chunk": chunk}
+        if remat:
+            found[f"chunk {chunk}, remat"] = {"chunk": chunk, "remat": True}
+    return found
+
+
+def training(net: Network, timesteps: int, schedule: dict[str, Any]):
+    """A pure (variables, images, labels) -> (loss, gradients of every parameter)."""
+    def loss(variables, images, labels):
+        logits, _ = net.apply(variables, images, timesteps, train=True, **schedule)
+        return readout.cross_entropy(logits, labels).mean()
+
+    return jax.value_and_grad(loss)
+
+
+def inference(net: Network, timesteps: int, schedule: dict[str, Any]):
+    """A pure (variables, images, labels) -> logits."""
+    return lambda variables, images, labels: net.apply(variables, images, timesteps, **schedule)[0]
+
+
+def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: Sequence[int] = (), remat: bool = False,
+            backends: Sequence[str] = ("auto",), dtypes: Sequence[str] = ("float32",), peers: Sequence[str] = (),
+            runs: int = 10) -> Result:
+    """A training step (loss and gradients) or an inference: the SNN in every asked way, against the ANN and peers.
+
+    The ANN runs on batch × T images: the synapses of T timesteps, which no SNN can do without but where the first
+    layer's input is constant.
+    """
+    if peers:
+        from .. import peers as libraries
+
+        libraries.check(peers)  # before anything is compiled
+    make = training if train else inference
+    calls, notes = [], []
+    for dtype, steps in itertools.product(dtypes, timesteps):
+        ann, snn = subject.networks(dtype)
+        variables = jax.jit(snn.init)(jax.random.key(0), jnp.zeros((1, *subject.image_shape)))
+        weights = {"params": {name: {"kernel": layer["kernel"]} for name, layer in variables["params"].items()}}
+        many, few = subject.examples(subject.batch * steps), subject.examples(subject.batch)
+        labels = {"dtype": dtype, "T": steps}
+        run, temporary = compiled(make(ann, 1, {}), weights, *many)
+        calls.append(Call({"network": f"ANN, {len(many[0])} images", **labels}, run, temporary, base=True))
+        for backend in backends:
+            for name, schedule in schedules(steps, chunks, remat).items():
+                run, temporary = compiled(make(snn.clone(backend=backend), steps, schedule), variables, *few)
+                backend_name = "" if backend == "auto" else f", {backend}"
+                calls.append(Call({"network": f"SNN, {name}{backend_name}", **labels}, run, temporary))
+        for name in peers:
+            peer = libraries.build(name, snn, variables, *map(np.asarray, few), steps, dtype)
+            calls.append(Call({"network": f"{name} {peer.version}", **labels},
+                              peer.training_step if train else peer.inference))
+            notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {_agreement(peer, snn, variables, few[0], steps)}")
+    what = "training step: loss and gradients" if train else "inference"
+    packages = libraries.packages(peers) if peers else ()
+    return Result(f"{what}; {subject}", alternate(calls, runs), environment(*packages), tuple(notes))
+
+
+def _agreement(peer, snn, variables, images, timesteps):
+    """How far its logits are from ours: speed counts among those that compute the same."""
+    ours = np.asarray(snn.apply(variables, images, timesteps)[0], np.float64)
+    theirs = np.asarray(peer.logits(np.asarray(images)), np.float64)
+    if not peer.exact:
+        return "its neuron is not ours, logits are not compared"
+    return f"logits differ from ours by at most {np.abs(ours - theirs).max():.1e} of {np.abs(ours).max():.1e}"
+
+
+def sweep_memory(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dtypes: Sequence[str]) -> Result:
+    """Temporaries of a training step over T, as predicted (`dietjax.memory`) and as XLA compiled them; nothing runs."""
+    rows = []
+    for dtype, steps in itertools.product(dtypes, timesteps):
+        ann, snn = subject.networks(dtype)
+        wanted = {f"ANN, {subject.batch * steps} images": (ann, subject.batch * steps, 1, {})}
+        for name, schedule in schedules(steps, [c for c in chunks if steps % c == 0 and c < steps], True).items():
+            wanted[f"SNN, {name}"] = snn, subject.batch, steps, schedule
+        base = None
+        for name, (net, batch, t, schedule) in wanted.items():
+            images = jax.ShapeDtypeStruct((batch, *subject.image_shape), jnp.float32)
+            variables = jax.eval_shape(net.init, jax.random.key(0), images)
+            labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
+            options = compiler_options(jax.default_backend())
+            program = jax.jit(training(net, t, schedule), compiler_options=options).lower(variables, images, labels)
+            measured = temporary_bytes(program.compile())
+            base = measured if base is None else base
+            rows.append({"network": name, "dtype": dtype, "T": steps,
+                         "predicted MB": memory.training_step(net, batch, t, **schedule) / 1e6,
+                         "temporary MB": measured / 1e6, "memory ratio": measured / base})
+    return Result(f"temporary memory of a training step; {subject}", rows, environment())

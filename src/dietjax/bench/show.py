@@ -1,0 +1,74 @@
+"""A benchmark's result as a table, as JSON, and as a plot."""
+
+import dataclasses
+import json
+import pathlib
+
+from matplotlib.figure import Figure
+
+from .measure import Result
+
+FORMATS = {"ms": "{:.2f}", "q25": "{:.2f}", "q75": "{:.2f}", "ratio": "{:.3f}", "temporary MB": "{:.1f}",
+           "predicted MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}", "images/s": "{:.1f}"}
+
+
+def table(result: Result) -> None:
+    """Print it with its environment and notes."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = list(dict.fromkeys(name for row in result.rows for name in row))
+    shown = Table()
+    for name in columns:
+        shown.add_column(name, justify="right" if isinstance(result.rows[0].get(name), int | float) else "left")
+    for row in result.rows:
+        cells = (None if row.get(name) is None else FORMATS.get(name, "{}").format(row[name]) for name in columns)
+        shown.add_row(*("-" if cell is None else cell for cell in cells))
+    console = Console(highlight=False, width=None)
+    console.print(result.title, markup=False, soft_wrap=True)
+    console.print(shown)
+    for note in result.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    console.print("; ".join(f"{name} {value}" for name, value in result.environment.items()), markup=False,
+                  soft_wrap=True)
+
+
+def as_json(result: Result) -> str:
+    """Everything, for a program."""
+    return json.dumps(dataclasses.asdict(result), indent=1)
+
+
+def plot(result: Result, path: pathlib.Path) -> None:
+    """Draw the medians with their quartiles (or, without timings, the memory) and write PNG, SVG or PDF by the suffix.
+
+    Over T where T varies, else as bars.
+    """
+    value = "ms" if "ms" in result.rows[0] else "temporary MB"
+    name = next(iter(result.rows[0]))
+    series: dict[str, list[dict]] = {}
+    for row in result.rows:
+        label = row[name].split(",")[0] if row[name].startswith("ANN") else row[name]  # its image count grows with T
+        series.setdefault(f"{label}, {row['dtype']}", []).append(row)
+    over_time = len({row.get("T") for row in result.rows}) > 1
+    figure = Figure(figsize=(7, 4) if over_time else (7, 0.8 + 0.45 * len(result.rows)), layout="constrained")
+    axes = figure.add_subplot()
+    if over_time:
+        for (label, rows), marker in zip(series.items(), "osD^v<>PX*h" * len(series), strict=False):
+            axes.plot([row["T"] for row in rows], [row[value] for row in rows], marker=marker, label=label)
+        axes.set(xlabel="timesteps T", ylabel=value, xscale="log", yscale="log")
+        ticks = sorted({row["T"] for row in result.rows})
+        axes.set_xticks(ticks, map(str, ticks))
+        axes.minorticks_off()
+        axes.legend(fontsize="small")
+    else:
+        rows = result.rows[::-1]
+        spread = [[row[value] - row["q25"] for row in rows], [row["q75"] - row[value] for row in rows]] \
+            if value == "ms" else None
+        bars = axes.barh(range(len(rows)), [row[value] for row in rows], xerr=spread, color="#0072b2")
+        axes.bar_label(bars, [FORMATS[value].format(row[value]) for row in rows], padding=4, fontsize="small")
+        axes.set_yticks(range(len(rows)), [", ".join(str(v) for k, v in row.items() if k in (name, "dtype", "n"))
+                                          for row in rows])
+        axes.margins(x=0.15)
+        axes.set_xlabel(value)
+    axes.set_title(result.title, fontsize="medium", loc="left")
+    figure.savefig(path, dpi=150)

@@ -1,0 +1,66 @@
+"""How much memory a training step takes, before it is compiled, and which chunk would make it fit."""
+
+import math
+import os
+
+import jax
+import jax.numpy as jnp
+
+from .errors import InputError
+from .models import Network
+
+WORKING_BLOCKS = 4
+"""Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,
+the currents' cotangent, and a copy in the order that the convolution wants."""
+
+
+def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = None, remat: bool = False) -> int:
+    """Predicted bytes of temporaries of loss and gradients on one device: an estimate, good to about a third.
+
+    Every layer's currents are kept for the backward pass (under `remat` those of one block, with the states between
+    blocks), and on top comes what the largest layer needs while its gradient is found. Weights, their gradients and the
+    optimiser's state are not counted here.
+
+    Args:
+        net: ANN or SNN.
+        batch: examples on that device.
+        timesteps: T.
+        chunk, remat: the schedule, as `Network` takes it.
+    """
+    chunk = timesteps if chunk is None else chunk
+    size = jnp.dtype(net.dtype or jnp.float32).itemsize
+    wiring = {c.name: c for c in net.connections()}
+    neurons = [math.prod(wiring[layer.name].out_shape) for layer in net.layers]
+    kept = 2 if net.batch_norm else 1  # batch norm keeps its input besides its output
+    blocks = timesteps // chunk if remat else 1
+    per_step = batch * sum(neurons) * size * kept
+    constant = batch * neurons[0] * size * (timesteps // blocks - 1) if net.encoder.constant else 0
+    states = (timesteps // chunk) * batch * sum(neurons) * 4 if chunk < timesteps else 0
+    working = WORKING_BLOCKS * batch * chunk * max(neurons) * size
+    return per_step * (timesteps // blocks) - constant + states + working
+
+
+def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bool) -> None:
+    """Refuse a step that cannot fit, before it is compiled.
+
+    Raises:
+        InputError: with the estimate, and the largest chunk that would fit, if any does.
+    """
+    limit = device_memory()
+    needed = training_step(net, batch, timesteps, chunk, remat)
+    if needed <= limit:
+        return
+    smaller = [c for c in range(timesteps, 0, -1) if timesteps % c == 0
+               and training_step(net, batch, timesteps, c, remat=True) <= limit]
+    remedy = f"chunk={smaller[0]} would (it recomputes within blocks)" if smaller and smaller[0] < timesteps else \
+        "no chunk would; use a smaller batch or more devices"
+    raise InputError(f"a training step on {batch} images a device at {timesteps} timesteps takes about "
+                     f"{needed / 1e9:.1f} GB, a device has {limit / 1e9:.1f} GB; {remedy}")
+
+
+def device_memory() -> int:
+    """Bytes that one local device may use; on the CPU backend, its share of the machine's memory."""
+    stats = jax.local_devices()[0].memory_stats()
+    if stats and "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // jax.local_device_count()
