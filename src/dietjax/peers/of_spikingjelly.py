@@ -15,14 +15,16 @@ from . import on_torch
 
 def build(net, stages, variables, images, labels, timesteps, dtype, memory_level):
     """See `dietjax.peers.build`."""
+    if memory_level not in range(5):
+        raise InputError(f"memory_level must be 0, 1, 2, 3 or 4, got {memory_level!r}")
+    if memory_level > 1 and on_torch.device().type == "cpu":
+        raise InputError(f"memory_level={memory_level} searches by measuring GPU memory; use 0 or 1 on the CPU")
     synapses = on_torch.synapses(net, stages, variables, dtype, layers.Conv2d, layers.Linear)
     model = _Network(stages, synapses, timesteps, on_torch.wide(dtype))
     first = stages[0].neuron
-    peer = on_torch.peer("spikingjelly", _mode(first, memory_level), True, _surrogate(first)[1], model, synapses,
-                         images, labels, dtype)
+    mode, shares_surrogate = _mode(first, memory_level), _surrogate(first)[1]
+    peer = on_torch.peer("spikingjelly", mode, True, shares_surrogate, model, synapses, images, labels, dtype)
     if memory_level:
-        if memory_level > 1 and on_torch.device().type == "cpu":
-            raise InputError(f"memory_level={memory_level} searches by measuring GPU memory; use 0 or 1 on the CPU")
         # the example decides which inputs are spikes and become bits, so zeros would not do
         example = on_torch.to_nchw(images, dtype)
         memopt.optimize_memory(model, _Block, lambda model: model(example), level=memory_level,
