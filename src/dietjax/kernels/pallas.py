@@ -1,22 +1,23 @@
 """LIF over a block of time as two Pallas kernels, forward and backward, each of which reads every current once.
 
 The forward kernel writes every spike once, the backward kernel every current's gradient; membranes live in registers.
-They are found again from the currents (equations: `rule`), `BLOCK` timesteps at a time: longer blocks of time also
-write the state before each `BLOCK` and read it back.
+They are found again from the currents (equations: `rule`), `tile.BLOCK` timesteps at a time: longer blocks of time
+also write the state before each `BLOCK` and read it back.
 
 Neurons are viewed as rows of 128 lanes, padded with zeros to whole tiles. One tile runs through all its timesteps, and
 through several members of the batch, over which it adds up its share of the gradients of leak and threshold: no
-atomics, and a sum over what is left of the batch is XLA's. Neurons do not depend on one another, so one body serves
-every machine and only what surrounds it differs: blocks in VMEM by `pallas_call` on TPU, registers filled straight
-from device memory by Mosaic GPU on Hopper (Pallas' Triton backend is deprecated since jax 0.11).
+atomics, and a sum over what is left of the batch is XLA's. Neurons do not depend on one another, so one body (`tile`)
+serves every machine and only what surrounds it differs: blocks in VMEM by `pallas_call` on TPU, registers filled
+straight from device memory by Mosaic GPU on Hopper (Pallas' Triton backend is deprecated since jax 0.11).
 
-GSPMD cannot cut a kernel; `custom_partitioning` says how: the batch may be sharded, all else is replicated.
+GSPMD cannot cut a kernel; `custom_partitioning` says how: the batch may be sharded, all else is replicated. It has no
+batching rule, so `jax.vmap` over this backend is an error of JAX's; give the neuron a batch instead.
 """
 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,26 +26,14 @@ from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
 from ..types import Array
-from .rule import Rule, step, step_back
+from . import tile
+from .rule import Rule
 
-BLOCK = 16
-"""Timesteps whose membranes are held at once in the backward pass."""
 LONGEST = 128
 """Timesteps of one kernel, so that their tiles fit the VMEM of a TPU; more are several kernels."""
 LANES = 128
 ROWS = {"tpu": 16, "gpu": 2, "interpret": 16}
 """Rows of neurons in one tile: a bfloat16 register tile of a TPU; two neurons per thread of a warpgroup."""
-
-
-class Tile(NamedTuple):
-    """Where in the refs a tile of neurons lies."""
-
-    batch: Any
-    """Its first member of the batch."""
-    group: Any
-    """Where its sums over members of the batch go."""
-    rows: Any
-    """A slice of ROWS."""
 
 
 def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
@@ -82,114 +71,22 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _block(rule, steps, platform, current, leak, threshold, state):
-    spikes, state, _ = _call(_forward, rule, steps, platform, (current, leak, threshold, state))
+    spikes, state, _ = _call(tile.forward, rule, steps, platform, (current, leak, threshold, state))
     return spikes, state
 
 
 def _block_forward(rule, steps, platform, *arguments):
-    spikes, state, starts = _call(_forward, rule, steps, platform, arguments)
+    spikes, state, starts = _call(tile.forward, rule, steps, platform, arguments)
     return (spikes, state), (*arguments, starts)
 
 
 def _block_backward(rule, steps, platform, residuals, cotangents):
     g_spikes, (g_membrane, g_elapsed) = cotangents
-    *gradients, g_membrane = _call(_backward, rule, steps, platform, (*residuals, g_spikes, g_membrane))
+    *gradients, g_membrane = _call(tile.backward, rule, steps, platform, (*residuals, g_spikes, g_membrane))
     return *gradients, (g_membrane, jax.tree.map(jnp.zeros_like, g_elapsed))  # a counter
 
 
 _block.defvjp(_block_forward, _block_backward)
-
-
-def _forward(rule, steps, members, tile, inputs, outputs):
-    """Spikes, the state after them, and the states before each BLOCK but the first."""
-    current, leak, threshold, state = inputs
-    spikes, last, starts = outputs
-    leak, threshold = leak[tile.rows], threshold[tile.rows]
-    head, blocks = _blocks(steps)
-
-    def member(i, _):
-        b = tile.batch + i
-
-        def advance(first, count, state):
-            currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]  # all on their way first
-            for t, now in enumerate(currents):
-                _, fired, *state = step(rule, leak, threshold, *state, now)
-                spikes[b, first + t, tile.rows] = fired.astype(spikes.dtype)
-            return tuple(state)
-
-        def block(k, state):
-            _store(starts, (b, k, tile.rows), state)
-            return advance(head + k * BLOCK, BLOCK, state)
-
-        after = advance(0, head, _load(state, (b, tile.rows)))
-        _store(last, (b, tile.rows), jax.lax.fori_loop(0, blocks, block, after) if blocks else after)
-        return _
-
-    jax.lax.fori_loop(0, members, member, 0)
-
-
-def _backward(rule, steps, members, tile, inputs, outputs):
-    """Gradients of currents, leak, threshold (both summed over members) and the first membrane."""
-    current, leak, threshold, state, starts, g_spikes, g_last = inputs
-    g_current, *g_shared, g_membrane = outputs
-    leak, threshold = leak[tile.rows], threshold[tile.rows]
-    head, blocks = _blocks(steps)
-    constant = current.shape[1] == 1 < steps
-    zero = jnp.zeros(leak.shape, leak.dtype)
-
-    def member(i, shared):
-        b = tile.batch + i
-
-        def retreat(first, count, state, carry):
-            g_after, total, shared = carry
-            currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]
-            g_fired = [g_spikes[b, first + t, tile.rows].astype(leak.dtype) for t in range(count)]
-            passed = []
-            for now in currents:
-                came, since = state
-                before, fired, *state = step(rule, leak, threshold, came, since, now)
-                passed.append((came, before, fired, since))
-            for t in reversed(range(count)):
-                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after, g_fired[t])
-                shared = [x + part for x, part in zip(shared, parts, strict=True)]
-                if constant:
-                    total += g_before
-                else:
-                    g_current[b, first + t, tile.rows] = g_before.astype(g_current.dtype)
-            return g_after, total, shared
-
-        def block(i, carry):
-            k = blocks - 1 - i
-            return retreat(head + k * BLOCK, BLOCK, _load(starts, (b, k, tile.rows)), carry)
-
-        carry = g_last[b, tile.rows], zero, shared
-        carry = jax.lax.fori_loop(0, blocks, block, carry) if blocks else carry
-        g_after, total, shared = retreat(0, head, _load(state, (b, tile.rows)), carry)
-        g_membrane[b, tile.rows] = g_after
-        if constant:
-            g_current[b, 0, tile.rows] = total.astype(g_current.dtype)
-        return shared
-
-    _store(g_shared, (tile.group, tile.rows), jax.lax.fori_loop(0, members, member, [zero, zero]))
-
-
-def _blocks(steps):
-    """(timesteps that do not fill a BLOCK and come first, BLOCKs after them)."""
-    head = steps % BLOCK or min(steps, BLOCK)
-    return head, (steps - head) // BLOCK
-
-
-def _at(current, t):
-    return t if current.shape[1] > 1 else 0
-
-
-def _load(refs, index):
-    return jax.tree.map(lambda ref: ref[index], refs)
-
-
-def _store(refs, index, values):
-    for ref, value in zip(jax.tree.leaves(refs), jax.tree.leaves(values), strict=True):
-        ref[index] = value
 
 
 @functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3))
@@ -199,8 +96,8 @@ def _call(body: Callable, rule: Rule, steps: int, platform: str, inputs: Any) ->
     batch, _, rows, _ = current.shape
     members = max(d for d in range(1, min(8, max(LONGEST // steps, 1)) + 1) if batch % d == 0)
     groups = batch // members
-    if body is _forward:
-        _, blocks = _blocks(steps)
+    if body is tile.forward:
+        _, blocks = tile.split(steps)
         kept = jax.tree.map(lambda x: _like((batch, blocks, rows, LANES), x), state) if blocks else None
         outputs = _like((batch, steps, rows, LANES), current), jax.tree.map(lambda x: _like(x.shape, x), state), kept
     else:
@@ -209,17 +106,17 @@ def _call(body: Callable, rule: Rule, steps: int, platform: str, inputs: Any) ->
     flat_inputs, tree = jax.tree.flatten(inputs)
     flat_outputs, out_tree = jax.tree.flatten(outputs)
 
-    def kernel(tile, *refs):
-        split = len(flat_inputs)
-        body(rule, steps, members, tile, jax.tree.unflatten(tree, refs[:split]),
-             jax.tree.unflatten(out_tree, refs[split:]))
+    def kernel(place, *refs):
+        given = len(flat_inputs)
+        body(rule, steps, members, place, jax.tree.unflatten(tree, refs[:given]),
+             jax.tree.unflatten(out_tree, refs[given:]))
 
     if platform == "gpu":
         results = _gpu(kernel, members, groups, flat_inputs, flat_outputs)
     else:
         results = _tpu(kernel, members, groups, steps, flat_inputs, flat_outputs, platform == "interpret")
     results = jax.tree.unflatten(out_tree, results)
-    if body is _backward:
+    if body is tile.backward:
         g_current, *g_shared, g_membrane = results
         results = g_current, *(x.sum(0) for x in g_shared), g_membrane
     return results
@@ -244,7 +141,7 @@ def _tpu(kernel, members, groups, steps, inputs, outputs, interpret):
 
     def block(*refs):
         def piece(j, _):
-            kernel(Tile(0, 0, pl.ds(pl.multiple_of(j * height, height), height)), *refs)
+            kernel(tile.Tile(0, 0, pl.ds(pl.multiple_of(j * height, height), height)), *refs)
             return _
 
         jax.lax.fori_loop(0, rows // height, piece, 0)
@@ -262,7 +159,7 @@ def _gpu(kernel, members, groups, inputs, outputs):
 
     def block(*refs):
         group, j = jax.lax.axis_index("group"), jax.lax.axis_index("tile")
-        kernel(Tile(group * members, group, pl.ds(j * height, height)), *refs)
+        kernel(tile.Tile(group * members, group, pl.ds(j * height, height)), *refs)
 
     return plgpu.kernel(
         block, out_type=outputs, grid=(groups, inputs[0].shape[-2] // height), grid_names=("group", "tile"),
