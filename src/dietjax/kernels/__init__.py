@@ -1,13 +1,19 @@
 """How a neuron runs over a block of time on each kind of hardware. Every backend gives the plain scan's numbers."""
 
-from ..errors import unknown
+import jax
+
+from ..errors import InputError, unknown
 from ..types import Array
 from . import xla
 from .rule import Rule
 
-BACKENDS = ("auto", "scan", "xla")
+BACKENDS = ("auto", "scan", "xla", "pallas", "pallas_interpret")
 """scan: the neuron's own `step` in `lax.scan`, differentiated by JAX: the reference, and what custom neurons use.
-xla: one custom_vjp over the block, left to XLA's fusion. auto: xla for neurons that have it, scan for the others."""
+xla: one custom_vjp over the block, left to XLA's fusion.
+pallas: hand-written kernels, on TPU and on NVIDIA GPUs from Hopper on; an error elsewhere.
+pallas_interpret: the kernels' numbers on any machine, slowly, to check them.
+auto: xla for neurons that have it, scan for the others; the same on every machine. Pallas has to be asked for until it
+has been measured to be faster than XLA's fusion, which it has not."""
 
 
 def check_backend(name: str) -> None:
@@ -18,5 +24,22 @@ def check_backend(name: str) -> None:
 
 def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
         timesteps: int, backend: str = "auto") -> tuple[Array, Array | None, Array]:
-    """LIF over a block by one of the backends; see `xla.lif`."""
-    return xla.lif(rule, current, leak, threshold, membrane, elapsed, timesteps)
+    """LIF over a block by one of the backends; see `xla.lif`. InputError where this process cannot run the backend."""
+    arguments = rule, current, leak, threshold, membrane, elapsed, timesteps
+    if backend not in ("pallas", "pallas_interpret"):
+        return xla.lif(*arguments)
+    platform = "interpret" if backend == "pallas_interpret" else _pallas_platform()
+    from . import pallas  # takes a while to import
+
+    return pallas.lif(*arguments, platform)
+
+
+def _pallas_platform():
+    device = jax.devices()[0]
+    if device.platform == "tpu":
+        return "tpu"
+    generation = str(getattr(device, "compute_capability", "")).partition(".")[0]  # of CUDA: "9.0"; of ROCm: "gfx942"
+    if device.platform == "gpu" and generation.isdigit() and int(generation) >= 9:
+        return "gpu"
+    raise InputError(f"backend 'pallas' needs a TPU or a Hopper GPU, this process runs on {device.platform} "
+                     f"({device.device_kind}): use 'xla', or 'pallas_interpret' to check its numbers")

@@ -1,0 +1,118 @@
+"""One tile of neurons through all its timesteps, forwards and backwards: the bodies of the Pallas kernels.
+
+Refs are arrays [B, T, rows, 128] (currents, spikes and their gradients; states before each BLOCK), [B, rows, 128]
+(states) and [rows, 128] (leak, threshold); what is loaded from them stays in registers, [rows of the tile, 128].
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .rule import step, step_back
+
+BLOCK = 16
+"""Timesteps whose membranes are held at once in the backward pass."""
+
+
+class Tile(NamedTuple):
+    """Where in the refs a tile of neurons lies."""
+
+    batch: Any
+    """Its first member of the batch."""
+    group: Any
+    """Where its sums over members of the batch go."""
+    rows: Any
+    """A slice of rows."""
+
+
+def forward(rule, steps, members, tile, inputs, outputs):
+    """Spikes, the state after them, and the states before each BLOCK but the first."""
+    current, leak, threshold, state = inputs
+    spikes, last, starts = outputs
+    leak, threshold = leak[tile.rows], threshold[tile.rows]
+    head, blocks = split(steps)
+
+    def member(i, _):
+        b = tile.batch + i
+
+        def advance(first, count, state):
+            currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]  # all on their way first
+            for t, now in enumerate(currents):
+                _, fired, *state = step(rule, leak, threshold, *state, now)
+                spikes[b, first + t, tile.rows] = fired.astype(spikes.dtype)
+            return tuple(state)
+
+        def block(k, state):
+            _store(starts, (b, k, tile.rows), state)
+            return advance(head + k * BLOCK, BLOCK, state)
+
+        after = advance(0, head, _load(state, (b, tile.rows)))
+        _store(last, (b, tile.rows), jax.lax.fori_loop(0, blocks, block, after) if blocks else after)
+        return _
+
+    jax.lax.fori_loop(0, members, member, 0)
+
+
+def backward(rule, steps, members, tile, inputs, outputs):
+    """Gradients of currents, leak, threshold (both summed over members) and the first membrane."""
+    current, leak, threshold, state, starts, g_spikes, g_last = inputs
+    g_current, *g_shared, g_membrane = outputs
+    leak, threshold = leak[tile.rows], threshold[tile.rows]
+    head, blocks = split(steps)
+    constant = current.shape[1] == 1 < steps
+    zero = jnp.zeros(leak.shape, leak.dtype)
+
+    def member(i, shared):
+        b = tile.batch + i
+
+        def retreat(first, count, state, carry):
+            g_after, total, shared = carry
+            currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]
+            g_fired = [g_spikes[b, first + t, tile.rows].astype(leak.dtype) for t in range(count)]
+            passed = []
+            for now in currents:
+                came, since = state
+                before, fired, *state = step(rule, leak, threshold, came, since, now)
+                passed.append((came, before, fired, since))
+            for t in reversed(range(count)):
+                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after, g_fired[t])
+                shared = [x + part for x, part in zip(shared, parts, strict=True)]
+                if constant:
+                    total += g_before
+                else:
+                    g_current[b, first + t, tile.rows] = g_before.astype(g_current.dtype)
+            return g_after, total, shared
+
+        def block(i, carry):
+            k = blocks - 1 - i
+            return retreat(head + k * BLOCK, BLOCK, _load(starts, (b, k, tile.rows)), carry)
+
+        carry = g_last[b, tile.rows], zero, shared
+        carry = jax.lax.fori_loop(0, blocks, block, carry) if blocks else carry
+        g_after, total, shared = retreat(0, head, _load(state, (b, tile.rows)), carry)
+        g_membrane[b, tile.rows] = g_after
+        if constant:
+            g_current[b, 0, tile.rows] = total.astype(g_current.dtype)
+        return shared
+
+    _store(g_shared, (tile.group, tile.rows), jax.lax.fori_loop(0, members, member, [zero, zero]))
+
+
+def split(steps):
+    """(timesteps that do not fill a BLOCK and come first, BLOCKs after them)."""
+    head = steps % BLOCK or min(steps, BLOCK)
+    return head, (steps - head) // BLOCK
+
+
+def _at(current, t):
+    return t if current.shape[1] > 1 else 0
+
+
+def _load(refs, index):
+    return jax.tree.map(lambda ref: ref[index], refs)
+
+
+def _store(refs, index, values):
+    for ref, value in zip(jax.tree.leaves(refs), jax.tree.leaves(values), strict=True):
+        ref[index] = value

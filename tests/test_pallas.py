@@ -1,0 +1,95 @@
+"""What only the Pallas kernels can get wrong: other machines than this one, sharded batches, tiles that do not fit.
+
+Their numbers are held to the scan's in test_kernels. No GPU or TPU is needed: kernels are lowered for them, and run by
+JAX's interpreters.
+"""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.experimental.pallas import mosaic_gpu
+
+from dietjax.kernels import Rule, pallas, xla
+from dietjax.surrogate import Surrogate
+
+RULE = Rule(True, Surrogate())
+
+
+def score(run, timesteps, current, leak, threshold, membrane):
+    membrane, _, spikes = run(RULE, current, leak, threshold, membrane, None, timesteps)
+    weights = jnp.sin(jnp.arange(spikes.size)).reshape(spikes.shape)
+    return (weights * spikes).sum() + membrane.sum()
+
+
+def gradients(run, timesteps, *arguments):
+    return jax.jit(jax.value_and_grad(lambda *a: score(run, timesteps, *a), argnums=(0, 1, 2, 3)))(*arguments)
+
+
+def on(platform):
+    return lambda *arguments: pallas.lif(*arguments, platform)
+
+
+def make_arguments(batch, timesteps, neurons, dtype=jnp.float32):
+    rng = np.random.default_rng(0)
+    current, membrane = rng.normal(0.3, 0.7, (batch, timesteps, neurons)), rng.normal(0, 1, (batch, neurons))
+    return jnp.asarray(current, dtype), jnp.full((neurons,), 0.9), jnp.full((), 0.7), jnp.asarray(membrane, jnp.float32)
+
+
+def assert_same(found, expected):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("timesteps, dtype", [(4, jnp.bfloat16), (20, jnp.float32)])
+@pytest.mark.parametrize("platform, target, call", [("tpu", "tpu", "tpu_custom_call"), ("gpu", "cuda", "mosaic_gpu")])
+def test_forward_and_backward_lower_to_one_kernel_each(platform, target, call, timesteps, dtype):
+    """What JAX can say of TPU and GPU without having one."""
+    arguments = make_arguments(4, timesteps, 300, dtype)
+    step = jax.value_and_grad(lambda *a: score(on(platform), timesteps, *a), argnums=(0, 1, 2, 3))
+    traced = jax.jit(step).trace(*arguments)
+    assert traced.lower(lowering_platforms=(target,)).as_text().count(f"@{call}") == 2
+
+
+def test_several_tiles_groups_of_the_batch_and_kernels_in_time(monkeypatch):
+    monkeypatch.setattr(pallas, "LONGEST", 8)
+    arguments = make_arguments(4, 10, 40_000)  # 8 and 2 timesteps; 320 rows in tiles of 256
+    assert_same(gradients(on("interpret"), 10, *arguments), gradients(xla.lif, 10, *arguments))
+
+
+@pytest.mark.skipif(not hasattr(mosaic_gpu, "force_gpu_interpret_mode"), reason="jax < 0.12 does not export it")
+def test_the_kernel_of_the_gpu(monkeypatch):
+    monkeypatch.setattr(pallas, "_call", pallas._call.fun)  # the interpreter calls back, which cannot be cut
+    arguments = make_arguments(2, 3, 300)  # two tiles
+    with mosaic_gpu.force_gpu_interpret_mode():
+        found = gradients(on("gpu"), 3, *arguments)
+    assert_same(found, gradients(xla.lif, 3, *arguments))
+
+
+SHARDED = """
+import jax, jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from test_pallas import assert_same, gradients, make_arguments, on, score, xla
+
+mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+whole = make_arguments(8, 3, 20)
+cut = [jax.device_put(x, NamedSharding(mesh, PartitionSpec("data" if x.ndim and x.shape[0] == 8 else None)
+                                       if x.ndim else PartitionSpec())) for x in whole]
+step = jax.jit(jax.value_and_grad(lambda *a: score(on("interpret"), 3, *a), argnums=(0, 1, 2, 3)))
+compiled = step.lower(*cut).compile()
+assert "all-gather" not in compiled.as_text() and "all-reduce" in compiled.as_text()
+value, grads = compiled(*cut)
+assert grads[0].sharding.spec == PartitionSpec("data"), grads[0].sharding
+assert_same((value, grads), gradients(xla.lif, 3, *whole))
+"""
+
+
+def test_a_sharded_batch_stays_sharded():
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
+                                "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}
+    done = subprocess.run([sys.executable, "-c", SHARDED], env=environment, capture_output=True, text=True, timeout=300)
+    assert not done.returncode, done.stderr
