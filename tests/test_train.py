@@ -18,9 +18,10 @@ from dietjax.checkpoint import Checkpoints
 from dietjax.config import Data, Phase
 from dietjax.data import Dataset, Split
 from dietjax.feed import Resident
+from dietjax.mesh import make_mesh
 from dietjax.models import Layer, Network
 from dietjax.neurons import LIF, LIFParams, ReLU
-from dietjax.train import Schedule, TrainingError, data_mesh, evaluate, make_eval_step, make_optimizer, make_train_step
+from dietjax.train import Schedule, TrainingError, evaluate, make_eval_step, make_optimizer, make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -145,7 +146,7 @@ def test_no_leak_exceeds_one_after_an_update():
     rise = optax.stateless(lambda updates, params: jax.tree.map(lambda x: jnp.full_like(x, 0.25), updates))
     before = init(net)
     state = train.TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, before), rise.init(before["params"]))
-    mesh = data_mesh(jax.devices()[:1])
+    mesh = make_mesh(devices=jax.devices()[:1])
     feed = Resident(dataset, Data(), 0, BATCH, mesh)
     step = make_train_step(net, rise, feed.fetch, mesh, Schedule(2), 0)
     state, _ = step(state, *feed.arguments(0))
@@ -196,7 +197,7 @@ def test_evaluation_counts_every_example_once():
         right = np.stack([np.zeros_like(seen, bool), seen == labels], 1)  # wrong at the first of two timesteps
         return {"loss": seen.astype(float), "predicted": seen, "correct": right}, {"spike_rate": {"a": seen.mean()}}
 
-    metrics, predicted = evaluate(step, {}, split, 5, data_mesh(jax.devices()[:1]))
+    metrics, predicted = evaluate(step, {}, split, 5, make_mesh(devices=jax.devices()[:1]))
     expected = split.images.astype(int).sum((1, 2, 3)) % CLASSES
     accuracy = np.mean(expected == split.labels)
     assert sum(batches) == 23 and len(batches) == 5
@@ -209,8 +210,8 @@ def test_evaluation_counts_every_example_once():
 
 def test_evaluation_in_batches_equals_one_whole_batch():
     net, dataset = make_net(), make_dataset(tests=23)
-    variables, mesh = init(net), data_mesh(jax.devices()[:1])
-    step = make_eval_step(net, dataset, Schedule(3))
+    variables, mesh = init(net), make_mesh(devices=jax.devices()[:1])
+    step = make_eval_step(net, dataset, Schedule(3), mesh)
     whole, predicted_whole = evaluate(step, variables, dataset.test, 23, mesh)
     parts, predicted_parts = evaluate(step, variables, dataset.test, 7, mesh)
     np.testing.assert_array_equal(predicted_parts, predicted_whole)
@@ -299,6 +300,7 @@ import test_train as t
 from dietjax import train
 from dietjax.config import Data, Phase
 from dietjax.feed import Resident
+from dietjax.mesh import make_mesh, replicated
 from dietjax.neurons import LIF, ReLU
 from dietjax.train import Schedule
 
@@ -308,12 +310,11 @@ phase, found = Phase(learning_rate=0.01, weight_decay=0.01), {}
 
 
 def prepare(net, devices):
-    mesh = train.data_mesh(jax.devices()[:devices])
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    mesh = make_mesh(devices=jax.devices()[:devices])
     optimizer = train.make_optimizer(phase, 20)
     variables = t.init(net)
     state = train.TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
-    state = jax.tree.map(jnp.copy, jax.device_put(state, everywhere))
+    state = jax.tree.map(jnp.copy, jax.device_put(state, replicated(mesh)))
     schedule = Schedule(2) if isinstance(net.neuron, LIF) else Schedule()
     feed = Resident(dataset, Data(crop_padding=1, flip=True), 0, t.BATCH, mesh)
     return train.make_train_step(net, optimizer, feed.fetch, mesh, schedule, 0), state, feed
@@ -339,9 +340,10 @@ with jax.enable_x64(True):
 
 dataset = t.make_dataset(tests=23)
 net = t.make_net()
-step, variables = train.make_eval_step(net, dataset, Schedule(2)), t.init(net)
+variables = t.init(net)
 for devices in (1, 8):  # 23 = 16 + 7, and 7 does not divide over 8
-    mesh = train.data_mesh(jax.devices()[:devices])
+    mesh = make_mesh(devices=jax.devices()[:devices])
+    step = train.make_eval_step(net, dataset, Schedule(2), mesh)
     metrics, predicted = train.evaluate(step, variables, dataset.test, 16, mesh)
     found[f"evaluation {devices}"] = [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]]
 try:
