@@ -26,11 +26,21 @@ from dietjax.errors import InputError
     (Hosts(coordinator="a:1", processes=2, process=2), r"--process must be one of 0 \.\.\. 1 \(--processes 2\), got 2"),
     (Hosts(coordinator="a:1", processes=2, process=-1), r"--process must be one of"),
     (Hosts(distributed=True, coordinator="a:1"), r"--distributed takes the processes from the cluster; leave out"),
+    (Hosts(coordinator="localhost", processes=2, process=0), r"--coordinator must be HOST:PORT, got 'localhost'"),
     (Hosts(distributed=True, peer_timeout=0), r"--peer-timeout must be at least 1 second, got 0"),
 ])
 def test_settings_that_do_not_go_together_are_refused(settings, says):
     with pytest.raises(InputError, match=says):
         hosts.start(settings)
+
+
+@pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_many_processes_do_not_run_side_by_side_unasked(monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
+    hosts.start(Hosts())
+    monkeypatch.setenv(variable, "16")
+    with pytest.raises(InputError, match=rf"started 16 processes \({variable}\).* add --distributed, or unset"):
+        hosts.start(Hosts())
 
 
 def test_one_process_waits_for_nobody():

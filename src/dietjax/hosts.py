@@ -5,6 +5,9 @@ With one process every function here is a plain no-op: nothing waits for anybody
 
 import contextlib
 import json
+import os
+import re
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -18,6 +21,10 @@ from .errors import InputError
 
 PACKAGES = ("dietjax", "jax", "jaxlib", "flax", "optax")
 """Those that decide which program is compiled: processes with different ones would wait for each other for ever."""
+LAUNCHERS = {"srun": "SLURM_STEP_NUM_TASKS", "mpirun": "OMPI_COMM_WORLD_SIZE"}
+"""What starts many processes at once -> where it says how many."""
+JOIN_TIMEOUT = 300
+"""Seconds in which all processes must have started."""
 
 
 def start(hosts: Hosts) -> None:
@@ -27,7 +34,8 @@ def start(hosts: Hosts) -> None:
     leaves early, by an error of its own, is waited for as long.
 
     Raises:
-        InputError: settings that do not go together, no cluster found, or the others cannot be reached.
+        InputError: settings that do not go together, no cluster found, or many processes started that were not told to
+            run together. (Others that cannot be reached make JAX abort this process after JOIN_TIMEOUT seconds.)
     """
     explicit = {"--coordinator": hosts.coordinator, "--processes": hosts.processes, "--process": hosts.process}
     missing = [flag for flag, value in explicit.items() if value is None]
@@ -42,10 +50,20 @@ def start(hosts: Hosts) -> None:
     if not missing and not 0 <= hosts.process < hosts.processes:
         raise InputError(f"--process must be one of 0 ... {hosts.processes - 1} (--processes {hosts.processes}), "
                          f"got {hosts.process}")
+    if hosts.coordinator and not re.search(r".:\d+$", hosts.coordinator):
+        raise InputError(f"--coordinator must be HOST:PORT, got {hosts.coordinator!r}")
     if missing and not hosts.distributed:
+        for launcher, name in LAUNCHERS.items():
+            if int(os.environ.get(name, 1)) > 1:
+                raise InputError(f"{launcher} started {os.environ[name]} processes ({name}), and each would run for "
+                                 f"itself; add --distributed, or unset {name} if that is what you want")
         return
+    if hosts.coordinator:  # JAX's own message, when it gives up, does not say whom it waited for
+        print(f"process {hosts.process} of {hosts.processes} joins the others at {hosts.coordinator}, and waits for "
+              f"them at most {JOIN_TIMEOUT} seconds", file=sys.stderr, flush=True)
     try:
         jax.distributed.initialize(hosts.coordinator, hosts.processes, hosts.process,
+                                   initialization_timeout=JOIN_TIMEOUT,
                                    heartbeat_timeout_seconds=hosts.peer_timeout,
                                    shutdown_timeout_seconds=hosts.peer_timeout)
     except (ValueError, RuntimeError) as error:
