@@ -41,8 +41,9 @@ class Train:
         terminal = Terminal(quiet=not hosts.is_first())
         summary = recipe.run(self.experiment, self.workdir, terminal)
         page = self.workdir / "report.html"
-        if hosts.is_first() and not page.exists():
-            report.write(self.workdir)
+        with hosts.together():  # who is done early would wait at his exit, but no longer than the peer timeout
+            if hosts.is_first() and not page.exists():
+                report.write(self.workdir)
         terminal.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
                      f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
                      f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
