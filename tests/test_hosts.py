@@ -96,6 +96,8 @@ def start(workplace):
     yield run
     for process in started:
         process.kill()
+        if not process.stdout.closed:
+            process.communicate()
 
 
 def finish(process):

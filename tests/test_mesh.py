@@ -145,8 +145,11 @@ def two():
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = str(free.getsockname()[1])
-    processes = [on_devices(2, "two", port, str(i)) for i in range(2)]
-    return [result(process) for process in processes]
+    first, second = (on_devices(2, "two", port, str(i)) for i in range(2))
+    try:
+        return [result(first), result(second)]
+    finally:
+        second.kill()
 
 
 def assert_same_curve(found, expected):
