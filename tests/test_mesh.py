@@ -204,8 +204,8 @@ def test_processes_agree_and_refuse_together(two):
 
 WEIGHTS = 4 * (3 * 3 * 4 + 3 * 3 * 4 * 8 + 32 * 8 + 8 * 4)
 """Bytes of make_net's kernels."""
-SCALARS = 4 * (2 + 3 * 2 * 4)
-"""Bytes for loss and accuracy, and at most four sums over a timestep for each of two leaks or thresholds a layer."""
+SCALARS = 4 * (2 + 3 * 3 * 2)
+"""Bytes for loss, accuracy, and three sums for leak and threshold in each of three layers and two timesteps."""
 
 
 @pytest.mark.slow
