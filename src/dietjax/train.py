@@ -95,7 +95,8 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         schedule: timesteps and blocks.
         seed: of dropout, augmentation and Poisson spikes.
         accumulate: parts of the batch whose gradients are computed one after the other and averaged. Without batch norm
-            (whose statistics are then each part's) and dropout that is the step on the whole batch, up to rounding.
+            (whose statistics are then each part's), dropout and Poisson spikes that is the whole batch's step, up to
+            rounding.
     """
     shardings = state_shardings(mesh, abstract_state(net, optimizer))
 
