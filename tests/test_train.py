@@ -1,10 +1,6 @@
 """Laws of dietjax.train, feed and fit: the optimiser, the sharded steps, the loop of one phase."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +14,10 @@ from dietjax.checkpoint import Checkpoints
 from dietjax.config import Data, Phase
 from dietjax.data import Dataset, Split
 from dietjax.feed import Resident
+from dietjax.mesh import make_mesh
 from dietjax.models import Layer, Network
 from dietjax.neurons import LIF, LIFParams, ReLU
-from dietjax.train import Schedule, TrainingError, data_mesh, evaluate, make_eval_step, make_optimizer, make_train_step
+from dietjax.train import Schedule, TrainingError, evaluate, make_eval_step, make_optimizer, make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -145,7 +142,7 @@ def test_no_leak_exceeds_one_after_an_update():
     rise = optax.stateless(lambda updates, params: jax.tree.map(lambda x: jnp.full_like(x, 0.25), updates))
     before = init(net)
     state = train.TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, before), rise.init(before["params"]))
-    mesh = data_mesh(jax.devices()[:1])
+    mesh = make_mesh(devices=jax.devices()[:1])
     feed = Resident(dataset, Data(), 0, BATCH, mesh)
     step = make_train_step(net, rise, feed.fetch, mesh, Schedule(2), 0)
     state, _ = step(state, *feed.arguments(0))
@@ -196,7 +193,7 @@ def test_evaluation_counts_every_example_once():
         right = np.stack([np.zeros_like(seen, bool), seen == labels], 1)  # wrong at the first of two timesteps
         return {"loss": seen.astype(float), "predicted": seen, "correct": right}, {"spike_rate": {"a": seen.mean()}}
 
-    metrics, predicted = evaluate(step, {}, split, 5, data_mesh(jax.devices()[:1]))
+    metrics, predicted = evaluate(step, {}, split, 5, make_mesh(devices=jax.devices()[:1]))
     expected = split.images.astype(int).sum((1, 2, 3)) % CLASSES
     accuracy = np.mean(expected == split.labels)
     assert sum(batches) == 23 and len(batches) == 5
@@ -209,8 +206,8 @@ def test_evaluation_counts_every_example_once():
 
 def test_evaluation_in_batches_equals_one_whole_batch():
     net, dataset = make_net(), make_dataset(tests=23)
-    variables, mesh = init(net), data_mesh(jax.devices()[:1])
-    step = make_eval_step(net, dataset, Schedule(3))
+    variables, mesh = init(net), make_mesh(devices=jax.devices()[:1])
+    step = make_eval_step(net, dataset, Schedule(3), mesh)
     whole, predicted_whole = evaluate(step, variables, dataset.test, 23, mesh)
     parts, predicted_parts = evaluate(step, variables, dataset.test, 7, mesh)
     np.testing.assert_array_equal(predicted_parts, predicted_whole)
@@ -287,108 +284,3 @@ def test_healthy_metrics_pass():
 def test_each_fault_is_named(changes, says):
     with pytest.raises(TrainingError, match=says):
         train.check_health(make_net(), "snn", 3, sound_metrics(**changes))
-
-
-# ---- several devices
-
-EIGHT_DEVICES = """
-import json, sys
-sys.path.insert(0, sys.argv[1])
-import jax, jax.numpy as jnp, numpy as np
-import test_train as t
-from dietjax import train
-from dietjax.config import Data, Phase
-from dietjax.feed import Resident
-from dietjax.neurons import LIF, ReLU
-from dietjax.train import Schedule
-
-assert jax.device_count() == 8
-dataset = t.make_dataset()
-phase, found = Phase(learning_rate=0.01, weight_decay=0.01), {}
-
-
-def prepare(net, devices):
-    mesh = train.data_mesh(jax.devices()[:devices])
-    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
-    optimizer = train.make_optimizer(phase, 20)
-    variables = t.init(net)
-    state = train.TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
-    state = jax.tree.map(jnp.copy, jax.device_put(state, everywhere))
-    schedule = Schedule(2) if isinstance(net.neuron, LIF) else Schedule()
-    feed = Resident(dataset, Data(crop_padding=1, flip=True), 0, t.BATCH, mesh)
-    return train.make_train_step(net, optimizer, feed.fetch, mesh, schedule, 0), state, feed
-
-
-nets = {"snn": t.make_net(dropout=0.2), "ann": t.make_net(ReLU(), batch_norm=True)}
-for name, net in nets.items():
-    step, state, feed = prepare(net, 8)
-    found[f"{name} hlo"] = step.lower(state, *feed.arguments(0)).compile().as_text()
-
-jax.config.update("jax_disable_most_optimizations", True)
-with jax.enable_x64(True):
-    for name, net in nets.items():
-        net = net.clone(param_dtype=jnp.float64)
-        for devices in (1, 8):
-            step, state, feed = prepare(net, devices)
-            losses = []
-            for i in range(4):
-                state, metrics = step(state, *feed.arguments(i))
-                losses.append(float(metrics["loss"]))
-            found[f"{name} losses {devices}"] = losses
-            found[f"{name} params {devices}"] = [float(np.abs(x).sum()) for x in jax.tree.leaves(state.variables)]
-
-dataset = t.make_dataset(tests=23)
-net = t.make_net()
-step, variables = train.make_eval_step(net, dataset, Schedule(2)), t.init(net)
-for devices in (1, 8):  # 23 = 16 + 7, and 7 does not divide over 8
-    mesh = train.data_mesh(jax.devices()[:devices])
-    metrics, predicted = train.evaluate(step, variables, dataset.test, 16, mesh)
-    found[f"evaluation {devices}"] = [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]]
-try:
-    t.fit(net, variables, dataset, sys.argv[2], Phase(epochs=1, batch_size=12))
-except ValueError as error:
-    found["uneven"] = f"{type(error).__name__}: {error}"
-json.dump(found, sys.stdout)
-"""
-
-
-@pytest.fixture(scope="module")
-def eight_devices(tmp_path_factory):
-    """What one process with eight CPU devices found, see EIGHT_DEVICES."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    arguments = [os.path.dirname(__file__), str(tmp_path_factory.mktemp("uneven"))]
-    process = subprocess.run([sys.executable, "-c", EIGHT_DEVICES, *arguments], env=environment, capture_output=True,
-                             text=True)
-    assert process.returncode == 0, process.stderr
-    return json.loads(process.stdout)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ann", "snn"])
-def test_data_parallel_step_reduces_gradients_and_gathers_nothing(eight_devices, name):
-    hlo = eight_devices[f"{name} hlo"]
-    assert "num_partitions=8" in hlo
-    assert "all-reduce" in hlo
-    for gathering in ("all-gather", "all-to-all", "collective-permute"):
-        assert gathering not in hlo
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["ann", "snn"])
-def test_eight_devices_are_one_device(eight_devices, name):
-    one, eight = ({what: eight_devices[f"{name} {what} {n}"] for what in ("losses", "params")} for n in (1, 8))
-    assert one["losses"][0] != one["losses"][-1]
-    np.testing.assert_allclose(eight["losses"], one["losses"], rtol=1e-9)
-    np.testing.assert_allclose(eight["params"], one["params"], rtol=1e-9)
-
-
-@pytest.mark.slow
-def test_evaluation_on_eight_devices_is_that_on_one(eight_devices):
-    predicted, accuracy, rates = eight_devices["evaluation 1"]
-    assert eight_devices["evaluation 8"][:2] == [predicted, accuracy] and len(predicted) == 23
-    assert eight_devices["evaluation 8"][2] == pytest.approx(rates, rel=1e-6)
-
-
-@pytest.mark.slow
-def test_a_batch_that_does_not_divide_over_the_devices_is_refused(eight_devices):
-    assert eight_devices["uneven"].startswith("InputError: snn.batch_size 12 does not divide over 8 devices")

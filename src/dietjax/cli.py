@@ -14,7 +14,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from . import config
 from .bench.commands import Bench
-from .config import Conversion, Experiment, check, read_stored
+from .config import Conversion, Experiment, Hosts, check, read_stored
 from .errors import InputError, unknown
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
@@ -28,20 +28,23 @@ class Train:
     """Python file that defines `experiment`, such as experiments/digits_vgg.py."""
     workdir: pathlib.Path
     """Folder of the run."""
+    hosts: Annotated[Hosts, arg(name="")] = Hosts()
     experiment: Annotated[Experiment, arg(name="")] = Experiment(name="")
 
     def __call__(self) -> None:
         """Train, then write the report."""
-        from . import recipe, report
+        from . import hosts, recipe, report
         from .terminal import Terminal
 
         if self.file.suffix != ".py":  # else it has been loaded, see _run
             raise InputError(f"{self.file} is no Python file; an experiment is one, such as experiments/digits_vgg.py")
-        terminal = Terminal()
+        hosts.start(self.hosts)
+        terminal = Terminal(quiet=not hosts.is_first())
         summary = recipe.run(self.experiment, self.workdir, terminal)
         page = self.workdir / "report.html"
-        if not page.exists():
-            report.write(self.workdir)
+        with hosts.together():  # who is done early would wait at his exit, but no longer than the peer timeout
+            if hosts.is_first() and not page.exists():
+                report.write(self.workdir)
         terminal.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
                      f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
                      f"{summary['energy']['ratio']:.2f} times less energy than the ANN")

@@ -77,6 +77,8 @@ class Phase:
     """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms)."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
+    accumulate: int = 1
+    """Parts that a batch is split into, one after the other: activations of one part at a time are in memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +96,33 @@ class Conversion:
     """Timesteps over which currents are measured."""
     scale: float | None = None
     """Factor on every threshold afterwards; None: by timesteps, as in the paper (`dietjax.convert.default_scale`)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Parallel:
+    """How a run lies on its devices. It changes nothing of what is computed: a run may go on with another one."""
+
+    data: int | None = None
+    """Groups of devices that share out the batch; None: as many as there are devices for."""
+    fsdp: int = 1
+    """Devices in a group: weights and their optimiser state are split over them, and so is the group's share of the
+    batch (fully sharded data parallel)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosts:
+    """The processes that run one experiment together, each started with the same command. No part of the experiment."""
+
+    distributed: bool = False
+    """Several processes, as JAX finds them in the cluster's environment (Cloud TPU, SLURM, Kubernetes, Open MPI)."""
+    coordinator: str | None = None
+    """Several processes without such a cluster: HOST:PORT of process 0, the same for all."""
+    processes: int | None = None
+    """With --coordinator: how many there are."""
+    process: int | None = None
+    """With --coordinator: which one this is, from 0."""
+    peer_timeout: int = 100
+    """Seconds without a sign of life from a process after which the others stop."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +147,7 @@ class Experiment:
     """Cut the gradient between blocks (truncated BPTT)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters and membranes stay float32."""
+    parallel: Parallel = Parallel()
 
 
 def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
@@ -157,7 +187,9 @@ def _of_phases(*fields):
 
 LIMITS = {
     "> 0": (("timesteps", "model.classifier", "conversion.images", "conversion.timesteps", "conversion.scale",
-             *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every")), lambda x: 0 < x < math.inf),
+             "parallel.data", "parallel.fsdp",
+             *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate")),
+            lambda x: 0 < x < math.inf),
     ">= 0": (("seed", "data.crop_padding", *_of_phases("weight_decay")), lambda x: 0 <= x < math.inf),
     "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout", *_of_phases("momentum")), lambda x: 0 <= x < 1),
     "in [0, 1]": (("neuron.leak",), lambda x: 0 <= x <= 1),

@@ -5,9 +5,10 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 
 from . import data
+from .mesh import batch_sharding, place, replicated
 from .types import Array
 
 
@@ -25,14 +26,14 @@ class Resident:
     """A set that lives on the device as uint8; batches are gathered, augmented and normalised inside the step."""
 
     def __init__(self, dataset: data.Dataset, augment: Any, seed: int, batch_size: int, mesh: Mesh):
-        self._sharded = NamedSharding(mesh, PartitionSpec("data"))
-        self._set = jax.device_put(tuple(dataset.train), NamedSharding(mesh, PartitionSpec()))
+        self._sharded = batch_sharding(mesh)
+        self._set = place(tuple(dataset.train), replicated(mesh))
         self._indices = functools.partial(data.batch_indices, seed, len(dataset.train.labels), batch_size)
         self._augment, self._mean, self._std = augment, dataset.mean, dataset.std
 
     def arguments(self, step: int) -> tuple[Array, Array, Array]:
         """(images uint8 [N, H, W, C], labels [N], indices [B])."""
-        return *self._set, jax.device_put(self._indices(step), self._sharded)
+        return *self._set, place(self._indices(step), self._sharded)
 
     def fetch(self, key: Array, images: Array, labels: Array, indices: Array) -> tuple[Array, Array]:
         """The examples at these indices, cropped, flipped and normalised."""

@@ -7,18 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
 
 from . import data
 from .checkpoint import Checkpoints
-from .config import Phase
+from .config import Parallel, Phase
 from .feed import Resident
+from .mesh import check_batch_size, local, make_mesh, state_shardings
 from .models import Network
 from .train import (
     Schedule,
-    check_batch_size,
+    abstract_state,
     check_health,
-    data_mesh,
     diverged,
     evaluate,
     initial_state,
@@ -34,7 +33,8 @@ LOG_EVERY = 50
 
 def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, name: str, schedule: Schedule, seed: int,
         augment: Any, fixed: Sequence[str], checkpoints: Checkpoints, begin: Callable[[int], None],
-        log: Callable[[str, int, dict], None], advance: Callable[[int, int, dict], None]) -> tuple[dict, float]:
+        log: Callable[[str, int, dict], None], advance: Callable[[int, int, dict], None],
+        parallel: Parallel = Parallel()) -> tuple[dict, float]:
     """Train one phase to its end, from its last checkpoint if there is one.
 
     Args:
@@ -47,17 +47,19 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         begin: called once with the step that training starts or resumes from.
         log: called with ("train" | "test", step, values).
         advance: called with (step, total steps, latest values) after each look at the metrics.
+        parallel: the mesh. On several hosts every process calls this, and each of the callbacks.
 
     Returns:
-        (variables after the last step, seconds of training in all, earlier sessions included).
+        (variables after the last step, whole and on this process's own device; seconds of training in all, earlier
+        sessions included).
     """
-    mesh, count = data_mesh(), len(dataset.train.labels)
-    check_batch_size(name, phase, mesh.size)
+    mesh, count = make_mesh(parallel), len(dataset.train.labels)
+    check_batch_size(name, phase, mesh)
     total_steps = -(-phase.epochs * count // phase.batch_size)
     optimizer = make_optimizer(phase, total_steps, fixed)
-    replicated = NamedSharding(mesh, PartitionSpec())
-    state = initial_state(variables, optimizer)
-    state = jax.tree.map(jnp.copy, jax.device_put(state, replicated))  # steps donate it: the caller keeps what is his
+    shardings = state_shardings(mesh, abstract_state(net, optimizer))
+    # a copy, because steps donate it: the caller keeps what is his
+    state = jax.jit(lambda v: initial_state(jax.tree.map(jnp.copy, v), optimizer), out_shardings=shardings)(variables)
     restored = checkpoints.restore(state)
     start, seconds = 0, 0.0
     if restored is not None:
@@ -66,10 +68,10 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     begin(start)
     advance(start, total_steps, {})
     if start >= total_steps:
-        return state.variables, seconds
+        return local(state.variables, mesh), seconds
     feed = Resident(dataset, augment, seed, phase.batch_size, mesh)
-    train_step = make_train_step(net, optimizer, feed.fetch, mesh, schedule, seed)
-    eval_step = make_eval_step(net, dataset, schedule)
+    train_step = make_train_step(net, optimizer, feed.fetch, mesh, schedule, seed, phase.accumulate)
+    eval_step = make_eval_step(net, dataset, schedule, mesh)
     rate = learning_rate(phase, total_steps)
     names = [layer.name for layer in net.layers]
     session = time.perf_counter()
@@ -111,4 +113,4 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
                                            "accuracy": tested["accuracy"]}, metric=tested["accuracy"])
             since = time.perf_counter()
     checkpoints.wait()
-    return state.variables, seconds + time.perf_counter() - session
+    return local(state.variables, mesh), seconds + time.perf_counter() - session

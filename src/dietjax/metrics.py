@@ -11,7 +11,9 @@ from . import files
 class MetricsLog:
     """Append-only; resuming at a step first takes back what a killed run had written beyond it."""
 
-    def __init__(self, run: pathlib.Path):
+    def __init__(self, run: pathlib.Path, writes: bool = True):
+        """`writes`: false in all processes of a run but the first."""
+        self._writes = writes
         self.path = run / "metrics.jsonl"
         self._tensorboard = run / "tensorboard"
         self._writers: dict[str, Any] = {}
@@ -19,6 +21,8 @@ class MetricsLog:
 
     def begin(self, phase: str, step: int) -> None:
         """Start or resume a phase at a step: its lines beyond that go, and a last line that was not written whole."""
+        if not self._writes:
+            return
         lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
         kept = [line for line in lines if line.endswith("\n") and _stays(json.loads(line), phase, step)]
         if kept != lines:
@@ -30,6 +34,8 @@ class MetricsLog:
 
     def write(self, phase: str, split: str, step: int, values: Mapping[str, Any]) -> None:
         """One line; `values` are numbers, or dicts of numbers by layer."""
+        if not self._writes:
+            return
         if self._file is None:
             self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (open as long as the run)
         self._file.write(json.dumps({"phase": phase, "split": split, "step": step, **values}) + "\n")

@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import config, convert, data, encode, energy, files, models
+from . import config, convert, data, encode, energy, files, hosts, models
 from .checkpoint import Checkpoints
 from .config import Experiment
 from .errors import InputError
 from .fit import fit
+from .mesh import check_batch_size, make_mesh
 from .metrics import MetricsLog
 from .models import Network
 from .neurons import LIF, ReLU
@@ -27,8 +28,6 @@ from .terminal import Terminal
 from .train import (
     Schedule,
     abstract_state,
-    check_batch_size,
-    data_mesh,
     evaluate,
     make_eval_step,
     make_optimizer,
@@ -36,6 +35,8 @@ from .train import (
 
 RASTER_NEURONS = 200
 """Neurons of a layer drawn in the raster, evenly spaced."""
+LOCAL = ("data.dir",)
+"""Settings that may differ from machine to machine."""
 WRONG_IMAGES = 64
 """Misclassified images that are kept for the report."""
 
@@ -51,28 +52,32 @@ def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> di
     Returns:
         The summary, as in summary.json.
     """
-    config.check(experiment)
-    _check_workdir(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
-    dataset = data.load(experiment.data.name, experiment.data.dir)
-    ann, snn = networks(experiment, dataset)
-    _check_resources(experiment, dataset)
-    _claim(experiment, workdir)
-    if (workdir / "summary.json").exists():
+    with hosts.together():
+        config.check(experiment)
+        _check_workdir(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
+    hosts.agree({key: value for key, value in _flat(_as_stored(experiment)).items() if key not in LOCAL})
+    with hosts.together():
+        dataset = data.load(experiment.data.name, experiment.data.dir)
+        ann, snn = networks(experiment, dataset)
+        _check_resources(experiment, dataset)
+        _claim(experiment, workdir)
+    if hosts.first_says((workdir / "summary.json").exists()):
         terminal.say(f"{workdir} is finished: nothing to do")
         return json.loads((workdir / "summary.json").read_text())
-    log = MetricsLog(workdir)
+    log = MetricsLog(workdir, writes=hosts.is_first())
     try:
         ann_variables = jax.jit(ann.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
         ann_variables, ann_seconds = _phase("ann", ann, ann_variables, experiment, dataset, workdir, log, terminal)
-        variables = _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, terminal)
+        variables, converted = _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, terminal)
         variables, snn_seconds = _phase("snn", snn, variables, experiment, dataset, workdir, log, terminal)
     finally:
         log.close()
     terminal.say("evaluating")
-    summary = _summarise(experiment, dataset, workdir, (ann, ann_variables), (snn, variables))
+    summary = _summarise(experiment, dataset, workdir, (ann, ann_variables), converted, (snn, variables))
     summary["ann"]["seconds"], summary["snn"]["seconds"] = ann_seconds, snn_seconds
     summary["seconds"] = ann_seconds + snn_seconds
-    files.write_json(workdir / "summary.json", summary)
+    if hosts.is_first():
+        files.write_json(workdir / "summary.json", summary)
     return summary
 
 
@@ -142,8 +147,9 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
 def measure(net: Network, variables: dict, dataset: data.Dataset, timesteps: int, seed: int = 0, batch_size: int = 256,
             chunk: int | None = None) -> tuple[dict, np.ndarray]:
     """Test-set metrics and predictions of a network, see `train.evaluate`."""
-    step = make_eval_step(net, dataset, Schedule(timesteps, chunk))
-    return evaluate(step, variables, dataset.test, batch_size, data_mesh(), seed)
+    mesh = make_mesh()
+    step = make_eval_step(net, dataset, Schedule(timesteps, chunk), mesh)
+    return evaluate(step, variables, dataset.test, batch_size, mesh, seed)
 
 
 def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
@@ -159,31 +165,36 @@ def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
         return fit(net, variables, dataset, phase, name=name, schedule=schedule, seed=experiment.seed,
                    augment=experiment.data, fixed=experiment.neuron.fixed if name == "snn" else (),
                    checkpoints=checkpoints, begin=lambda step: log.begin(name, step), log=record,
-                   advance=advance)
+                   advance=advance, parallel=experiment.parallel)
 
 
 def _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, terminal):
-    """Deterministic given the ANN, so a resumed run repeats it instead of keeping a checkpoint of it."""
+    """(The SNN's variables, what converted.json holds). Deterministic given the ANN, so a resumed run repeats it
+    instead of keeping a checkpoint of it, and every process computes it for itself.
+    """
     variables = convert_ann(experiment, ann, ann_variables, snn, dataset)
     path = workdir / "converted.json"
-    if not path.exists():
-        tested, _ = measure(snn, variables, dataset, experiment.timesteps, experiment.seed, chunk=experiment.chunk)
-        log.begin("converted", -1)  # what a killed run logged without finishing
-        log.write("converted", "test", 0, tested)
-        terminal.epoch("converted", tested)
-        files.write_json(path, {**tested, **neuron_means(variables)})
-    return variables
+    if hosts.first_says(path.exists()):
+        return variables, json.loads(path.read_text())
+    tested, _ = measure(snn, variables, dataset, experiment.timesteps, experiment.seed, chunk=experiment.chunk)
+    log.begin("converted", -1)  # what a killed run logged without finishing
+    log.write("converted", "test", 0, tested)
+    terminal.epoch("converted", tested)
+    converted = {**tested, **neuron_means(variables)}
+    if hosts.is_first():
+        files.write_json(path, converted)
+    return variables, converted
 
 
-def _summarise(experiment, dataset, workdir, ann, snn):
+def _summarise(experiment, dataset, workdir, ann, converted, snn):
     """Final measurements; writes recorded.npz, returns the summary."""
     net, variables = snn
     ann_tested, _ = measure(*ann, dataset, 1)
     tested, predicted = measure(net, variables, dataset, experiment.timesteps, experiment.seed, chunk=experiment.chunk)
-    converted = json.loads((workdir / "converted.json").read_text())
     trained = neuron_means(variables)
     shapes = {c.name: c.out_shape for c in net.connections()}
-    _record(experiment, dataset, workdir, net, variables, predicted)
+    if hosts.is_first():
+        _record(experiment, dataset, workdir, net, variables, predicted)
     return {
         "experiment": experiment.name, "model": experiment.model.name, "dataset": dataset.name,
         "parameters": models.parameter_count(net),
@@ -232,8 +243,9 @@ def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
 
 def _machine() -> str:
     kinds = {device.device_kind for device in jax.devices()}
-    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}, {os.cpu_count()} CPU cores; {platform.system()} "
-            f"{platform.machine()}, Python {platform.python_version()}")
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}{processes}, {os.cpu_count()} CPU cores; "
+            f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
 
 
 def _as_stored(experiment: Experiment) -> dict:
@@ -246,7 +258,7 @@ def _check_workdir(experiment, workdir):
         stored, wanted = _flat(_as_stored(config.read_stored(path))), _flat(_as_stored(experiment))
         different = [f"{key}: there {stored.get(key)!r}, asked for {wanted.get(key)!r}"
                      for key in sorted(stored.keys() | wanted)
-                     if key != "data.dir" and stored.get(key) != wanted.get(key)]  # data may have moved
+                     if key not in LOCAL and not key.startswith("parallel.") and stored.get(key) != wanted.get(key)]
         if different:
             raise InputError(f"{workdir} holds another experiment's run ({'; '.join(different)}); "
                              "nothing was changed. Choose another --workdir, or ask for that experiment")
@@ -257,8 +269,9 @@ def _check_workdir(experiment, workdir):
 def _check_resources(experiment, dataset):
     """What the later phases need, before the first one has trained for hours."""
     _check_images(experiment, dataset)
+    mesh = make_mesh(experiment.parallel)
     for name in ("ann", "snn"):
-        check_batch_size(name, getattr(experiment, name), jax.device_count())
+        check_batch_size(name, getattr(experiment, name), mesh)
 
 
 def _check_images(experiment, dataset):
@@ -268,6 +281,8 @@ def _check_images(experiment, dataset):
 
 
 def _claim(experiment, workdir):
+    if not hosts.is_first():
+        return
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_json(workdir / "config.json", _as_stored(experiment))

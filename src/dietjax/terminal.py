@@ -11,10 +11,10 @@ NAMES = {"ann": "ANN", "converted": "converted SNN", "snn": "SNN"}
 
 
 class Terminal:
-    """Where a run talks to. Without a terminal (a log file, CI) there is no bar, only the lines."""
+    """Where a run talks to. Without a terminal (a log file, CI) there is no bar, only the lines; quiet, nothing."""
 
-    def __init__(self, console: Console | None = None):
-        self.console = console or Console(highlight=False)
+    def __init__(self, console: Console | None = None, quiet: bool = False):
+        self.console = console or Console(highlight=False, quiet=quiet)
 
     def say(self, text: str) -> None:
         """One line."""

@@ -107,18 +107,24 @@ SMALL_MAP = 2
 def synapse(kernel: Array, x: Array, stride: int = 1) -> Array:
     """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product.
 
-    The one place that chooses the form of a convolution: on the CPU backend, maps of 2×2 and smaller go through im2col.
+    The one place that chooses the form of a convolution: compiled for a CPU, maps of 2×2 and smaller go through im2col.
     """
     if kernel.ndim == 2:
         return x.reshape(*x.shape[:2], -1) @ kernel
     side = kernel.shape[0]
-    folded = x.reshape(-1, *x.shape[2:])
-    pad = side // 2
-    if side > 1 and stride == 1 and max(x.shape[2:4]) <= SMALL_MAP and jax.default_backend() == "cpu":
-        current = _im2col(folded, side) @ kernel.reshape(-1, kernel.shape[-1])
+    folded, pad = x.reshape(-1, *x.shape[2:]), side // 2
+
+    def convolution(x, kernel):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    def product(x, kernel):
+        return _im2col(x, side) @ kernel.reshape(-1, kernel.shape[-1])
+
+    if side > 1 and stride == 1 and max(x.shape[2:4]) <= SMALL_MAP:
+        current = jax.lax.platform_dependent(folded, kernel, cpu=product, default=convolution)
     else:
-        current = jax.lax.conv_general_dilated(
-            folded, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        current = convolution(folded, kernel)
     return current.reshape(*x.shape[:2], *current.shape[1:])
 
 

@@ -1,0 +1,139 @@
+"""What a compiled program sends between devices, read from its HLO (`jitted.lower(...).compile().as_text()`)."""
+
+import math
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+RING = {
+    "all-reduce": lambda n: 2 * (n - 1) / n,
+    "all-gather": lambda n: (n - 1) / n,
+    "reduce-scatter": lambda n: (n - 1) / n,
+    "all-to-all": lambda n: (n - 1) / n,
+    "collective-permute": lambda n: 1.0,
+    "collective-broadcast": lambda n: 1.0,
+}
+"""Kind -> bytes that each of n devices sends in a ring, for every byte of the whole array: an all-reduce is a
+reduce-scatter and an all-gather, each n - 1 rounds of 1/n (Patarasuk & Yuan 2009, "Bandwidth optimal all-reduce")."""
+
+BYTES = {"pred": 1, "bf16": 2}
+"""Of the element types whose name does not end in its bits."""
+
+INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>.*?) (?P<opcode>[a-z][a-z0-9\-]*)\(")
+CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
+ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
+
+
+class Collective(NamedTuple):
+    """One collective instruction of a program."""
+
+    kind: str
+    """A key of `RING`."""
+    name: str
+    """The instruction's, and after a colon the operation of the source that it comes from."""
+    bytes: int
+    """Of the whole arrays, per execution: what goes into an all-reduce, what comes out of an all-gather."""
+    group: int
+    """Devices in each group that talks."""
+    times: int
+    """Executions per run of the program: inside a loop, as often as that goes round."""
+
+    @property
+    def sent(self) -> float:
+        """Bytes that each device sends per run of the program, in a ring."""
+        return self.times * RING[self.kind](self.group) * self.bytes if self.group > 1 else 0.0
+
+
+def collectives(hlo: str) -> list[Collective]:
+    """Every collective of a compiled program, in the order of its text.
+
+    Raises:
+        ValueError: HLO that this does not know how to count: another collective, a loop of unknown length around one.
+    """
+    computations, entry = _computations(hlo)
+    devices = math.prod(int(n) for n in re.findall(r"\b(?:num_partitions|replica_count)=(\d+)", hlo.split("\n", 1)[0]))
+    found = []
+
+    def visit(computation, times):
+        for line, name, kind, opcode in computations[computation]:
+            if kind in RING:
+                found.append(_read(line, name, kind, opcode, times, devices))
+            elif re.match(r"all-|collective-|ragged-|reduce-scatter", kind) and not opcode.endswith("-done"):
+                raise ValueError(f"unknown collective {opcode} ({name}); add it to dietjax.collectives.RING")
+            for called, count in _calls(line, opcode):
+                before = len(found)
+                visit(called, times * (count or 1))
+                if count is None and len(found) > before:
+                    raise ValueError(f"{found[-1].name} runs inside {name}, which says not how often")
+
+    visit(entry, 1)
+    return found
+
+
+def _computations(hlo: str) -> tuple[dict[str, list[tuple[str, str, str, str]]], str]:
+    """({computation: [(line, instruction's name, kind without -start, opcode)]}, the entry's name)."""
+    computations, current, entry = {}, None, None
+    for line in hlo.splitlines():
+        header = re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line)
+        if header and not line.startswith((" ", "HloModule")):
+            current = computations[header[2]] = []
+            entry = header[2] if header[1] else entry
+        elif current is not None and (instruction := INSTRUCTION.match(line)):
+            opcode = instruction["opcode"]
+            current.append((line, instruction["name"], opcode.removesuffix("-start"), opcode))
+    if entry is None:
+        raise ValueError("this is no HLO of a compiled program: it has no ENTRY")
+    return computations, entry
+
+
+def _calls(line: str, opcode: str) -> Iterator[tuple[str, int | None]]:
+    """(computation, times) that an instruction runs; None: not known before it runs."""
+    if opcode == "conditional":
+        branches = re.search(r"branch_computations=\{([^}]*)\}", line)
+        named = re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line)
+        yield from ((name.strip().lstrip("%"), None) for name in (branches[1].split(",") if branches else named))
+        return
+    trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
+    count = 1 if opcode != "while" else int(trips[1]) if trips else None
+    yield from ((name, count) for name in CALLED.findall(line))
+
+
+def _read(line: str, name: str, kind: str, opcode: str, times: int, devices: int) -> Collective:
+    arrays = [_size(*found) for found in ARRAY.findall(INSTRUCTION.match(line)["type"])]
+    if opcode == "all-gather-start":  # (operands, results)
+        arrays = arrays[len(arrays) // 2:]
+    elif opcode == "collective-permute-start":  # (operand, result, two counters)
+        arrays = arrays[1:2]
+    group = _group(line, devices) if kind != "collective-permute" else devices
+    source = re.search(r'op_name="([^"]*)"', line)
+    return Collective(kind, f"{name}: {source[1]}" if source else name,
+                      sum(arrays) * (group if kind == "reduce-scatter" else 1), group, times)
+
+
+def _size(kind: str, shape: str) -> int:
+    if kind == "token":
+        return 0
+    bits = re.match(r"[a-z]+(\d+)", kind)  # s32, f32, f8e4m3fn
+    each = BYTES[kind] if kind in BYTES else -(-int(bits[1]) // 8)
+    return each * math.prod(int(n) for n in shape.split(",") if n)
+
+
+def _group(line: str, devices: int) -> int:
+    """Devices in a group, of the three ways in which XLA writes groups."""
+    groups = re.search(r"replica_groups=(.*)", line)
+    if groups is None:
+        return devices
+    listed = re.match(r"\{\{([\d,]*)\}", groups[1])  # {{0,1},{2,3}}
+    if listed:
+        return len(listed[1].split(","))
+    iota = re.match(r"\[\d+,(\d+)\]<=", groups[1])  # [groups,size]<=[devices]
+    if iota:
+        return int(iota[1])
+    mesh = re.match(r"@?\w*\[?(.*?)\](?:, device_ids=\(.*?\)\)?)? \{(.*?)\}", groups[1])  # mesh['a'=2,'b'=4] {'b'}
+    if mesh:
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
+        axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", mesh[2])  # 'a':(1)2 is a part of an axis
+        return math.prod(int(part or sizes[axis]) for axis, part in axes)
+    if groups[1].startswith("{}"):
+        return devices
+    raise ValueError(f"unknown replica groups: {groups[1][:120]}")

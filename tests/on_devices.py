@@ -1,0 +1,170 @@
+"""What tests run in processes of their own, because a process has the devices that it starts with.
+
+python on_devices.py one                      eight CPU devices
+python on_devices.py two PORT I               process I of two, of two CPU devices each
+Prints what it found as one line of JSON.
+"""
+
+import functools
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import test_train as t
+
+from dietjax import hosts, train
+from dietjax.collectives import collectives
+from dietjax.config import Data, Hosts, Parallel, Phase
+from dietjax.errors import InputError
+from dietjax.feed import Resident
+from dietjax.mesh import batch_sharding, local, make_mesh, place, state_shardings
+from dietjax.models import build
+from dietjax.neurons import LIF, ReLU
+from dietjax.train import Schedule
+
+STEPS = 20
+PHASE = Phase(learning_rate=0.01, weight_decay=0.01)
+AUGMENT = Data(crop_padding=1, flip=True)
+SNN, ANN = t.make_net(dropout=0.2), t.make_net(ReLU(), batch_norm=True)
+PLAIN = t.make_net()  # nothing random, and nothing that looks at the whole batch: equal however a batch is split
+
+
+class Run:
+    """A network in training on a mesh."""
+
+    def __init__(self, net, mesh, augment=AUGMENT, batch=t.BATCH, accumulate=1):
+        self.net, self.mesh = net, mesh
+        self.optimizer = train.make_optimizer(PHASE, STEPS)
+        self.feed = Resident(t.make_dataset(), augment, 0, batch, mesh)
+        schedule = Schedule(2) if isinstance(net.neuron, LIF) else Schedule()
+        self.step = train.make_train_step(net, self.optimizer, self.feed.fetch, mesh, schedule, 0, accumulate)
+        self.shardings = state_shardings(mesh, train.abstract_state(net, self.optimizer))
+
+    def start(self):
+        """The state before the first step."""
+        return self.put(train.initial_state(jax.tree.map(np.asarray, t.init(self.net)), self.optimizer))
+
+    def put(self, state):
+        """A state of host arrays, on the mesh; a copy, because a step donates it."""
+        return jax.tree.map(lambda x, sharding: place(np.array(x), sharding), state, self.shardings)
+
+    def train(self, state, first=0, last=STEPS):
+        """(state, losses) of these steps."""
+        losses = []
+        for i in range(first, last):
+            state, metrics = self.step(state, *self.feed.arguments(i))
+            losses.append(float(metrics["loss"]))
+        return state, losses
+
+    def curve(self):
+        """Losses, and a number for each leaf of the variables after them."""
+        state, losses = self.train(self.start())
+        return {"losses": losses, "leaves": leaf_sums(local(state.variables, self.mesh))}
+
+    def collectives(self):
+        """Of the compiled step, without its arguments ever being there."""
+        state = jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+                             train.abstract_state(self.net, self.optimizer), self.shardings)
+        return [c._asdict() | {"sent": c.sent}
+                for c in collectives(self.step.lower(state, *self.feed.arguments(0)).compile().as_text())]
+
+
+def leaf_sums(tree):
+    return [float(np.abs(x).sum()) for x in jax.tree.leaves(tree)]
+
+
+def mesh_of(devices, fsdp=1):
+    return make_mesh(Parallel(fsdp=fsdp), jax.devices()[:devices])
+
+
+def evaluation(mesh):
+    """23 examples are 16 + 7, and 7 does not divide over several devices."""
+    dataset = t.make_dataset(tests=23)
+    step = train.make_eval_step(PLAIN, dataset, Schedule(2), mesh)
+    metrics, predicted = train.evaluate(step, t.init(PLAIN), dataset.test, 16, mesh)
+    return [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]]
+
+
+@functools.cache  # its step compiles once
+def snn_on(devices, fsdp=1):
+    return Run(SNN64, mesh_of(devices, fsdp))
+
+
+def moved():
+    """A run that goes from 2·2 devices to 2 and to 1."""
+    state, losses = None, []
+    for run, first, last in ((snn_on(4, 2), 0, 7), (snn_on(2), 7, 13), (snn_on(1), 13, STEPS)):
+        state, seen = run.train(run.start() if state is None else run.put(state), first, last)
+        losses += seen
+        state = jax.device_get(state)
+    return {"losses": losses, "leaves": leaf_sums(state.variables)}
+
+
+def export(platforms):
+    """VGG16 on ImageNet, lowered for other machines: what the program takes and on how many devices."""
+    net = build("VGG16", 1000, (224, 224, 3), dtype=jnp.bfloat16)
+    mesh = mesh_of(8, 2)
+    optimizer = train.make_optimizer(PHASE, STEPS)
+
+    def fetch(key, images, labels):
+        return images.astype(jnp.float32) / 255, labels
+
+    step = train.make_train_step(net, optimizer, fetch, mesh, Schedule(5), 0)
+    state = train.abstract_state(net, optimizer)
+    sharded = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state,
+                           state_shardings(mesh, state))
+    batch = batch_sharding(mesh)
+    arguments = (jax.ShapeDtypeStruct((256, 224, 224, 3), jnp.uint8, sharding=batch),
+                 jax.ShapeDtypeStruct((256,), jnp.int32, sharding=batch))
+    exported = jax.export.export(step, platforms=platforms)(sharded, *arguments)
+    kernel = next(str(aval) for aval in exported.in_avals if aval.shape == (25088, 4096))
+    return {"platforms": exported.platforms, "devices": exported.nr_devices, "kernel": kernel}
+
+
+def one():
+    assert jax.device_count() == 8
+    found = {"sent": {}}
+    found["curves"] = {"snn 1": snn_on(1).curve(), "snn 4": snn_on(4, 2).curve(), "moved": moved()}
+    found["curves"] |= {f"ann {devices}": Run(ANN64, mesh_of(devices)).curve() for devices in (1, 8)}
+    found["curves"]["plain 1"] = Run(PLAIN64, mesh_of(1), Data()).curve()
+    found["curves"]["plain in 2 parts"] = Run(PLAIN64, mesh_of(2), Data(), accumulate=2).curve()
+    jax.config.update("jax_enable_x64", False)
+    found["sent"]["ann"] = Run(ANN, mesh_of(8)).collectives()
+    found["sent"] |= {f"weak {n}": Run(PLAIN, mesh_of(n), Data(), batch=2 * n).collectives() for n in (1, 2, 4, 8)}
+    found["sent"]["batch"] = Run(PLAIN, mesh_of(8), Data(), batch=48).collectives()
+    found["sent"]["fsdp"] = Run(SNN, mesh_of(8, 4)).collectives()
+    found["sent"]["parts"] = Run(SNN, mesh_of(4), accumulate=2).collectives()
+    found["evaluation"] = {devices: evaluation(mesh_of(devices)) for devices in (1, 8)}
+    found["export"] = export(("tpu", "cuda"))
+    return found
+
+
+def two(port, process):
+    hosts.start(Hosts(coordinator=f"localhost:{port}", processes=2, process=int(process), peer_timeout=60))
+    assert jax.device_count() == 4 and jax.local_device_count() == 2
+    found = {"curve": snn_on(4, 2).curve()}
+    jax.config.update("jax_enable_x64", False)
+    found["evaluation"] = evaluation(mesh_of(4))
+    found["first says"] = [hosts.first_says(hosts.is_first()), hosts.first_says(not hosts.is_first())]
+    hosts.agree({"seed": 3})
+    for what, settings in (("differs", {"seed": int(process)}), ("lacks", {"flip": 1} if hosts.is_first() else {})):
+        try:
+            hosts.agree({"other": 1} | settings)
+        except InputError as error:
+            found[what] = str(error)
+    try:
+        with hosts.together():
+            if not hosts.is_first():
+                raise InputError("no such data")
+    except InputError as error:
+        found["together"] = str(error)
+    return found
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_disable_most_optimizations", True)
+    jax.config.update("jax_enable_x64", True)
+    SNN64, ANN64, PLAIN64 = (net.clone(param_dtype=jnp.float64) for net in (SNN, ANN, PLAIN))
+    print(json.dumps({"one": one, "two": two}[sys.argv[1]](*sys.argv[2:])))
