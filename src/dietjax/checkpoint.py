@@ -7,9 +7,11 @@ metric lies in our checked JSON. Nothing is ever unpickled: a checkpoint is tens
 """
 
 import contextlib
+import errno
 import json
 import math
 import operator
+import os
 import shutil
 import warnings
 import zlib
@@ -25,14 +27,9 @@ from jax.experimental import multihost_utils
 
 from .checksum import checksums
 from .errors import InputError
-
-PyTree = Any
+from .leaves import CheckpointError, PyTree, blank, by_path, describe, place, show
 
 SHOWN_DIFFERENCES = 5  # paths named when a checkpoint is of another network
-
-
-class CheckpointError(InputError):
-    """A checkpoint that cannot be saved, is damaged, or is of another network than its target."""
 
 
 class SaveError(OSError):
@@ -91,8 +88,8 @@ class Checkpoints:
             raise CheckpointError(
                 f"step {step} is not after step {earlier[-1]} in {self.directory}; use another directory"
             )
-        leaves = _by_path(state)
-        described = {path: _describe(path, leaf) for path, leaf in leaves.items()}
+        leaves = by_path(state)
+        described = {path: describe(path, leaf) for path, leaf in leaves.items()}
         # The caller may overwrite his arrays while the bytes are being written, so what lies on the host is copied; a
         # jax.Array cannot be overwritten, and donating it is safe: orbax copies it to the host before it returns, and
         # where that is the same memory (CPU) jax keeps the memory for as long as it is looked at.
@@ -132,8 +129,8 @@ class Checkpoints:
         steps = self._steps()
         if step is not None and step not in steps:
             raise CheckpointError(f"there is no step {step} in {self.directory}, only {steps}")
-        leaves = _by_path(target)
-        wanted = {path: _describe(path, leaf) for path, leaf in leaves.items()}
+        leaves = by_path(target)
+        wanted = {path: describe(path, leaf) for path, leaf in leaves.items()}
         damaged: dict[int, str] = {}
         for candidate in reversed(steps) if step is None else [step]:
             try:
@@ -144,13 +141,15 @@ class Checkpoints:
             except _DamageError as damage:
                 damaged[candidate] = f"step {candidate} in {self.directory} is damaged: {damage}"
                 continue
-            state = [_place(path, arrays[path], leaf) for path, leaf in leaves.items()]
+            state = [place(path, arrays[path], leaf) for path, leaf in leaves.items()]
             self._damaged = list(damaged)
             for message in damaged.values():
                 warnings.warn(f"{message}; step {candidate} is used instead", stacklevel=2)
             return jax.tree.unflatten(jax.tree.structure(target), state), record["metadata"], candidate
         if damaged:
-            raise CheckpointError("no usable checkpoint: " + "; ".join(damaged.values()))
+            raise CheckpointError(
+                f"no usable checkpoint: {'; '.join(damaged.values())}. Remove {self.directory} to begin it again"
+            )
         return None
 
     def latest_step(self) -> int | None:
@@ -209,11 +208,13 @@ class Checkpoints:
             if jax.process_index() == 0:  # half a checkpoint must not go on filling a full disk
                 for remains in self.directory.glob(f"{step}.*"):
                     shutil.rmtree(remains, ignore_errors=True)
+            full = os.strerror(errno.ENOSPC)  # tensorstore says it at the end of half a page
+            reason = full if full in str(error) else f"{type(error).__name__}: {error}"
             steps = self._steps()
             kept = f"step {steps[-1]} is the last good one" if steps else "there is no earlier one"
             raise SaveError(
-                f"the checkpoint of step {step} could not be written in {self.directory}: {error}. Make room there, or "
-                f"mend what is named, and give the same command again ({kept})"
+                f"the checkpoint of step {step} could not be written in {self.directory}: {reason}. Make room there, "
+                f"or mend what is named, and give the same command again ({kept})"
             ) from error
 
     def _steps(self) -> list[int]:
@@ -239,7 +240,7 @@ class Checkpoints:
 
     def _arrays(self, step: int, leaves: dict[str, Any]) -> dict[str, np.ndarray | jax.Array]:
         # Without orbax's manager, whose barriers would leave the other processes waiting for one that cannot read.
-        arrays = {path: _blank(leaf) for path, leaf in leaves.items()}
+        arrays = {path: blank(leaf) for path, leaf in leaves.items()}
         with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
             args = ocp.args.StandardRestore(_with_elements(arrays))
             read = handler.restore(self.directory / str(step) / "state", args=args)
@@ -248,8 +249,8 @@ class Checkpoints:
     def _check_structure(self, step: int, saved: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
         found = {path: leaf[:2] for path, leaf in saved.items()}
         differences = [
-            f"{path or 'the state'} is {_show(found.get(path))} in the checkpoint,"
-            f" {_show(wanted.get(path))} in the target"
+            f"{path or 'the state'} is {show(found.get(path))} in the checkpoint,"
+            f" {show(wanted.get(path))} in the target"
             for path in wanted | found
             if found.get(path) != wanted.get(path)
         ]
@@ -258,29 +259,6 @@ class Checkpoints:
                 f"step {step} in {self.directory} is of another network ({len(differences)} leaves differ): "
                 + "; ".join(differences[:SHOWN_DIFFERENCES])
             )
-
-
-def _by_path(tree: PyTree) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _describe(path: str, leaf: Any) -> list[Any]:
-    """Return [dtype, shape] as JSON has them. A Python number is not the array of the same value."""
-    if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        raise CheckpointError(f"{path} is a random key; save its jax.random.key_data")
-    if hasattr(leaf, "dtype"):
-        return [str(leaf.dtype), list(leaf.shape)]
-    if isinstance(leaf, bool | int | float):
-        return [f"Python {type(leaf).__name__}", []]
-    raise CheckpointError(f"{path} is a {type(leaf).__name__}; a checkpoint holds arrays and numbers")
-
-
-def _show(described: list[Any] | None) -> str:
-    return "absent" if described is None else f"{described[0]}{described[1]}"
-
-
-def _dtype(leaf: Any) -> np.dtype:
-    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
 
 
 def _with_elements(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -309,27 +287,3 @@ def _check_sums(arrays: dict[str, Any], saved: dict[str, list[Any]]) -> None:
     for (path, array), total in zip(arrays.items(), checksums(arrays.values()), strict=True):
         if [list(array.shape), total] != saved[path][1:]:
             raise ValueError(f"the values of {path} do not match their checksum")
-
-
-def _blank(leaf: Any) -> np.ndarray | jax.ShapeDtypeStruct:
-    """What orbax is to read a leaf as: shards where the target says so, else one NumPy array."""
-    sharding = getattr(leaf, "sharding", None)
-    if sharding is None or not getattr(leaf, "committed", True) or not leaf.size:
-        return np.empty(np.shape(leaf), _dtype(leaf))
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
-
-
-def _place(path: str, array: np.ndarray | jax.Array, leaf: Any) -> Any:
-    """Return the array as what the target's leaf is (Python number, NumPy or jax.Array) and where that is."""
-    if not hasattr(leaf, "dtype"):
-        return array.item()
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        return array if isinstance(leaf, np.ndarray) else array[()]
-    # Committing an array that was free to move would make the next jitted call compile again, or fail on a mesh.
-    free = isinstance(leaf, jax.Array) and not leaf.committed
-    placed = array if isinstance(array, jax.Array) else jax.device_put(array, None if free else leaf.sharding)
-    if placed.dtype != leaf.dtype:
-        raise CheckpointError(
-            f"{path} is {leaf.dtype}, which jax casts to {placed.dtype} unless jax_enable_x64 is set"
-        )
-    return placed

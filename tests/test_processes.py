@@ -1,4 +1,4 @@
-"""Laws of dietjax.checkpoint where no device, and no process, holds everything."""
+"""Laws of dietjax.checkpoint and preemption on several devices and processes, none of which holds everything."""
 
 import json
 import os
@@ -72,6 +72,28 @@ with Checkpoints(arguments["directory"]) as checkpoints, warnings.catch_warnings
     assert checkpoints.restore(place(values(9), mesh))[2] == 3
 """
 
+STOPS = """
+import signal, time
+from dietjax.preemption import Preemption
+
+mesh = make_mesh(arguments["meshes"][0])
+state = {"w": jax.device_put(jnp.zeros(8), NamedSharding(mesh, P(("data", "fsdp"))))}
+together = jax.jit(lambda s: jax.tree.map(lambda x: x + 1 + 0 * x.sum(), s), donate_argnums=0)
+step, end = 0, time.monotonic() + 60
+with Checkpoints(arguments["directory"]) as checkpoints, Preemption() as preemption:
+    while not preemption.reached():
+        assert time.monotonic() < end, "never stopped"
+        state, step = together(state), step + 1
+        jax.block_until_ready(state)
+        if step == 5 and arguments["process"] == 1:
+            os.kill(os.getpid(), getattr(signal, arguments["signal"]))
+        time.sleep(0.01)
+    checkpoints.save(step, state, {})
+    restored, _, saved = checkpoints.restore(state)
+assert saved == step and all((np.asarray(x.data) == step).all() for x in restored["w"].addressable_shards)
+assert preemption.signal == (signal.SIGTERM if arguments["process"] == 0 else getattr(signal, arguments["signal"]))
+"""
+
 
 def run(script, directory, *meshes, processes=1, **arguments):
     """Every process of a group to its end; each sees its share of the largest mesh's devices."""
@@ -132,3 +154,9 @@ def test_damage_that_one_process_meets_sends_all_to_the_checkpoint_before(copy, 
     else:
         shutil.rmtree(written)
     run(RESTORE, copy, (2, 2), processes=2, expected=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, name):
+    run(STOPS, tmp_path / "run", (1, 2), processes=2, signal=name)
