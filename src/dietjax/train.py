@@ -17,6 +17,9 @@ from .models import Network
 from .neurons import clamp_leaks
 from .types import Array
 
+TOP = 5
+"""An evaluation says how often the label is among so many classes, where there are more."""
+
 
 class TrainState(NamedTuple):
     """Everything that a step changes; random keys follow from the seed and the step."""
@@ -115,16 +118,19 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         params, rest = state.variables["params"], {k: v for k, v in state.variables.items() if k != "params"}
 
         def loss_of(params):
-            (logits, _), updates = net.apply(
+            (logits, record), updates = net.apply(
                 {"params": params, **rest}, x, schedule.timesteps, train=True, chunk=schedule.chunk,
                 truncate=schedule.truncate, remat=schedule.chunk is not None,
                 rngs={"dropout": keys[1], "encode": keys[2]}, mutable=["batch_stats"])
-            return readout.cross_entropy(logits, y).mean(), (readout.correct(logits, y).mean(), updates)
+            return readout.cross_entropy(logits, y).mean(), (
+                readout.correct(logits, y).mean(), record["spike_rate"], updates)
 
-        (loss, (accuracy, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        (loss, (accuracy, rates, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **updates}
         metrics = {"loss": loss, "accuracy": accuracy, **_health(net, new["params"], gradients)}
+        if rates:
+            metrics["spike_rate"] = jnp.array(list(rates.values()))
         return TrainState(state.step + 1, new, optimizer_state), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=NamedSharding(mesh, PartitionSpec()))
@@ -168,7 +174,7 @@ def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
 
 def diverged(phase: str, what: str, wrong: Sequence[str] = ()) -> TrainingError:
     """The error of a phase that cannot go on, and what to do."""
-    return TrainingError(f"{phase}: {what}{': ' if wrong else ''}{'; '.join(wrong)}. The last good checkpoint is kept. "
+    return TrainingError(f"{phase}: {what}{': ' if wrong else ''}{'; '.join(wrong)}. "
                          f"Lower {phase}.learning_rate and train into a new workdir.")
 
 
@@ -181,6 +187,8 @@ def make_eval_step(net: Network, dataset: data.Dataset, schedule: Schedule) -> C
         logits, record = net.apply(variables, x, schedule.timesteps, chunk=schedule.chunk, rngs={"encode": key})
         examples = {"loss": readout.cross_entropy(logits, labels), "predicted": jnp.argmax(logits, axis=-1),
                     "correct": readout.correct(record["logits"], labels)}
+        if dataset.num_classes > TOP:
+            examples["in_top"] = readout.correct_in_top(logits, labels, TOP)
         return examples, {k: record[k] for k in ("spike_rate", "input_rate") if k in record}
 
     return eval_step
@@ -191,8 +199,8 @@ def evaluate(eval_step: Callable, variables: dict, split: data.Split, batch_size
     """Every example exactly once.
 
     Returns:
-        ({"loss", "accuracy", "accuracy_by_timestep" [T], "spike_rate" {layer: ...}, "input_rate" under Poisson},
-        predicted classes [N]).
+        ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,
+        "spike_rate" {layer: ...}, "input_rate" under Poisson}, predicted classes [N]).
     """
     examples, rates, count = [], [], len(split.labels)
     for start in range(0, count, batch_size):
@@ -206,4 +214,6 @@ def evaluate(eval_step: Callable, variables: dict, split: data.Split, batch_size
     gathered = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
     by_timestep = gathered["correct"].mean(0).tolist()
     metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}
+    if "in_top" in gathered:
+        metrics["top5_accuracy"] = float(gathered["in_top"].mean())
     return metrics | jax.tree.map(lambda *r: sum(r), *rates), gathered["predicted"]
