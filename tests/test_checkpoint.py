@@ -16,7 +16,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from dietjax.checkpoint import CheckpointError, Checkpoints
+from dietjax.checkpoint import CheckpointError, Checkpoints, SaveError
 
 # tensorstore's threads report a failed read to an event loop that orbax has already closed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -246,7 +246,7 @@ def test_what_cannot_be_saved_is_an_error_at_once(tmp_path):
             checkpoints.save(1, {"name": "vgg"}, {})
         with pytest.raises(TypeError, match="JSON"):
             checkpoints.save(1, small_state(1), {"path": Path("x")})
-        with pytest.raises(TypeError, match="key_data"):
+        with pytest.raises(CheckpointError, match="key_data"):
             checkpoints.save(1, {"key": jax.random.key(0)}, {})
         with pytest.raises(CheckpointError, match="metric"):
             checkpoints.save(1, small_state(1), {}, metric=float("nan"))
@@ -292,6 +292,29 @@ def test_an_error_of_a_background_save_surfaces(tmp_path, monkeypatch):
                 surfaces()
     with Checkpoints(tmp_path) as checkpoints:
         assert_same(checkpoints.restore(small_state(0))[0], small_state(1))
+        checkpoints.save(2, small_state(2), {})
+        assert checkpoints.latest_step() == 2
+
+
+@pytest.mark.parametrize("surfaces", ["wait", "save", "close"])
+def test_a_full_disk_is_said_and_the_earlier_checkpoint_is_intact(small_disk, surfaces):
+    directory = small_disk / "checkpoints"
+    large = np.random.default_rng(0).normal(size=200_000)  # 1.6 MB that do not compress
+    checkpoints = Checkpoints(directory)
+    checkpoints.save(1, small_state(1), {}, metric=0.5)
+    checkpoints.wait()
+    checkpoints.save(2, small_state(2) | {"large": large}, {})
+    calls = {"wait": checkpoints.wait, "close": checkpoints.close,
+             "save": lambda: checkpoints.save(3, small_state(3), {})}
+    said = r"step 2 could not be written.*: No space left on device\. .*step 1 is the last good one"
+    with pytest.raises(SaveError, match=said):
+        calls[surfaces]()
+    assert [path.name for path in directory.iterdir()] == ["1"]  # the half written one does not go on filling the disk
+    checkpoints.close()
+    with Checkpoints(directory) as checkpoints:
+        restored, _, step = checkpoints.restore(small_state(0))
+        assert step == 1
+        assert_same(restored, small_state(1))
         checkpoints.save(2, small_state(2), {})
         assert checkpoints.latest_step() == 2
 

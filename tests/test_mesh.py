@@ -204,7 +204,7 @@ def test_processes_agree_and_refuse_together(two):
 
 WEIGHTS = 4 * (3 * 3 * 4 + 3 * 3 * 4 * 8 + 32 * 8 + 8 * 4)
 """Bytes of make_net's kernels."""
-SCALARS = 4 * (2 + 3 * 3 * 2)
+SCALARS = 4 * (2 + 3 * 3 * 2 + 3)
 """Bytes for loss, accuracy, and three sums for leak and threshold in each of three layers and two timesteps."""
 
 

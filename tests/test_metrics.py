@@ -1,6 +1,8 @@
 """Laws of dietjax.metrics: what a killed run had written beyond its checkpoint goes, the rest stays as it was."""
 
+import contextlib
 import json
+import struct
 
 import pytest
 
@@ -83,3 +85,40 @@ def test_every_number_is_written_for_tensorboard_too(log, tmp_path):
     (events,) = (tmp_path / "tensorboard" / "snn").iterdir()
     content = events.read_bytes()
     assert b"test/loss" in content and b"spike_rate/conv1" in content and b"accuracy_by_timestep" not in content
+
+
+def test_a_killed_runs_events_beyond_the_step_are_purged(log, tmp_path):
+    from tensorboardX.proto.event_pb2 import SessionLog
+
+    log.begin("snn", 7)
+    log.write("snn", "train", 8, {"loss": 0.5})
+    log.close()
+    _, start, event = read_events(next((tmp_path / "tensorboard" / "snn").iterdir()))
+    assert (start.step, start.session_log.status) == (8, SessionLog.START)  # TensorBoard drops step 8 and later
+    assert (event.step, event.summary.value[0].tag, event.summary.value[0].simple_value) == (8, "train/loss", 0.5)
+
+
+def read_events(path):
+    """A TFRecord file: length, its checksum, an Event, its checksum; and so on."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, events = path.read_bytes(), []
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        events.append(Event.FromString(content[12 : 12 + length]))
+        content = content[16 + length :]
+    return events
+
+
+@pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])
+def test_a_full_disk_is_an_error_that_names_the_file_and_nothing_hangs(small_disk, full):
+    log, values = MetricsLog(small_disk), {"loss": 0.5, "threshold": {f"layer{i}": 0.125 for i in range(1000)}}
+    if full == "tensorboard":
+        log.begin("ann", 0)
+        log.path.symlink_to("/dev/null")
+    with pytest.raises(OSError, match=rf"No space left on device: '.*{full}"):
+        for step in range(100):
+            log.write("ann", "train", step, values)
+    with contextlib.suppress(OSError):  # of what is still to be written
+        log.close()
+    log.close()

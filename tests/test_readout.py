@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dietjax.readout import correct, cross_entropy
+from dietjax.readout import correct, correct_in_top, cross_entropy
 
 LABELS = np.array([2, 0, 1, 1])
 
@@ -48,3 +48,13 @@ def test_every_timestep_is_scored_as_if_it_were_alone(x64):
 def test_correct_is_where_the_labels_logit_is_the_largest():
     x = jnp.asarray([[0.0, 1.0, 2.0], [3.0, 1.0, 2.0], [3.0, 1.0, 2.0], [-3.0, -1.0, -2.0]])
     assert correct(x, jnp.asarray(LABELS)).tolist() == [True, True, False, True]
+
+
+def test_correct_in_top_counts_the_labels_place_among_the_logits():
+    scores = jnp.array([[0.1, 0.9, 0.5, 0.3], [2.0, 2.0, 2.0, 1.0], [2.0, 2.0, 2.0, 1.0]])
+    labels = jnp.array([3, 0, 2])  # in third, first and (of equals, in class order) third place
+    for count, expected in ((1, [0, 1, 0]), (2, [0, 1, 0]), (3, [1, 1, 1])):
+        assert correct_in_top(scores, labels, count).tolist() == [bool(x) for x in expected]
+    over_time = jnp.stack([scores, -scores], axis=1)
+    assert correct_in_top(over_time, labels, 2).tolist() == [[False, True], [True, True], [False, False]]
+    np.testing.assert_array_equal(correct_in_top(over_time, labels, 1), correct(over_time, labels))

@@ -211,6 +211,7 @@ def test_evaluation_in_batches_equals_one_whole_batch():
     whole, predicted_whole = evaluate(step, variables, dataset.test, 23, mesh)
     parts, predicted_parts = evaluate(step, variables, dataset.test, 7, mesh)
     np.testing.assert_array_equal(predicted_parts, predicted_whole)
+    assert parts.get("top5_accuracy") == whole.get("top5_accuracy")
     assert parts["accuracy_by_timestep"] == whole["accuracy_by_timestep"]
     assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-6)
     assert list(parts["spike_rate"]) == ["conv1", "conv2", "fc1"]
@@ -235,7 +236,8 @@ def test_divergence_names_step_and_layer_and_keeps_the_last_good_checkpoint(tmp_
     good, _ = fit(net, init(net), dataset, tmp_path, Phase(epochs=1, batch_size=BATCH), name)
     wild = Phase(epochs=3, batch_size=BATCH, learning_rate=1e30)
     reason = {"ann": r"not finite in conv1", "snn": r"(threshold|leak) of (conv1|conv2|fc1) is (-|nan)"}[name]
-    with pytest.raises(TrainingError, match=rf"^{name}: loss is .* at step [345]: .*{reason}.*{name}\.learning_rate"):
+    with pytest.raises(TrainingError, match=rf"^{name}: loss is .* at step [345]: .*{reason}.*{name}\.learning_rate"
+                       ".* The checkpoint of step 3 is good, and kept"):
         fit(net, init(net), dataset, tmp_path, wild, name)
     with Checkpoints(tmp_path) as checkpoints:
         optimizer = make_optimizer(wild, 1)
@@ -251,10 +253,11 @@ def test_a_diverged_state_is_never_saved(tmp_path, name, neuron):
     """One step an epoch: the update that may ruin the network is followed at once by the time to save."""
     net, dataset = make_net(neuron), make_dataset()
     phase = Phase(epochs=2, batch_size=EXAMPLES, learning_rate=1e30)
-    with pytest.raises(TrainingError, match=rf"^{name}: loss "):
+    with pytest.raises(TrainingError, match=rf"^{name}: loss ") as raised:
         fit(net, init(net), dataset, tmp_path, phase, name)
     with Checkpoints(tmp_path) as checkpoints:
         saved = checkpoints.restore(train.abstract_state(net, make_optimizer(phase, 1)))
+    assert ("There is no checkpoint yet." in str(raised.value)) == (saved is None)
     if name == "ann":
         assert saved is None
     elif saved is not None:  # thresholds may all have gone up: silent, but sound

@@ -1,13 +1,18 @@
 """Checkpoints on disk: saved in the background, all or nothing, and never restored damaged.
 
-Orbax writes the arrays; what it leaves open is added here. It restores a flipped byte without a word and casts dtypes
-that differ, so every leaf is saved with its dtype, shape and CRC-32, and these are checked. It keeps metrics in a file
-that it trusts, and one bad byte there stops it from opening the directory; so the metric lies in our checked JSON.
+Orbax writes the arrays, each process its own shards; what it leaves open is added here. It restores a flipped byte
+without a word and casts dtypes that differ, so every leaf is saved with its dtype, shape and checksum, and these are
+checked. It keeps metrics in a file that it trusts, and one bad byte there stops it from opening the directory; so the
+metric lies in our checked JSON. Nothing is ever unpickled: a checkpoint is tensorstore's arrays and JSON.
 """
 
+import contextlib
+import errno
 import json
 import math
 import operator
+import os
+import shutil
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Sequence
@@ -18,16 +23,17 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 
+from .checksum import checksums
 from .errors import InputError
-
-PyTree = Any
+from .leaves import CheckpointError, PyTree, blank, by_path, describe, place, show
 
 SHOWN_DIFFERENCES = 5  # paths named when a checkpoint is of another network
 
 
-class CheckpointError(InputError):
-    """A checkpoint that cannot be saved, is damaged, or is of another network than its target."""
+class SaveError(OSError):
+    """The machine could not write a checkpoint: disk full, no permission. The earlier ones are as they were."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +52,9 @@ class _LatestAndBest:
 class Checkpoints:
     """The checkpoints of one run in one directory, which the first save creates.
 
-    Keeps the `keep` latest steps and the one with the highest metric. On several hosts every process calls each method,
-    and the state is replicated. `close()`, or leaving the `with` block, waits for the last save.
+    Keeps the `keep` latest steps and the one with the highest metric. Where there are several processes each calls
+    every method, with the same arguments, on a directory that all of them see; a leaf may be sharded over all their
+    devices, and whoever restores it may have others. `close()`, or leaving the `with` block, waits for the last save.
     """
 
     def __init__(self, directory: str | Path, keep: int = 2):
@@ -55,8 +62,8 @@ class Checkpoints:
             raise ValueError(f"keep is {keep}; at least the latest checkpoint must be kept")
         self.directory = Path(directory).absolute()
         self.keep = keep
-        self._manager: ocp.CheckpointManager | None = None
-        self._may_save = False
+        self._manager: ocp.CheckpointManager | None = None  # only a save opens it: it creates and cleans up
+        self._saving: int | None = None
         self._metrics: dict[int, float | None] = {}
         self._damaged: list[int] = []  # steps that restore() went past; the next save removes them
 
@@ -67,7 +74,7 @@ class Checkpoints:
         self.close()
 
     def save(self, step: int, state: PyTree, metadata: dict[str, Any], *, metric: float | None = None) -> None:
-        """Copy `state` and write it in the background; an error there is raised by the next call.
+        """Copy `state` to the host and write it in the background; an error there is raised by the next call.
 
         state: arrays, Python numbers and `jax.random.key_data` in any pytree. metadata: what JSON can hold (tuples come
         back as lists). metric: the higher, the better. Steps must increase.
@@ -76,81 +83,96 @@ class Checkpoints:
         if metric is not None and not math.isfinite(metric):
             raise CheckpointError(f"the metric of step {step} is {metric}; pass None where there is none")
         self.wait()
-        manager = self._open(for_saving=True)
-        while self._damaged:
-            manager.delete(self._damaged.pop())
-        latest = manager.latest_step()
-        if latest is not None and step <= latest:
-            raise CheckpointError(f"step {step} is not after step {latest} in {self.directory}; use another directory")
-
-        leaves = _by_path(state)
-        described = {path: _describe(path, leaf) for path, leaf in leaves.items()}
-        # A copy, because the caller may donate or overwrite its arrays while the bytes are still being written.
-        arrays = {path: np.array(leaf, order="C") for path, leaf in jax.device_get(leaves).items()}
+        earlier = [found for found in self._steps() if found not in self._damaged]
+        if earlier and step <= earlier[-1]:
+            raise CheckpointError(
+                f"step {step} is not after step {earlier[-1]} in {self.directory}; use another directory"
+            )
+        leaves = by_path(state)
+        described = {path: describe(path, leaf) for path, leaf in leaves.items()}
+        # The caller may overwrite his arrays while the bytes are being written, so what lies on the host is copied; a
+        # jax.Array cannot be overwritten, and donating it is safe: orbax copies it to the host before it returns, and
+        # where that is the same memory (CPU) jax keeps the memory for as long as it is looked at.
+        arrays = {p: leaf if isinstance(leaf, jax.Array) else np.array(leaf, order="C") for p, leaf in leaves.items()}
+        sums = checksums(arrays.values())
         record = {
             "metadata": metadata,
             "metric": None if metric is None else float(metric),
-            "leaves": {path: [*described[path], _checksum(array)] for path, array in arrays.items()},
+            "leaves": {path: [*described[path], total] for path, total in zip(leaves, sums, strict=True)},
         }
         text = json.dumps(record)
-        self._metrics[step] = record["metric"]
-        saved = manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_with_elements(arrays)),
-                metadata=ocp.args.JsonSave({"crc32": zlib.crc32(text.encode()), "record": json.loads(text)}),
-            ),
-        )
+        with self._names_failure(step):
+            manager = self._open()
+            while self._damaged:
+                manager.delete(self._damaged.pop())
+            self._metrics[step] = record["metric"]
+            saved = manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(_with_elements(arrays)),
+                    metadata=ocp.args.JsonSave({"crc32": zlib.crc32(text.encode()), "record": json.loads(text)}),
+                ),
+            )
         if not saved:  # orbax declines without an exception
             raise CheckpointError(f"orbax declined to save step {step} in {self.directory}")
+        self._saving = step
 
     def restore(self, target: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any], int] | None:
         """Return (state, metadata, step) of the latest good checkpoint, or None where there is none at all.
 
-        target: arrays or `jax.ShapeDtypeStruct`s in the structure to return; a leaf with a sharding is placed by it.
+        target: arrays or `jax.ShapeDtypeStruct`s in the structure to return; a leaf with a sharding is placed by it,
+            and a process reads no more of it than its devices hold.
         A damaged checkpoint is named in a warning, the one before it is used, and the next save removes the damaged
         one. With `step` given only that one will do. A checkpoint of another network is always a CheckpointError.
         """
         self.wait()
-        steps = sorted(self._open().all_steps(), reverse=True)
+        steps = self._steps()
         if step is not None and step not in steps:
-            raise CheckpointError(f"there is no step {step} in {self.directory}, only {steps[::-1]}")
-        leaves = _by_path(target)
-        wanted = {path: _describe(path, leaf) for path, leaf in leaves.items()}
+            raise CheckpointError(f"there is no step {step} in {self.directory}, only {steps}")
+        leaves = by_path(target)
+        wanted = {path: describe(path, leaf) for path, leaf in leaves.items()}
         damaged: dict[int, str] = {}
-        for candidate in steps if step is None else [step]:
+        for candidate in reversed(steps) if step is None else [step]:
             try:
-                record = self._record(candidate)
+                record = _on_all_processes(self._record, candidate)
                 self._check_structure(candidate, record["leaves"], wanted)
-                arrays = self._arrays(candidate, record["leaves"], leaves)
-            except CheckpointError:
-                raise
-            except Exception as error:  # a damaged file may raise nearly anything in tensorstore, json or orbax
-                damaged[candidate] = f"step {candidate} in {self.directory} is damaged: {type(error).__name__}: {error}"
+                arrays = _on_all_processes(self._arrays, candidate, leaves)
+                _on_all_processes(_check_sums, arrays, record["leaves"])
+            except _DamageError as damage:
+                damaged[candidate] = f"step {candidate} in {self.directory} is damaged: {damage}"
                 continue
-            state = [_place(path, arrays[path], leaf) for path, leaf in leaves.items()]
+            state = [place(path, arrays[path], leaf) for path, leaf in leaves.items()]
             self._damaged = list(damaged)
             for message in damaged.values():
                 warnings.warn(f"{message}; step {candidate} is used instead", stacklevel=2)
             return jax.tree.unflatten(jax.tree.structure(target), state), record["metadata"], candidate
         if damaged:
-            raise CheckpointError("no usable checkpoint: " + "; ".join(damaged.values()))
+            raise CheckpointError(
+                f"no usable checkpoint: {'; '.join(damaged.values())}. Remove {self.directory} to begin it again"
+            )
         return None
 
     def latest_step(self) -> int | None:
         """Return the last step saved, after waiting for it."""
         self.wait()
-        return self._open().latest_step()
+        return max(self._steps(), default=None)
 
     def best_step(self) -> int | None:
         """Return the step with the highest metric (the later of equals), None if no step has one."""
         self.wait()
-        return self._best(self._open().all_steps())
+        self._metrics = {step: self._metric(step) for step in self._steps()}
+        return self._best(self._metrics)
 
     def wait(self) -> None:
-        """Wait for the save in progress and raise its error, if it had one."""
-        if self._manager is not None:
-            self._manager.wait_until_finished()
+        """Wait for the save in progress.
+
+        Raises:
+            SaveError: it failed; what it had written is removed, the earlier checkpoints are as they were.
+        """
+        step, self._saving = self._saving, None
+        if step is not None:
+            with self._names_failure(step):
+                self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait for the save in progress and release orbax's threads."""
@@ -161,23 +183,44 @@ class Checkpoints:
             if manager is not None:
                 manager.close()
 
-    def _open(self, for_saving: bool = False) -> ocp.CheckpointManager:
-        # A reader must neither create the directory nor clean up what another process is still writing.
-        if self._manager is None or (for_saving and not self._may_save):
-            self.close()
-            self._may_save = for_saving
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
             self._manager = ocp.CheckpointManager(
                 self.directory,
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "metadata": ocp.JsonCheckpointHandler()},
                 options=ocp.CheckpointManagerOptions(
-                    create=for_saving,
-                    cleanup_tmp_directories=for_saving,
+                    create=True,
+                    cleanup_tmp_directories=True,
                     preservation_policy=_LatestAndBest(self.keep, self._best),
                     lightweight_initialize=True,
                 ),
             )
-            self._metrics = {step: self._metric(step) for step in self._manager.all_steps()}
+            self._metrics = {step: self._metric(step) for step in self._steps()}
         return self._manager
+
+    @contextlib.contextmanager
+    def _names_failure(self, step):
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # of tensorstore, orbax or the file system, of nearly any type
+            if jax.process_index() == 0:  # half a checkpoint must not go on filling a full disk
+                for remains in self.directory.glob(f"{step}.*"):
+                    shutil.rmtree(remains, ignore_errors=True)
+            full = os.strerror(errno.ENOSPC)  # tensorstore says it at the end of half a page
+            reason = full if full in str(error) else f"{type(error).__name__}: {error}"
+            steps = self._steps()
+            kept = f"step {steps[-1]} is the last good one" if steps else "there is no earlier one"
+            raise SaveError(
+                f"the checkpoint of step {step} could not be written in {self.directory}: {reason}. Make room there, "
+                f"or mend what is named, and give the same command again ({kept})"
+            ) from error
+
+    def _steps(self) -> list[int]:
+        # orbax renames a checkpoint to its step when all of it is written
+        found = self.directory.iterdir() if self.directory.is_dir() else ()
+        return sorted(int(path.name) for path in found if path.name.isdecimal())
 
     def _best(self, steps: Iterable[int]) -> int | None:
         scored = [(self._metrics[step], step) for step in steps if self._metrics[step] is not None]
@@ -190,25 +233,24 @@ class Checkpoints:
             return None
 
     def _record(self, step: int) -> dict[str, Any]:
-        saved = self._manager.restore(step, args=ocp.args.Composite(metadata=ocp.args.JsonRestore()))["metadata"]
+        saved = json.loads((self.directory / str(step) / "metadata" / "metadata").read_bytes())
         if zlib.crc32(json.dumps(saved["record"]).encode()) != saved["crc32"]:
             raise ValueError("its metadata do not match their checksum")
         return saved["record"]
 
-    def _arrays(self, step: int, saved: dict[str, list[Any]], leaves: dict[str, Any]) -> dict[str, np.ndarray]:
-        arrays = {path: np.empty(np.shape(leaf), _dtype(leaf)) for path, leaf in leaves.items()}
-        args = ocp.args.StandardRestore(_with_elements(arrays))
-        arrays |= self._manager.restore(step, args=ocp.args.Composite(state=args))["state"]
-        for path, array in arrays.items():
-            if [list(array.shape), _checksum(array)] != saved[path][1:]:
-                raise ValueError(f"the values of {path} do not match their checksum")
-        return arrays
+    def _arrays(self, step: int, leaves: dict[str, Any]) -> dict[str, np.ndarray | jax.Array]:
+        # Without orbax's manager, whose barriers would leave the other processes waiting for one that cannot read.
+        arrays = {path: blank(leaf) for path, leaf in leaves.items()}
+        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+            args = ocp.args.StandardRestore(_with_elements(arrays))
+            read = handler.restore(self.directory / str(step) / "state", args=args)
+        return arrays | read
 
     def _check_structure(self, step: int, saved: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
         found = {path: leaf[:2] for path, leaf in saved.items()}
         differences = [
-            f"{path or 'the state'} is {_show(found.get(path))} in the checkpoint,"
-            f" {_show(wanted.get(path))} in the target"
+            f"{path or 'the state'} is {show(found.get(path))} in the checkpoint,"
+            f" {show(wanted.get(path))} in the target"
             for path in wanted | found
             if found.get(path) != wanted.get(path)
         ]
@@ -219,46 +261,29 @@ class Checkpoints:
             )
 
 
-def _by_path(tree: PyTree) -> dict[str, Any]:
-    return {jax.tree_util.keystr(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
-
-
-def _describe(path: str, leaf: Any) -> list[Any]:
-    """Return [dtype, shape] as JSON has them. A Python number is not the array of the same value."""
-    if hasattr(leaf, "dtype"):
-        return [str(leaf.dtype), list(leaf.shape)]
-    if isinstance(leaf, bool | int | float):
-        return [f"Python {type(leaf).__name__}", []]
-    raise CheckpointError(f"{path} is a {type(leaf).__name__}; a checkpoint holds arrays and numbers")
-
-
-def _show(described: list[Any] | None) -> str:
-    return "absent" if described is None else f"{described[0]}{described[1]}"
-
-
-def _dtype(leaf: Any) -> np.dtype:
-    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-
-
 def _with_elements(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {path: array for path, array in arrays.items() if array.size}  # orbax refuses the others
 
 
-def _checksum(array: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+class _DamageError(Exception):
+    """What is wrong with a checkpoint, the same on every process."""
 
 
-def _place(path: str, array: np.ndarray, leaf: Any) -> Any:
-    """Return the array as what the target's leaf is (Python number, NumPy or jax.Array) and where that is."""
-    if not hasattr(leaf, "dtype"):
-        return array.item()
-    if not isinstance(leaf, jax.Array | jax.ShapeDtypeStruct):
-        return array if isinstance(leaf, np.ndarray) else array[()]
-    # Committing an array that was free to move would make the next jitted call compile again, or fail on a mesh.
-    free = isinstance(leaf, jax.Array) and not leaf.committed
-    placed = jax.device_put(array, None if free else leaf.sharding)
-    if placed.dtype != array.dtype:
-        raise CheckpointError(
-            f"{path} is {array.dtype}, which jax casts to {placed.dtype} unless jax_enable_x64 is set"
-        )
-    return placed
+def _on_all_processes(read: Callable[..., Any], *arguments: Any) -> Any:
+    """What `read` returns, if it returns on every process: they must go on, or to the checkpoint before, together."""
+    result, problem = None, None
+    try:
+        result = read(*arguments)
+    except Exception as error:  # a damaged file may raise nearly anything in tensorstore, json or orbax
+        problem = f"{type(error).__name__}: {error}"
+    if jax.process_count() > 1 and not multihost_utils.process_allgather(np.array(problem is None)).all():
+        problem = problem or "another process cannot read it"
+    if problem is not None:
+        raise _DamageError(problem)
+    return result
+
+
+def _check_sums(arrays: dict[str, Any], saved: dict[str, list[Any]]) -> None:
+    for (path, array), total in zip(arrays.items(), checksums(arrays.values()), strict=True):
+        if [list(array.shape), total] != saved[path][1:]:
+            raise ValueError(f"the values of {path} do not match their checksum")

@@ -1,4 +1,4 @@
-"""The command line: `dietjax train | evaluate | convert | energy | report | bench`. It alone parses arguments."""
+"""The command line, `dietjax train | status | evaluate | convert | energy | report | bench ...`: arguments -> calls."""
 
 import dataclasses
 import json
@@ -15,7 +15,7 @@ from tyro.conf import Positional, arg, subcommand
 from . import config
 from .bench.commands import Bench
 from .config import Conversion, Experiment, Hosts, check, read_stored
-from .errors import InputError, unknown
+from .errors import InputError, Stopped, unknown
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
 
@@ -79,6 +79,23 @@ class Evaluate:
                 for t, accuracy in enumerate(result["accuracy_by_timestep"], 1)]
         title = f"{dataset.name}: {len(dataset.test.labels)} test images"
         _print_table(title, ("network", "timesteps", "accuracy"), rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """How far a run is, from its files: from another terminal, while it runs. Changes nothing."""
+
+    run: Positional[pathlib.Path]
+    """Folder of the run."""
+    json: bool = False
+    """Print JSON instead of text."""
+
+    def __call__(self) -> None:
+        """Read and print."""
+        from . import status
+
+        found = status.read(self.run)
+        print(json.dumps(found) if self.json else status.describe(found))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +197,7 @@ class Report:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point; returns the exit status: 0, 2 for a user's mistake, 1 for the machine's, 130 when interrupted."""
+    """Entry point; returns the exit status: 0, 2 for a user's mistake, 1 for the machine's, 128 + a signal's number."""
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         return _run(argv)
@@ -193,6 +210,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:  # the machine's: no permission, disk full
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except Stopped as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -210,6 +230,7 @@ def _run(argv: list[str]) -> int:
             convert = dataclasses.replace(convert, conversion=read_stored(stored).conversion)
     command = tyro.cli(
         Annotated[Train, subcommand("train", default=train)]
+        | Annotated[Status, subcommand("status")]
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Convert, subcommand("convert", default=convert)]
         | Annotated[EnergyOf, subcommand("energy")]
@@ -219,7 +240,8 @@ def _run(argv: list[str]) -> int:
         description="DIET-SNN in JAX: deep spiking networks of few timesteps, with trained leaks and thresholds.")
     import absl.logging
 
-    absl.logging.set_verbosity("error")  # tensorflow-datasets and orbax advise on what a user here cannot act on
+    # tensorflow-datasets and orbax advise on what a user here cannot act on, and log with a traceback what they raise
+    absl.logging.set_verbosity("fatal")
     command()
     return 0
 

@@ -8,6 +8,14 @@ class InputError(ValueError):
     """The caller's mistake, with its remedy. The command line prints it without a traceback; anything else is a bug."""
 
 
+class Stopped(Exception):
+    """A run that a signal stopped, with everything saved; the command line exits with 128 + `signal`, as shells do."""
+
+    def __init__(self, message: str, signal: int):
+        super().__init__(message)
+        self.signal = signal
+
+
 def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     """An error that names the nearest known match: `raise unknown("surrogate", "arctn", DERIVATIVES)`."""
     known = list(known)

@@ -1,16 +1,28 @@
 """Files of a run, written so that a kill leaves either the old one or the new one whole."""
 
+import contextlib
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replace a text file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")  # as is_temporary knows it
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    with naming(path):
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """Around what the machine may refuse: the OSError names the path, which that of a write (disk full) does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def is_temporary(found: pathlib.Path, path: pathlib.Path) -> bool:

@@ -11,13 +11,16 @@ import numpy as np
 from . import data
 from .checkpoint import Checkpoints
 from .config import Parallel, Phase
+from .errors import Stopped
 from .feed import Resident
 from .mesh import check_batch_size, local, make_mesh, state_shardings
+from .meter import Meter
 from .models import Network
+from .preemption import Preemption
 from .train import (
     Schedule,
+    TrainingError,
     abstract_state,
-    check_health,
     diverged,
     evaluate,
     initial_state,
@@ -28,7 +31,7 @@ from .train import (
 )
 
 LOG_EVERY = 50
-"""Training steps between two looks at their metrics: each look waits for the device."""
+"""Training steps that a line of the log covers; an epoch's last line covers what is left of it."""
 
 
 def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, name: str, schedule: Schedule, seed: int,
@@ -43,7 +46,8 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         seed: of the order of examples, dropout and augmentation.
         augment: the `config.Data`.
         fixed: neuron parameters that are not trained.
-        checkpoints: where the state is kept; one is written after every `phase.checkpoint_every` epochs and at the end.
+        checkpoints: where the state is kept; one is written after every `phase.checkpoint_every` epochs, at the end,
+            and where a signal stops the phase.
         begin: called once with the step that training starts or resumes from.
         log: called with ("train" | "test", step, values).
         advance: called with (step, total steps, latest values) after each look at the metrics.
@@ -52,6 +56,11 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     Returns:
         (variables after the last step, whole and on this process's own device; seconds of training in all, earlier
         sessions included).
+
+    Raises:
+        Stopped: SIGTERM or Ctrl-C; the state after the step it came in is saved.
+        TrainingError: it diverged; nothing of that is saved.
+        SaveError: the machine could not write a checkpoint.
     """
     mesh, count = make_mesh(parallel), len(dataset.train.labels)
     check_batch_size(name, phase, mesh)
@@ -61,10 +70,10 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     # a copy, because steps donate it: the caller keeps what is his
     state = jax.jit(lambda v: initial_state(jax.tree.map(jnp.copy, v), optimizer), out_shardings=shardings)(variables)
     restored = checkpoints.restore(state)
-    start, seconds = 0, 0.0
+    start, seconds, gathered = 0, 0.0, {}
     if restored is not None:
         state, metadata, start = restored
-        seconds = metadata["seconds"]
+        seconds, gathered = metadata["seconds"], metadata["gathered"]
     begin(start)
     advance(start, total_steps, {})
     if start >= total_steps:
@@ -73,44 +82,46 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     train_step = make_train_step(net, optimizer, feed.fetch, mesh, schedule, seed, phase.accumulate)
     eval_step = make_eval_step(net, dataset, schedule, mesh)
     rate = learning_rate(phase, total_steps)
-    names = [layer.name for layer in net.layers]
     session = time.perf_counter()
-    pending, since = [], None
+    meter = Meter(net, name, phase.batch_size, gathered)
 
-    def look(step):
-        """Wait for the pending steps, check and log them."""
-        nonlocal pending, since
-        seen = jax.device_get(pending)
-        for i, metrics in enumerate(seen):
-            check_health(net, name, step - len(seen) + i, metrics)
-        now = time.perf_counter()
-        values = {"epoch": step * phase.batch_size / count} | {
-            key: float(np.mean([m[key] for m in seen])) for key in ("loss", "accuracy")}
-        values["learning_rate"] = float(rate(step - 1))
-        values["images_per_second"] = len(seen) * phase.batch_size / (now - since)
-        for key in ("threshold", "leak"):
-            if key in seen[-1]:
-                values[key] = dict(zip(names, map(float, seen[-1][key]), strict=False))
-        log("train", step, values)
-        advance(step, total_steps, values)
-        pending, since = [], time.perf_counter()
+    def save(done, metric):
+        metadata = {"seconds": seconds + time.perf_counter() - session, "gathered": meter.gathered}
+        checkpoints.save(done, state, metadata, metric=metric)
 
-    for step in range(start, total_steps):
-        since = since or time.perf_counter()
-        state, metrics = train_step(state, *feed.arguments(step))
-        pending.append(metrics)
-        done = step + 1
-        epoch = done * phase.batch_size // count
-        epoch_ends = epoch > step * phase.batch_size // count or done == total_steps
-        if epoch_ends or len(pending) >= LOG_EVERY:
-            look(done)
-        if done == total_steps or (epoch_ends and epoch % phase.checkpoint_every == 0):
-            tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.batch_size, mesh, seed)
-            if not np.isfinite(tested["loss"]):  # never saved
-                raise diverged(name, f"loss on the test set is {tested['loss']:.4g} after step {done - 1}")
-            log("test", done, {"epoch": done * phase.batch_size / count, **tested})
-            checkpoints.save(done, state, {"seconds": seconds + time.perf_counter() - session,
-                                           "accuracy": tested["accuracy"]}, metric=tested["accuracy"])
-            since = time.perf_counter()
+    try:
+        with Preemption() as preemption:
+            for step in range(start, total_steps):
+                with meter.waiting():
+                    arguments = feed.arguments(step)
+                state, metrics = train_step(state, *arguments)
+                meter.add(metrics)
+                done = step + 1
+                epoch = done * phase.batch_size // count
+                epoch_ends = epoch > step * phase.batch_size // count or done == total_steps
+                if epoch_ends or len(meter) >= LOG_EVERY:
+                    values = {"epoch": done * phase.batch_size / count, "learning_rate": float(rate(step)),
+                              **meter.line(done)}
+                    log("train", done, values)
+                    advance(done, total_steps, values)
+                ends = done == total_steps or (epoch_ends and epoch % phase.checkpoint_every == 0)
+                if ends:
+                    tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.batch_size, mesh, seed)
+                    if not np.isfinite(tested["loss"]):  # never saved
+                        raise diverged(name, f"loss on the test set is {tested['loss']:.4g} after step {step}")
+                    log("test", done, {"epoch": done * phase.batch_size / count, **tested})
+                    save(done, tested["accuracy"])
+                    meter.pause()
+                if preemption.reached():
+                    if not ends:
+                        meter.collect(done)
+                        save(done, None)
+                    checkpoints.wait()
+                    raise Stopped(f"{name} is saved at step {done} of {total_steps}; the same command goes on from "
+                                  "there", preemption.signal)
+    except TrainingError as error:
+        kept = checkpoints.latest_step()
+        kept = "There is no checkpoint yet." if kept is None else f"The checkpoint of step {kept} is good, and kept."
+        raise TrainingError(f"{error} {kept}") from error
     checkpoints.wait()
     return local(state.variables, mesh), seconds + time.perf_counter() - session

@@ -1,8 +1,12 @@
 """What a run measures, as it goes: one JSON object a line in metrics.jsonl, and the same numbers for TensorBoard."""
 
+import contextlib
 import json
+import os
 import pathlib
-from collections.abc import Mapping
+import socket
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import files
@@ -28,33 +32,75 @@ class MetricsLog:
         if kept != lines:
             self.close()
             files.write_text(self.path, "".join(kept))
-        from tensorboardX import SummaryWriter
-
-        self._writers[phase] = SummaryWriter(str(self._tensorboard / phase), purge_step=step + 1 if step else None)
+        self._writers[phase] = _Events(self._tensorboard / phase)
+        self._writers[phase].begin(step)
 
     def write(self, phase: str, split: str, step: int, values: Mapping[str, Any]) -> None:
         """One line; `values` are numbers, or dicts of numbers by layer."""
         if not self._writes:
             return
-        if self._file is None:
-            self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (open as long as the run)
-        self._file.write(json.dumps({"phase": phase, "split": split, "step": step, **values}) + "\n")
-        self._file.flush()
+        with files.naming(self.path):
+            if self._file is None:
+                self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115  (open as long as the run)
+            self._file.write(json.dumps({"phase": phase, "split": split, "step": step, **values}) + "\n")
+            self._file.flush()
         if phase in self._writers:
-            for name, value in values.items():
-                for layer, number in value.items() if isinstance(value, Mapping) else [(None, value)]:
-                    if isinstance(number, (int, float)):
-                        tag = f"{name}/{layer}" if layer else f"{split}/{name}"
-                        self._writers[phase].add_scalar(tag, number, step)
+            self._writers[phase].write(step, dict(_scalars(split, values)))
 
     def close(self) -> None:
         """Everything written is on disk."""
-        for writer in self._writers.values():
-            writer.close()
-        self._writers.clear()
-        if self._file is not None:
+        writers, self._writers, file, self._file = self._writers, {}, self._file, None
+        with contextlib.ExitStack() as closing:  # all of them, even where the disk is full
+            for writer in writers.values():
+                closing.callback(writer.close)
+            if file is not None:
+                closing.enter_context(files.naming(self.path))
+                closing.callback(file.close)
+
+
+class _Events:
+    """TensorBoard's file of one phase, written by the run's own thread.
+
+    tensorboardX's SummaryWriter has another thread write: if that dies of a full disk, the run waits for it for ever.
+    """
+
+    def __init__(self, folder):
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.record_writer import RecordWriter
+        from tensorboardX.summary import Summary
+
+        self._folder, self._event, self._session, self._summary = folder, Event, SessionLog, Summary
+        with files.naming(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            # as TensorBoard knows its files; the process, so that a quick restart does not overwrite the one before
+            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
+            self._file = RecordWriter(str(folder / name))
+
+    def begin(self, step):
+        self._add(file_version="brain.Event:2")
+        if step:  # TensorBoard forgets what a killed run had written beyond it
+            self._add(step=step + 1, session_log=self._session(status=self._session.START))
+
+    def write(self, step, scalars):
+        values = [self._summary.Value(tag=tag, simple_value=number) for tag, number in scalars.items()]
+        self._add(step=step, summary=self._summary(value=values))
+
+    def close(self):
+        with files.naming(self._folder):
             self._file.close()
-            self._file = None
+
+    def _add(self, **fields):
+        with files.naming(self._folder):
+            self._file.write(self._event(wall_time=time.time(), **fields).SerializeToString())
+            self._file.flush()
+
+
+def _scalars(split: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """What TensorBoard draws: (tag, number)."""
+    for name, value in values.items():
+        for layer, number in value.items() if isinstance(value, Mapping) else [(None, value)]:
+            if isinstance(number, (int, float)):
+                yield f"{split}/{name}/{layer}" if layer else f"{split}/{name}", number
 
 
 def _stays(line, phase, step):

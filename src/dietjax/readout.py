@@ -21,5 +21,19 @@ def correct(logits: Array, labels: Array) -> Array:
     return jnp.argmax(logits, axis=-1) == _classes(logits, labels)
 
 
+def correct_in_top(logits: Array, labels: Array, count: int) -> Array:
+    """Whether the label is among the classes of the `count` largest logits, per example; equal logits in class order.
+
+    Args:
+        logits: [B, K] or [B, T, K] (then [B, T] is returned).
+        labels: class indices [B].
+        count: 1 is `correct`.
+    """
+    classes = _classes(logits, labels)[..., None]
+    own = jnp.take_along_axis(logits, classes, axis=-1)
+    before = (logits > own) | ((logits == own) & (jnp.arange(logits.shape[-1]) < classes))
+    return before.sum(-1) < count
+
+
 def _classes(logits, labels):
     return jnp.broadcast_to(labels.reshape(labels.shape + (1,) * (logits.ndim - 2)), logits.shape[:-1])

@@ -226,7 +226,8 @@ def _record(experiment, dataset, workdir, net, variables, predicted):
         flat = np.asarray(block[0].reshape(experiment.timesteps, -1)) > 0
         chosen = np.unique(np.linspace(0, flat.shape[1] - 1, RASTER_NEURONS).astype(int))
         spikes[f"spikes/{name}"] = flat[:, chosen]
-    with open(workdir / "recorded.npz", "wb") as file:
+    path = workdir / "recorded.npz"
+    with files.naming(path), open(path, "wb") as file:
         np.savez_compressed(
             file, class_names=np.array(dataset.class_names), image=test.images[0], image_label=test.labels[0],
             image_prediction=predicted[0], logits_by_timestep=np.asarray(record["logits"][0]),

@@ -9,6 +9,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 NAMES = {"ann": "ANN", "converted": "converted SNN", "snn": "SNN"}
 
+NOTABLE_WAIT = 0.1
+"""Share of the time spent waiting for input from which on the bar says so."""
+
 
 class Terminal:
     """Where a run talks to. Without a terminal (a log file, CI) there is no bar, only the lines; quiet, nothing."""
@@ -23,7 +26,8 @@ class Terminal:
     def epoch(self, phase: str, values: Mapping[str, Any]) -> None:
         """One line for an evaluation on the test set."""
         epoch = f"epoch {values['epoch']:5.1f}  " if "epoch" in values else ""
-        measured = f"test accuracy {values['accuracy']:.2%}  loss {values['loss']:.4f}"
+        top5 = f"  top-5 {values['top5_accuracy']:.2%}" if "top5_accuracy" in values else ""
+        measured = f"test accuracy {values['accuracy']:.2%}{top5}  loss {values['loss']:.4f}"
         self.console.print(f"{NAMES[phase]:<13}  {epoch}{measured}")
 
     @contextlib.contextmanager
@@ -35,7 +39,11 @@ class Terminal:
         task = bar.add_task(name, total=None, speed="compiling")
 
         def advance(step, total, values):
-            speed = f"{values['images_per_second']:,.0f} images/s  loss {values['loss']:.4f}" if values else "compiling"
+            speed = "compiling"
+            if values:
+                speed = f"{values['images_per_second']:,.0f} images/s  loss {values['loss']:.4f}"
+                if values["input_wait_share"] >= NOTABLE_WAIT:
+                    speed += f"  {values['input_wait_share']:.0%} of it waiting for input"
             bar.update(task, completed=step, total=total, speed=speed)
 
         with bar:

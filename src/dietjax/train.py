@@ -18,6 +18,9 @@ from .models import Network
 from .neurons import clamp_leaks
 from .types import Array
 
+TOP = 5
+"""An evaluation says how often the label is among so many classes, where there are more."""
+
 
 class TrainState(NamedTuple):
     """Everything that a step changes; random keys follow from the seed and the step."""
@@ -101,17 +104,18 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
     shardings = state_shardings(mesh, abstract_state(net, optimizer))
 
     def part_of_step(rest, params, x, y, keys):
-        """(batch statistics after these images, (loss, accuracy, gradients) of their mean)."""
+        """(batch statistics after these images, (loss, accuracy, spike rates, gradients) of their mean)."""
         def loss_of(params):
-            (logits, _), updates = net.apply(
+            (logits, record), updates = net.apply(
                 {"params": params, **rest}, x, schedule.timesteps, train=True, chunk=schedule.chunk,
                 truncate=schedule.truncate, remat=schedule.chunk is not None,
                 rngs={"dropout": keys[0], "encode": keys[1]}, mutable=["batch_stats"])
-            return readout.cross_entropy(logits, y).mean(), (readout.correct(logits, y).mean(), updates)
+            seen = readout.correct(logits, y).mean(), record["spike_rate"], updates
+            return readout.cross_entropy(logits, y).mean(), seen
 
-        (loss, (accuracy, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
+        (loss, (accuracy, rates, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         gradients = jax.lax.with_sharding_constraint(gradients, shardings.variables["params"])
-        return {**rest, **updates}, (loss, accuracy, gradients)
+        return {**rest, **updates}, (loss, accuracy, rates, gradients)
 
     def train_step(state, *arguments):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step), 3)
@@ -120,10 +124,12 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         # Asked for, so that no partitioner takes a split weight for a reason to split the layer and gather activations.
         whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
         run = part_of_step if accumulate == 1 else partial(_in_parts, part_of_step, accumulate)
-        rest, (loss, accuracy, gradients) = run(rest, whole, x, y, keys[1:])
+        rest, (loss, accuracy, rates, gradients) = run(rest, whole, x, y, keys[1:])
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **rest}
         metrics = {"loss": loss, "accuracy": accuracy, **_health(net, new["params"], gradients)}
+        if rates:
+            metrics["spike_rate"] = jnp.array(list(rates.values()))
         return TrainState(state.step + 1, new, optimizer_state), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)),
@@ -194,7 +200,7 @@ def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
 
 def diverged(phase: str, what: str, wrong: Sequence[str] = ()) -> TrainingError:
     """The error of a phase that cannot go on, and what to do."""
-    return TrainingError(f"{phase}: {what}{': ' if wrong else ''}{'; '.join(wrong)}. The last good checkpoint is kept. "
+    return TrainingError(f"{phase}: {what}{': ' if wrong else ''}{'; '.join(wrong)}. "
                          f"Lower {phase}.learning_rate and train into a new workdir.")
 
 
@@ -208,6 +214,8 @@ def make_eval_step(net: Network, dataset: data.Dataset, schedule: Schedule, mesh
         logits, record = net.apply(variables, x, schedule.timesteps, chunk=schedule.chunk, rngs={"encode": key})
         examples = {"loss": readout.cross_entropy(logits, labels), "predicted": jnp.argmax(logits, axis=-1),
                     "correct": readout.correct(record["logits"], labels)}
+        if dataset.num_classes > TOP:
+            examples["in_top"] = readout.correct_in_top(logits, labels, TOP)
         return examples, {k: record[k] for k in ("spike_rate", "input_rate") if k in record}
 
     return eval_step
@@ -218,8 +226,8 @@ def evaluate(eval_step: Callable, variables: dict, split: data.Split, batch_size
     """Every example exactly once.
 
     Returns:
-        ({"loss", "accuracy", "accuracy_by_timestep" [T], "spike_rate" {layer: ...}, "input_rate" under Poisson},
-        predicted classes [N]).
+        ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,
+        "spike_rate" {layer: ...}, "input_rate" under Poisson}, predicted classes [N]).
     """
     examples, rates, count = [], [], len(split.labels)
     for start in range(0, count, batch_size):
@@ -233,4 +241,6 @@ def evaluate(eval_step: Callable, variables: dict, split: data.Split, batch_size
     gathered = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
     by_timestep = gathered["correct"].mean(0).tolist()
     metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}
+    if "in_top" in gathered:
+        metrics["top5_accuracy"] = float(gathered["in_top"].mean())
     return metrics | jax.tree.map(lambda *r: sum(r), *rates), gathered["predicted"]

@@ -1,0 +1,51 @@
+"""SIGTERM of a scheduler, or Ctrl-C: noticed between two training steps, so that these can be saved first."""
+
+import itertools
+import os
+import signal
+import threading
+from types import FrameType
+
+import jax
+from jax.experimental import multihost_utils
+
+
+class Preemption:
+    """Inside its `with` block a first SIGTERM or SIGINT is only noted; a second one of its kind acts as it always does.
+
+    On several hosts a signal to one stops all, after the same step: jax's preemption service carries the notice of a
+    SIGTERM to the others and agrees on the step, so there the handler of SIGTERM is jax's own, and Ctrl-C sends one.
+    Outside the main thread, where Python lets nobody handle signals, they act as they always do.
+    """
+
+    _asked = itertools.count()  # what the hosts agree on: counted over all phases, whose steps each begin at 0
+
+    def __init__(self):
+        self.signal: int = signal.SIGTERM
+        """The signal received, once `reached` is true."""
+        self._noticed = False
+        self._hosts = jax.process_count() > 1
+        self._previous: dict[int, object] = {}
+
+    def __enter__(self) -> "Preemption":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT,) if self._hosts else (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._notice)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous.clear()
+
+    def reached(self) -> bool:
+        """Whether to stop here. On several hosts each must ask after every step."""
+        if self._hosts:
+            return multihost_utils.reached_preemption_sync_point(next(self._asked))
+        return self._noticed
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        self.signal, self._noticed = number, True
+        signal.signal(number, self._previous.pop(number))
+        if self._hosts:
+            os.kill(os.getpid(), signal.SIGTERM)

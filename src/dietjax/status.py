@@ -1,0 +1,102 @@
+"""How far a run is, read from its files beside the process that runs it; loads no jax, so that it answers at once."""
+
+import json
+import pathlib
+import time
+from typing import Any
+
+from . import config
+from .errors import InputError
+
+SILENCE = 120.0
+"""Seconds without a sign that say nothing yet: a start, a compilation, an evaluation."""
+SILENT_LINES = 5
+"""Nor do so many times the seconds between two lines of metrics."""
+
+
+def read(run: pathlib.Path) -> dict[str, Any]:
+    """What a run's files say; changes nothing. What is not known yet is None.
+
+    Returns:
+        {"run", "experiment", "state": "finished" | "running" | "silent", "phase": "ann" | "snn", "step", "total_steps",
+        "epoch", "epochs", "loss" and "accuracy" of the last training line, "test_accuracy" of the phase so far,
+        "images_per_second", "seconds_left" in this phase, "checkpoint": {"phase", "step", "seconds_ago"},
+        "seconds_since_sign" of the last change of a file}.
+
+    Raises:
+        InputError: the folder holds no run, or its files are damaged.
+    """
+    if not (run / "config.json").exists():
+        raise InputError(f"{run} holds no run (no config.json); train one: dietjax train FILE --workdir {run}")
+    experiment = config.read_stored(run / "config.json")
+    lines = _lines(run / "metrics.jsonl")
+    phase = "snn" if any(line["phase"] in ("converted", "snn") for line in lines) else "ann"
+    settings = getattr(experiment, phase)
+    trained = [line for line in lines if line["phase"] == phase and line["split"] == "train"]
+    tested = [line for line in lines if line["phase"] == phase and line["split"] == "test"]
+    last = trained[-1] if trained else {}
+    found = {"run": str(run), "experiment": experiment.name, "phase": phase, "step": last.get("step", 0),
+             "total_steps": None, "epoch": last.get("epoch", 0.0), "epochs": settings.epochs}
+    found |= {key: last.get(key) for key in ("loss", "accuracy", "images_per_second")}
+    found["test_accuracy"] = tested[-1]["accuracy"] if tested else None
+    found["seconds_left"], patience = None, SILENCE
+    if trained:
+        # steps per epoch are a fraction: the last step is the first at which all epochs have been read
+        found["total_steps"] = -int(-round(settings.epochs * last["step"] / last["epoch"], 6) // 1)
+        per_step = settings.batch_size / last["images_per_second"]
+        found["seconds_left"] = (found["total_steps"] - last["step"]) * per_step
+        between = last["step"] - (trained[-2]["step"] if len(trained) > 1 else 0)
+        patience = max(SILENCE, SILENT_LINES * between * per_step)
+    now = time.time()
+    found["checkpoint"] = _checkpoint(run, phase, now) or (_checkpoint(run, "ann", now) if phase == "snn" else None)
+    signs = [run / "config.json", run / "metrics.jsonl", run / "converted.json", *(run / "checkpoints").glob("*")]
+    found["seconds_since_sign"] = now - max(path.stat().st_mtime for path in signs if path.exists())
+    finished = (run / "summary.json").exists()
+    found["state"] = "finished" if finished else "running" if found["seconds_since_sign"] < patience else "silent"
+    return found
+
+
+def describe(found: dict[str, Any]) -> str:
+    """The same in a few lines."""
+    step = f"step {found['step']:,}" + (f" of {found['total_steps']:,}" if found["total_steps"] else "")
+    lines = [f"{found['experiment']} in {found['run']}: {found['phase'].upper()}, {step}, "
+             f"epoch {found['epoch']:.1f} of {found['epochs']}"]
+    if found["loss"] is not None:
+        tested = "" if found["test_accuracy"] is None else f", test accuracy {found['test_accuracy']:.2%}"
+        lines.append(f"loss {found['loss']:.4f}, accuracy {found['accuracy']:.2%}{tested}")
+    if found["state"] == "finished":
+        return "\n".join([*lines, "finished"])
+    if found["loss"] is not None:
+        left = _duration(found["seconds_left"])
+        lines.append(f"{found['images_per_second']:,.0f} images/s, {left} left in this phase")
+    saved = found["checkpoint"]
+    lines.append("no checkpoint yet" if saved is None else f"last checkpoint: {saved['phase'].upper()} step "
+                 f"{saved['step']:,}, {_duration(saved['seconds_ago'])} ago")
+    silent = _duration(found["seconds_since_sign"])
+    lines.append(f"running, as it seems: last sign {silent} ago" if found["state"] == "running" else
+                 f"no sign of life for {silent}; if it has stopped, the command that started it goes on from there")
+    return "\n".join(lines)
+
+
+def _lines(path):
+    """Every line that is whole: the last one may be in the middle of being written."""
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error})") from error
+
+
+def _checkpoint(run, phase, now):
+    """The latest that is complete: orbax gives it its name when it is."""
+    steps = [(int(path.name), path) for path in (run / "checkpoints" / phase).glob("*") if path.name.isdecimal()]
+    if not steps:
+        return None
+    step, path = max(steps)
+    return {"phase": phase, "step": step, "seconds_ago": now - path.stat().st_mtime}
+
+
+def _duration(seconds):
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

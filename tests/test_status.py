@@ -1,0 +1,156 @@
+"""Laws of dietjax.status: it says what a run's files say, at any moment, and neither loads jax nor changes anything."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from dietjax import status
+from dietjax.config import Experiment, Phase
+from dietjax.errors import InputError
+
+IMAGES, BATCH = 1000, 64  # 15.625 steps an epoch
+EXPERIMENT = Experiment("tiny", ann=Phase(epochs=10, batch_size=BATCH), snn=Phase(epochs=4, batch_size=BATCH))
+
+
+class Run:
+    """A run's folder, written by hand."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "config.json").write_text(json.dumps(dataclasses.asdict(EXPERIMENT)))
+
+    def train(self, phase, step, speed=BATCH * 2.0, **values):
+        self.line({"phase": phase, "split": "train", "step": step, "epoch": step * BATCH / IMAGES, "loss": 0.5,
+                   "accuracy": 0.75, "images_per_second": speed, **values})
+
+    def test(self, phase, step, accuracy):
+        self.line({"phase": phase, "split": "test", "step": step, "loss": 1.0, "accuracy": accuracy})
+
+    def line(self, values):
+        with open(self.folder / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def checkpoint(self, phase, name):
+        (self.folder / "checkpoints" / phase / name).mkdir(parents=True)
+
+    def age(self, seconds):
+        """As if nothing had happened for so long."""
+        for path in [self.folder, *self.folder.rglob("*")]:
+            os.utime(path, (time.time() - seconds,) * 2)
+
+    def read(self):
+        return status.read(self.folder)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Run(tmp_path)
+
+
+def test_a_run_that_has_just_begun(run):
+    found = run.read()
+    assert (found["phase"], found["step"], found["total_steps"], found["loss"]) == ("ann", 0, None, None)
+    assert (found["state"], found["checkpoint"]) == ("running", None)
+    assert "no checkpoint yet" in status.describe(found)
+
+
+def test_a_run_in_its_first_phase(run):
+    run.train("ann", 16)
+    run.test("ann", 16, accuracy=0.125)
+    run.train("ann", 32, loss=0.25)
+    run.checkpoint("ann", "16")
+    run.checkpoint("ann", "32.orbax-checkpoint-tmp")  # being written
+    found = run.read()
+    assert (found["phase"], found["step"], found["total_steps"]) == ("ann", 32, 157)  # ceil(10 · 15.625)
+    assert (found["epoch"], found["epochs"], found["loss"], found["test_accuracy"]) == (2.048, 10, 0.25, 0.125)
+    assert found["seconds_left"] == pytest.approx((157 - 32) / 2)  # two steps a second
+    assert (found["checkpoint"]["phase"], found["checkpoint"]["step"]) == ("ann", 16)
+    text = status.describe(found)
+    for said in ("ANN, step 32 of 157, epoch 2.0 of 10", "loss 0.2500, accuracy 75.00%, test accuracy 12.50%",
+                 "128 images/s, 62 s left", "last checkpoint: ANN step 16", "running, as it seems"):
+        assert said in text
+
+
+@pytest.mark.parametrize("epochs, step, total", [(10, 157, 157), (4, 1, 63), (4, 62, 63)])
+def test_the_total_is_exact_wherever_the_line_is(run, epochs, step, total):
+    settings = dataclasses.replace(EXPERIMENT, ann=Phase(epochs=epochs, batch_size=BATCH))
+    (run.folder / "config.json").write_text(json.dumps(dataclasses.asdict(settings)))
+    run.train("ann", step)
+    assert run.read()["total_steps"] == total
+
+
+def test_after_the_conversion_the_phase_is_the_snn(run):
+    run.train("ann", 157)
+    run.checkpoint("ann", "157")
+    run.test("converted", 0, accuracy=0.5)
+    found = run.read()
+    assert (found["phase"], found["step"], found["loss"]) == ("snn", 0, None)
+    assert (found["checkpoint"]["phase"], found["checkpoint"]["step"]) == ("ann", 157)
+    run.train("snn", 16)
+    run.checkpoint("snn", "9")
+    run.checkpoint("snn", "16")
+    found = run.read()
+    assert (found["step"], found["total_steps"], found["checkpoint"]["step"]) == (16, 63, 16)
+
+
+def test_a_line_that_is_being_written_is_not_read(run):
+    run.train("ann", 16)
+    with open(run.folder / "metrics.jsonl", "a") as file:
+        file.write('{"phase": "ann", "spl')
+    assert run.read()["step"] == 16
+
+
+@pytest.mark.parametrize("speed, age, state", [
+    (BATCH * 2.0, 60, "running"), (BATCH * 2.0, 150, "silent"),
+    (BATCH * 0.1, 150, "running"),  # ten seconds a step, 160 between two lines
+    (BATCH * 0.1, 900, "silent"),
+])
+def test_silence_is_measured_by_the_pace_of_the_run(run, speed, age, state):
+    run.train("ann", 16, speed)
+    run.train("ann", 32, speed)
+    run.age(age)
+    found = run.read()
+    assert found["state"] == state and found["seconds_since_sign"] == pytest.approx(age, abs=30)
+    assert ("no sign of life for" in status.describe(found)) == (state == "silent")
+
+
+def test_a_finished_run_is_finished_however_old(run):
+    run.train("snn", 63)
+    (run.folder / "summary.json").write_text("{}")
+    run.age(10_000)
+    assert run.read()["state"] == "finished"
+    assert status.describe(run.read()).endswith("finished")
+
+
+def test_a_folder_without_a_run_and_damaged_metrics_are_named(run, tmp_path):
+    with pytest.raises(InputError, match="holds no run"):
+        status.read(tmp_path / "none")
+    (tmp_path / "metrics.jsonl").write_text("x\n")
+    with pytest.raises(InputError, match=r"metrics\.jsonl is damaged"):
+        run.read()
+
+
+ASKS = """
+import sys
+from dietjax import cli
+status = cli.main(sys.argv[1:])
+assert not {"jax", "orbax", "flax", "tensorflow_datasets"} & set(sys.modules)
+sys.exit(status)
+"""
+
+
+def test_the_command_loads_no_jax_and_changes_nothing(run):
+    run.train("ann", 16)
+    run.checkpoint("ann", "16")
+    before = {path: path.stat().st_mtime_ns for path in [run.folder, *run.folder.rglob("*")]}
+    for options in ([], ["--json"]):
+        process = subprocess.run([sys.executable, "-c", ASKS, "status", str(run.folder), *options],
+                                 capture_output=True, text=True, timeout=60, check=False)
+        assert process.returncode == 0, process.stderr
+    assert json.loads(process.stdout)["step"] == 16
+    assert {path: path.stat().st_mtime_ns for path in [run.folder, *run.folder.rglob("*")]} == before
