@@ -47,6 +47,7 @@ def test_an_unknown_field_names_the_nearest(values, near):
 
 
 POSITIVE = ["timesteps", "conversion.images", "conversion.timesteps", "conversion.scale", "conversion.percentile",
+            "data.image_size", "data.threads",
             *(f"{phase}.{field}" for phase in ("ann", "snn")
               for field in ("epochs", "batch_size", "learning_rate", "checkpoint_every"))]
 
@@ -102,9 +103,9 @@ def test_chunk_must_divide_timesteps(timesteps, chunk, fits):
 
 @pytest.mark.parametrize("module, absent", [
     ("dietjax.config", ("jax", "flax", "optax", "numpy", "tyro")),
-    ("dietjax.cli", ("jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "grain")),
-    ("dietjax", ("tensorflow_datasets", "grain", "array_record")),
-    ("dietjax, dietjax.recipe, dietjax.train", ("tensorflow_datasets", "array_record", "matplotlib")),
+    ("dietjax.cli", ("jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "cv2")),
+    ("dietjax", ("tensorflow_datasets", "grain", "array_record", "cv2")),
+    ("dietjax, dietjax.recipe, dietjax.train", ("tensorflow_datasets", "array_record", "cv2", "matplotlib")),
 ])
 def test_import_loads_no_more_than_it_needs(module, absent):
     code = f"import sys, {module}; print([m for m in {absent} if m in sys.modules])"

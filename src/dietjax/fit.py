@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from . import data
 from .checkpoint import Checkpoints
 from .config import Phase
-from .feed import Resident
+from .feed import make_feed
 from .models import Network
 from .train import (
     Schedule,
@@ -51,7 +51,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     Returns:
         (variables after the last step, seconds of training in all, earlier sessions included).
     """
-    mesh, count = data_mesh(), len(dataset.train.labels)
+    mesh, count = data_mesh(), dataset.train.num_examples
     check_batch_size(name, phase, mesh.size)
     total_steps = -(-phase.epochs * count // phase.batch_size)
     optimizer = make_optimizer(phase, total_steps, fixed)
@@ -67,17 +67,17 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     advance(start, total_steps, {})
     if start >= total_steps:
         return state.variables, seconds
-    feed = Resident(dataset, augment, seed, phase.batch_size, mesh)
+    feed = make_feed(dataset, augment, seed, phase.batch_size, mesh)
     train_step = make_train_step(net, optimizer, feed.fetch, mesh, schedule, seed)
     eval_step = make_eval_step(net, dataset, schedule)
     rate = learning_rate(phase, total_steps)
     names = [layer.name for layer in net.layers]
     session = time.perf_counter()
-    pending, since = [], None
+    pending, since, waited = [], None, 0.0
 
     def look(step):
         """Wait for the pending steps, check and log them."""
-        nonlocal pending, since
+        nonlocal pending, since, waited
         seen = jax.device_get(pending)
         for i, metrics in enumerate(seen):
             check_health(net, name, step - len(seen) + i, metrics)
@@ -86,16 +86,20 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
             key: float(np.mean([m[key] for m in seen])) for key in ("loss", "accuracy")}
         values["learning_rate"] = float(rate(step - 1))
         values["images_per_second"] = len(seen) * phase.batch_size / (now - since)
+        values["input_wait"] = waited / (now - since)  # the share of these steps' time spent waiting for their images
         for key in ("threshold", "leak"):
             if key in seen[-1]:
                 values[key] = dict(zip(names, map(float, seen[-1][key]), strict=False))
         log("train", step, values)
         advance(step, total_steps, values)
-        pending, since = [], time.perf_counter()
+        pending, since, waited = [], time.perf_counter(), 0.0
 
     for step in range(start, total_steps):
         since = since or time.perf_counter()
-        state, metrics = train_step(state, *feed.arguments(step))
+        asked = time.perf_counter()
+        arguments = feed.arguments(step)
+        waited += time.perf_counter() - asked
+        state, metrics = train_step(state, *arguments)
         pending.append(metrics)
         done = step + 1
         epoch = done * phase.batch_size // count
