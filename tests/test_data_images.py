@@ -97,7 +97,7 @@ class TestCentreCrop:
         """Four times as large: a pixel is the mean of 4 × 4."""
         image = np.random.default_rng(0).integers(0, 256, (64, 84, 1), dtype=np.uint8)
         means = image.reshape(16, 4, 21, 4, 1).mean((1, 3))
-        np.testing.assert_allclose(images.centre_crop(image, 14), means[1:15, 3:17], atol=0.51)
+        np.testing.assert_allclose(images.centre_crop(image, 14), means[1:15, 3:17], atol=1.01)  # rounded twice
 
     @pytest.mark.parametrize("height, width", [(375, 500), (500, 333), (8, 9), (1000, 30)])
     def test_imagenets_figures(self, height, width):

@@ -1,6 +1,7 @@
 """Sets of one's own: folders, numpy arrays; what is in the way of reading or preparing a set."""
 
 import os
+import resource
 
 import cv2
 import numpy as np
@@ -198,6 +199,18 @@ class TestRecords:
         file.write_bytes(file.read_bytes()[:-1000])
         with pytest.raises(data.DataError, match=r"pets-train.* is damaged|its files hold"):
             data.load("pets", prepared.parent.parent)
+
+    def test_a_set_of_more_files_than_may_be_open_is_refused(self, prepared, monkeypatch):
+        monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 257))
+        with pytest.raises(data.DataError, match=r"pets has 2 files, and this process may open 257: .*ulimit -Hn 258"):
+            data.load("pets", prepared.parent.parent)
+
+    def test_the_limit_on_open_files_is_raised_to_what_a_set_needs(self, prepared, monkeypatch):
+        asked = []
+        monkeypatch.setattr(resource, "getrlimit", lambda kind: (64, 4096))
+        monkeypatch.setattr(resource, "setrlimit", lambda kind, limits: asked.append(limits))
+        data.load("pets", prepared.parent.parent)
+        assert asked == [(258, 4096)]
 
     def test_images_resized_stream(self, prepared):
         dataset = data.load("pets", prepared.parent.parent, image_size=4)

@@ -102,7 +102,7 @@ def metrics_of(workdir):
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     keys = [(line["phase"], line["split"], line["step"]) for line in lines]
     assert len(set(keys)) == len(keys), sorted(key for key in keys if keys.count(key) > 1)
-    return {key: {name: value for name, value in line.items() if name != "images_per_second"}
+    return {key: {name: value for name, value in line.items() if name not in ("images_per_second", "input_wait")}
             for key, line in zip(keys, lines, strict=True)}
 
 

@@ -49,9 +49,10 @@ def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | 
 def _prepare_official(name, directory):
     import tensorflow_datasets as tfds
 
-    if name.split("/")[0].split(":")[0] not in tfds.list_builders(with_community_datasets=False):
-        with contextlib.suppress(tfds.core.DatasetNotFoundError):
-            open_prepared(name, directory)  # says which name is near
+    base = re.split("[/:]", name)[0]
+    if base not in tfds.list_builders(with_community_datasets=False):
+        open_prepared(name, directory)  # one's own, and there already; else this says which name is near
+        return directory / base
     if importlib.util.find_spec("tensorflow") is None:
         raise DataError(
             f"preparing {name} needs tensorflow, which reading does not: pip install 'dietjax[prepare]', then the same "

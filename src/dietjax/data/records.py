@@ -14,6 +14,10 @@ from .dataset import CorruptImage, DataError, Example, Stored
 
 READER = "readahead_buffer_size:0,max_parallelism:0"
 """Options of array_record for random access; with its thread pool a record takes four times as long."""
+READER_BYTES = 2**15
+"""Each open file's buffer, as in array_record's own data source: a set may have a thousand, the default is 16 MB."""
+OTHER_FILES = 256
+"""Files that the rest of a process may have open beside a set's."""
 
 
 class Records:
@@ -72,7 +76,7 @@ def _open(path):
     from array_record.python.array_record_module import ArrayRecordReader
 
     try:
-        return ArrayRecordReader(os.fspath(path), options=READER)
+        return ArrayRecordReader(os.fspath(path), options=READER, file_reader_buffer_size=READER_BYTES)
     except RuntimeError as error:
         raise DataError(f"{path} is damaged ({error}): remove the directory and prepare the set again.") from error
 
@@ -107,10 +111,23 @@ def open_prepared(name: str, directory: Path) -> Stored:
     for split in ("train", *held_out):
         if not builder.info.splits[split].num_examples:
             raise DataError(f"split {split} of {builder.data_dir} is empty: prepare the set again.")
+    _allow_open_files(name, sum(len(builder.info.splits[split].filepaths) for split in ("train", *held_out)))
     tests = [Records(builder, split) for split in held_out]
     # the labels of a contest's test split are kept back (ImageNet's: -1): then the validation split is the test
     test = next((records for records in tests if records[0].label >= 0), tests[0])
     return Stored(builder.name, Records(builder, "train"), test, class_names, shape)
+
+
+def _allow_open_files(name: str, count: int) -> None:
+    """A random order keeps all files of a set open, often more than a process may open unless it asks to."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = count + OTHER_FILES
+    if resource.RLIM_INFINITY not in (soft, hard) and hard < needed:
+        raise DataError(f"{name} has {count} files, and this process may open {hard}: raise it, `ulimit -Hn {needed}`")
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def command(name: str, directory: Path) -> str:
