@@ -175,6 +175,11 @@ class TestPrepare:
         with pytest.raises(data.DataError, match="Did you mean 'cifar10'"):
             data.prepare("cifar-10", tmp_path)
 
+    def test_a_bucket_names_the_package_that_it_needs(self, monkeypatch):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        with pytest.raises(data.DataError, match=r"gs://bucket/sets needs gcsfs: pip install gcsfs"):
+            data.load("cifar10", "gs://bucket/sets")
+
     def test_a_set_that_has_a_name_keeps_it(self, tmp_path):
         with pytest.raises(data.DataError, match="leave out --name"):
             data.prepare("digits", tmp_path, "figures")

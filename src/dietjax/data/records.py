@@ -2,6 +2,7 @@
 
 import bisect
 import difflib
+import importlib.util
 import itertools
 import os
 import re
@@ -85,7 +86,10 @@ def data_directory(data_dir: str | os.PathLike | None) -> Path:
     """The tensorflow-datasets directory that is meant, local or gs://."""
     from etils import epath
 
-    return epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    directory = epath.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    if str(directory).startswith("gs://") and importlib.util.find_spec("gcsfs") is None:
+        raise DataError(f"listing {directory} needs gcsfs: pip install gcsfs, then the same command again")
+    return directory
 
 
 def open_prepared(name: str, directory: Path) -> Stored:
