@@ -11,7 +11,7 @@ from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase, c
 from dietjax.errors import InputError
 
 FULL = Experiment(
-    name="λ", timesteps=20, seed=3, data=Data("cifar10", "/data", 4, True),
+    name="λ", timesteps=20, seed=3, data=Data("cifar10", "/data", 4, True, 224, True, 3),
     model=Model("ResNet20", (10, 20), 0.1, 0.3, True), encoder="poisson",
     neuron=Neuron(0.5, "channel", "zero", "arctan", ("leak", "threshold")),
     ann=Phase(1, 2, "sgd", 0.5, 0.8, 0.25, 3), conversion=Conversion("spikenorm", 99.0, 7, 8, 0.7), snn=Phase(2),
@@ -47,6 +47,7 @@ def test_an_unknown_field_names_the_nearest(values, near):
 
 
 POSITIVE = ["timesteps", "conversion.images", "conversion.timesteps", "conversion.scale", "conversion.percentile",
+            "data.image_size", "data.threads",
             *(f"{phase}.{field}" for phase in ("ann", "snn")
               for field in ("epochs", "batch_size", "learning_rate", "checkpoint_every"))]
 
@@ -82,7 +83,7 @@ def test_an_unknown_choice_names_the_nearest(field, value, near):
 @pytest.mark.parametrize("field, value", [
     ("timesteps", 2.5), ("timesteps", "5"), ("timesteps", True), ("timesteps", None), ("ann.learning_rate", "1e-3"),
     ("model", "VGG9"), ("neuron.fixed", "leak"), ("neuron.fixed", ("leaks",)), ("model.classifier", 16),
-    ("truncate", 1), ("data.dir", 3),
+    ("truncate", 1), ("data.dir", 3), ("data.skip_corrupt", 1), ("data.image_size", 22.5),
 ])
 def test_a_value_of_another_type_is_refused_by_name(field, value):
     with pytest.raises(InputError, match=f"^{field} must be .*, got "):
@@ -102,9 +103,9 @@ def test_chunk_must_divide_timesteps(timesteps, chunk, fits):
 
 @pytest.mark.parametrize("module, absent", [
     ("dietjax.config", ("jax", "flax", "optax", "numpy", "tyro")),
-    ("dietjax.cli", ("jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "grain")),
-    ("dietjax", ("tensorflow_datasets", "grain", "array_record")),
-    ("dietjax, dietjax.recipe, dietjax.train", ("tensorflow_datasets", "array_record", "matplotlib")),
+    ("dietjax.cli", ("jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "cv2")),
+    ("dietjax", ("tensorflow_datasets", "grain", "array_record", "cv2")),
+    ("dietjax, dietjax.recipe, dietjax.train", ("tensorflow_datasets", "array_record", "cv2", "matplotlib")),
 ])
 def test_import_loads_no_more_than_it_needs(module, absent):
     code = f"import sys, {module}; print([m for m in {absent} if m in sys.modules])"

@@ -77,7 +77,7 @@ class Evaluate:
             return
         rows = [(phase.upper(), t if phase == "snn" else "-", f"{accuracy:.2%}") for phase, result in results.items()
                 for t, accuracy in enumerate(result["accuracy_by_timestep"], 1)]
-        title = f"{dataset.name}: {len(dataset.test.labels)} test images"
+        title = f"{dataset.name}: {dataset.test.num_examples} test images"
         _print_table(title, ("network", "timesteps", "accuracy"), rows)
 
 
@@ -196,6 +196,25 @@ class Report:
         print(report.write(self.run))
 
 
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """Build a data set, once, for reading: tensorflow-datasets array_record. Official sets need `dietjax[prepare]`."""
+
+    source: Positional[str]
+    """Name of an official set (cifar10, imagenet2012, ...), folder:PATH, or a file PATH.npz with train_images,
+    train_labels, test_images, test_labels."""
+    data_dir: str | None = None
+    """tensorflow-datasets directory; default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    name: str | None = None
+    """What the set of a folder or file is called; default: as that is."""
+
+    def __call__(self) -> None:
+        """Build and say where."""
+        from . import data
+
+        print(data.prepare(self.source, self.data_dir, self.name))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status: 0, 2 for a user's mistake, 1 for the machine's, 128 + a signal's number."""
     argv = list(sys.argv[1:] if argv is None else argv)
@@ -235,6 +254,7 @@ def _run(argv: list[str]) -> int:
         | Annotated[Convert, subcommand("convert", default=convert)]
         | Annotated[EnergyOf, subcommand("energy")]
         | Annotated[Report, subcommand("report")]
+        | Annotated[Prepare, subcommand("prepare")]
         | Annotated[Bench, subcommand("bench")],
         args=argv, prog="dietjax",
         description="DIET-SNN in JAX: deep spiking networks of few timesteps, with trained leaks and thresholds.")

@@ -21,13 +21,20 @@ class Data:
     """Which images."""
 
     name: str = "digits"
-    """Name of the set (a tensorflow-datasets image classification set, or digits)."""
+    """A tensorflow-datasets image classification set, digits, or folder:PATH (PATH/{train,test}/CLASS/*.png)."""
     dir: str | None = None
-    """tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """tensorflow-datasets directory, local or gs://; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     crop_padding: int = 0
     """Training augmentation: random crop after padding with this many pixels (CIFAR: 4)."""
     flip: bool = False
     """Training augmentation: random horizontal flip."""
+    image_size: int | None = None
+    """Side of the squares that images become: random resized crops in training, else central (ImageNet: 224). None: as
+    stored."""
+    skip_corrupt: bool = False
+    """Train on the next readable image in the place of a corrupt one, with a warning."""
+    threads: int | None = None
+    """That decode images; None: one per CPU core."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +194,7 @@ def _of_phases(*fields):
 
 LIMITS = {
     "> 0": (("timesteps", "model.classifier", "conversion.images", "conversion.timesteps", "conversion.scale",
-             "parallel.data", "parallel.fsdp",
+             "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
              *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate")),
             lambda x: 0 < x < math.inf),
     ">= 0": (("seed", "data.crop_padding", *_of_phases("weight_decay")), lambda x: 0 <= x < math.inf),

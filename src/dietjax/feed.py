@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from . import data
@@ -22,14 +23,28 @@ class Feed(Protocol):
         """(images [B, H, W, C] normalised, labels [B]) from those arguments; pure, compiled into the step."""
 
 
+def make_feed(dataset: data.Dataset, augment: Any, seed: int, batch_size: int, mesh: Mesh) -> Feed:
+    """The feed of a set: resident if it is in memory, else streamed.
+
+    Args:
+        dataset: from `data.load`.
+        augment: the `config.Data`.
+        seed: of the order of examples, and of crops on the host.
+        batch_size: B, over all hosts.
+        mesh: which devices.
+    """
+    kind = Resident if isinstance(dataset.train, data.Split) else Streamed
+    return kind(dataset, augment, seed, batch_size, mesh)
+
+
 class Resident:
     """A set that lives on the device as uint8; batches are gathered, augmented and normalised inside the step."""
 
     def __init__(self, dataset: data.Dataset, augment: Any, seed: int, batch_size: int, mesh: Mesh):
         self._sharded = batch_sharding(mesh)
         self._set = place(tuple(dataset.train), replicated(mesh))
-        self._indices = functools.partial(data.batch_indices, seed, len(dataset.train.labels), batch_size)
-        self._augment, self._mean, self._std = augment, dataset.mean, dataset.std
+        self._indices = functools.partial(data.batch_indices, seed, dataset.train.num_examples, batch_size)
+        self._prepared = functools.partial(_prepared, augment, dataset)
 
     def arguments(self, step: int) -> tuple[Array, Array, Array]:
         """(images uint8 [N, H, W, C], labels [N], indices [B])."""
@@ -38,5 +53,34 @@ class Resident:
     def fetch(self, key: Array, images: Array, labels: Array, indices: Array) -> tuple[Array, Array]:
         """The examples at these indices, cropped, flipped and normalised."""
         batch = jax.lax.with_sharding_constraint(images[indices], self._sharded)
-        batch = data.random_crop_flip(key, batch, self._augment.crop_padding, self._augment.flip)
-        return data.normalise(batch, self._mean, self._std, jnp.float32), labels[indices]
+        return self._prepared(key, batch), labels[indices]
+
+
+class Streamed:
+    """A set of any size: each host decodes its rows of a batch ahead of time; the step flips and normalises them."""
+
+    def __init__(self, dataset: data.Dataset, augment: Any, seed: int, batch_size: int, mesh: Mesh):
+        self._sharded, self._batch_size = batch_sharding(mesh), batch_size
+        here = self._sharded.addressable_devices_indices_map((batch_size,)).values()
+        rows = np.unique(np.concatenate([np.arange(batch_size)[index] for index in here]))
+        self._batches_from = functools.partial(dataset.train.training_batches, seed, batch_size, rows=rows)
+        self._batches, self._next = None, None
+        self._prepared = functools.partial(_prepared, augment, dataset)
+
+    def arguments(self, step: int) -> tuple[Array, Array]:
+        """(images uint8 [B, H, W, C], labels [B]); waits for them. Decodes ahead while steps follow one another."""
+        if step != self._next:
+            self._batches = self._batches_from(step)
+        self._next = step + 1
+        return tuple(jax.make_array_from_process_local_data(self._sharded, x, (self._batch_size, *x.shape[1:]))
+                     for x in next(self._batches))
+
+    def fetch(self, key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+        """The same examples, cropped, flipped and normalised."""
+        return self._prepared(key, images), labels
+
+
+def _prepared(augment, dataset, key, batch):
+    """What the network sees of a batch of raw images: float32."""
+    batch = data.random_crop_flip(key, batch, augment.crop_padding, augment.flip)
+    return data.normalise(batch, dataset.mean, dataset.std, jnp.float32)

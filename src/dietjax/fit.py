@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import data
+from . import data, memory
 from .checkpoint import Checkpoints
 from .config import Parallel, Phase
 from .errors import Stopped
-from .feed import Resident
+from .feed import make_feed
 from .mesh import check_batch_size, local, make_mesh, state_shardings
 from .meter import Meter
 from .models import Network
@@ -62,8 +62,10 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         TrainingError: it diverged; nothing of that is saved.
         SaveError: the machine could not write a checkpoint.
     """
-    mesh, count = make_mesh(parallel), len(dataset.train.labels)
+    mesh, count = make_mesh(parallel), dataset.train.num_examples
     check_batch_size(name, phase, mesh)
+    memory.check(net, phase.batch_size // (mesh.size * phase.accumulate), schedule.timesteps, schedule.chunk,
+                 remat=schedule.chunk is not None)
     total_steps = -(-phase.epochs * count // phase.batch_size)
     optimizer = make_optimizer(phase, total_steps, fixed)
     shardings = state_shardings(mesh, abstract_state(net, optimizer))
@@ -78,7 +80,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     advance(start, total_steps, {})
     if start >= total_steps:
         return local(state.variables, mesh), seconds
-    feed = Resident(dataset, augment, seed, phase.batch_size, mesh)
+    feed = make_feed(dataset, augment, seed, phase.batch_size, mesh)
     train_step = make_train_step(net, optimizer, feed.fetch, mesh, schedule, seed, phase.accumulate)
     eval_step = make_eval_step(net, dataset, schedule, mesh)
     rate = learning_rate(phase, total_steps)

@@ -35,8 +35,8 @@ from .train import (
 
 RASTER_NEURONS = 200
 """Neurons of a layer drawn in the raster, evenly spaced."""
-LOCAL = ("data.dir",)
-"""Settings that may differ from machine to machine."""
+LOCAL = ("data.dir", "data.threads")
+"""Settings that may differ from machine to machine, and change no result."""
 WRONG_IMAGES = 64
 """Misclassified images that are kept for the report."""
 
@@ -57,7 +57,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> di
         _check_workdir(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
     hosts.agree({key: value for key, value in _flat(_as_stored(experiment)).items() if key not in LOCAL})
     with hosts.together():
-        dataset = data.load(experiment.data.name, experiment.data.dir)
+        dataset = open_data(experiment.data)
         ann, snn = networks(experiment, dataset)
         _check_resources(experiment, dataset)
         _claim(experiment, workdir)
@@ -81,6 +81,12 @@ def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> di
     return summary
 
 
+def open_data(settings: config.Data) -> data.Dataset:
+    """The set of an experiment."""
+    return data.load(settings.name, settings.dir, image_size=settings.image_size, skip_corrupt=settings.skip_corrupt,
+                     threads=settings.threads)
+
+
 def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Network]:
     """(ANN, SNN) of an experiment: the same layers, other neurons; the SNN has biases where the ANN has batch norm."""
     model = experiment.model
@@ -98,8 +104,8 @@ def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Netw
     """The SNN's variables from the ANN's, by the experiment's method; leaks as the experiment starts them."""
     _check_images(experiment, dataset)
     settings = experiment.conversion
-    chosen = data.batch_indices(experiment.seed, len(dataset.train.labels), settings.images, 0)
-    images = data.normalise(dataset.train.images[chosen], dataset.mean, dataset.std, jnp.float32)
+    chosen = data.batch_indices(experiment.seed, dataset.train.num_examples, settings.images, 0)
+    images = data.normalise(dataset.train.take(chosen)[0], dataset.mean, dataset.std, jnp.float32)
     if ann.batch_norm:
         ann, variables = convert.fold_batch_norm(ann, variables)
         variables = convert.normalise_weights(ann, variables, images, percentile=99.9)  # biases on the scale of spikes
@@ -130,7 +136,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     if not path.exists():
         raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
     experiment = config.read_stored(path)
-    dataset = data.load(experiment.data.name, experiment.data.dir)
+    dataset = open_data(experiment.data)
     found = {}
     for phase, net in zip(("ann", "snn"), networks(experiment, dataset), strict=True):
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
@@ -198,7 +204,7 @@ def _summarise(experiment, dataset, workdir, ann, converted, snn):
     return {
         "experiment": experiment.name, "model": experiment.model.name, "dataset": dataset.name,
         "parameters": models.parameter_count(net),
-        "train_images": len(dataset.train.labels), "test_images": len(dataset.test.labels),
+        "train_images": dataset.train.num_examples, "test_images": dataset.test.num_examples,
         "ann": {"accuracy": ann_tested["accuracy"]},
         "converted": {k: converted[k] for k in ("accuracy", "accuracy_by_timestep")},
         "snn": {"accuracy": tested["accuracy"], "timesteps": experiment.timesteps,
@@ -217,7 +223,9 @@ def _record(experiment, dataset, workdir, net, variables, predicted):
     """What the report draws: one image's spikes through the network, and the images that it got wrong."""
     test = dataset.test
     wrong = np.flatnonzero(predicted != test.labels)[:WRONG_IMAGES]
-    image = data.normalise(test.images[:1], dataset.mean, dataset.std, jnp.float32)
+    first, _ = test.take(np.arange(1))
+    wrong_images, wrong_labels = test.take(wrong)
+    image = data.normalise(first, dataset.mean, dataset.std, jnp.float32)
     run_one = jax.jit(lambda v, x: net.apply(v, x, experiment.timesteps, spikes=True,
                                              rngs={"encode": jax.random.key(experiment.seed)}))
     _, record = run_one(variables, image)
@@ -229,9 +237,9 @@ def _record(experiment, dataset, workdir, net, variables, predicted):
     path = workdir / "recorded.npz"
     with files.naming(path), open(path, "wb") as file:
         np.savez_compressed(
-            file, class_names=np.array(dataset.class_names), image=test.images[0], image_label=test.labels[0],
+            file, class_names=np.array(dataset.class_names), image=first[0], image_label=test.labels[0],
             image_prediction=predicted[0], logits_by_timestep=np.asarray(record["logits"][0]),
-            wrong_images=test.images[wrong], wrong_labels=test.labels[wrong], wrong_predictions=predicted[wrong],
+            wrong_images=wrong_images, wrong_labels=wrong_labels, wrong_predictions=predicted[wrong],
             **spikes)
 
 
@@ -276,9 +284,9 @@ def _check_resources(experiment, dataset):
 
 
 def _check_images(experiment, dataset):
-    if experiment.conversion.images > len(dataset.train.labels):
+    if experiment.conversion.images > dataset.train.num_examples:
         raise InputError(f"conversion.images={experiment.conversion.images}, but {dataset.name} has "
-                         f"{len(dataset.train.labels)} training images")
+                         f"{dataset.train.num_examples} training images")
 
 
 def _claim(experiment, workdir):

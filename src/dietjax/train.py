@@ -221,7 +221,7 @@ def make_eval_step(net: Network, dataset: data.Dataset, schedule: Schedule, mesh
     return eval_step
 
 
-def evaluate(eval_step: Callable, variables: dict, split: data.Split, batch_size: int, mesh: Mesh,
+def evaluate(eval_step: Callable, variables: dict, split: data.Split | data.Stream, batch_size: int, mesh: Mesh,
              seed: int = 0) -> tuple[dict, np.ndarray]:
     """Every example exactly once.
 
@@ -229,15 +229,15 @@ def evaluate(eval_step: Callable, variables: dict, split: data.Split, batch_size
         ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,
         "spike_rate" {layer: ...}, "input_rate" under Poisson}, predicted classes [N]).
     """
-    examples, rates, count = [], [], len(split.labels)
-    for start in range(0, count, batch_size):
-        images, labels = (x[start:start + batch_size] for x in split)
+    examples, rates, count, start = [], [], split.num_examples, 0
+    for images, labels in split.batches(batch_size):
         even = len(labels) % mesh.size == 0  # the last batch may not divide over the devices: then each takes it whole
         images, labels = place((images, labels), batch_sharding(mesh) if even else replicated(mesh))
         key = jax.random.fold_in(jax.random.key(seed), start)
         seen, rate = jax.device_get(eval_step(variables, images, labels, key))
         examples.append(seen)
         rates.append(jax.tree.map(lambda r, size=len(labels): float(r) * size / count, rate))
+        start += len(labels)
     gathered = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
     by_timestep = gathered["correct"].mean(0).tolist()
     metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}

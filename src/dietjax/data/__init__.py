@@ -1,0 +1,25 @@
+"""Image classification sets: read without tensorflow, ordered, augmented.
+
+tensorflow-datasets, grain and OpenCV load where data is read: `import dietjax` needs none of them.
+"""
+
+from .build import prepare
+from .dataset import STATISTICS, CorruptImageWarning, DataError, Dataset, Split
+from .device import normalise, random_crop_flip
+from .order import batch_indices
+from .sets import load
+from .stream import Stream
+
+__all__ = [
+    "STATISTICS",
+    "CorruptImageWarning",
+    "DataError",
+    "Dataset",
+    "Split",
+    "Stream",
+    "batch_indices",
+    "load",
+    "normalise",
+    "prepare",
+    "random_crop_flip",
+]

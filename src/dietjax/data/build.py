@@ -1,0 +1,188 @@
+"""Sets built as array_record in a tensorflow-datasets directory: official ones, folders of images, numpy arrays."""
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from .dataset import DataError, Example, Source, Stored
+from .folder import open_folder
+from .images import decode
+from .records import data_directory, open_prepared
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+"""What an .npz file of a set holds: uint8 [N, H, W] or [N, H, W, C], and integer labels [N]; class_names if wanted."""
+
+
+def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | None = None) -> Path:
+    """Build a set, unless it is there; returns its directory.
+
+    Args:
+        source: "folder:PATH", see `load`; a file PATH.npz with the arrays ARRAYS; "digits"; or a set that
+            tensorflow-datasets can build, which alone needs tensorflow (`pip install 'dietjax[prepare]'`).
+        data_dir: a tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        name: what a folder's or a file's set is called; None: as that is.
+
+    Raises DataError where the source is not what it must be, or a set of that name is there already.
+    """
+    directory = data_directory(data_dir)
+    if source.startswith("folder:"):
+        path = Path(source.removeprefix("folder:")).expanduser()
+        return _build_own(name or path.name, open_folder(path), directory)
+    if source.endswith(".npz"):
+        path = Path(source).expanduser()
+        return _build_own(name or path.stem, _read_arrays(path), directory)
+    if name is not None:
+        raise DataError(f"{source} has its name already: leave out --name")
+    if source == "digits":
+        from .digits import Digits
+
+        return _build(Digits, directory)
+    return _prepare_official(source, directory)
+
+
+def _prepare_official(name, directory):
+    import tensorflow_datasets as tfds
+
+    base = re.split("[/:]", name)[0]
+    if base not in tfds.list_builders(with_community_datasets=False):
+        open_prepared(name, directory)  # one's own, and there already; else this says which name is near
+        return directory / base
+    if importlib.util.find_spec("tensorflow") is None:
+        raise DataError(
+            f"preparing {name} needs tensorflow, which reading does not: pip install 'dietjax[prepare]', then the same "
+            "command again"
+        )
+    builder = tfds.builder(name, data_dir=directory, file_format="array_record")
+    builder.download_and_prepare()
+    open_prepared(name, directory)  # it may have been there already, as tfrecord
+    return Path(builder.data_dir)
+
+
+def _build_own(name, stored, directory):
+    if not re.fullmatch("[a-z][a-z0-9_]*", name):
+        raise DataError(f"{name!r} is no name of a set: give one of a-z, 0-9 and _ with --name, such as my_images")
+    if (directory / name).exists():
+        raise DataError(f"{directory / name} is there already: remove it, or choose another --name")
+    return _build(_own_builder(name, stored), directory)
+
+
+def _build(builder_class, directory):
+    """Prepare a set that needs no download in `directory`, unless it is there."""
+    import tensorflow_datasets as tfds
+
+    prepared = directory / builder_class.name / str(builder_class.VERSION)
+    if prepared.is_dir():
+        return prepared
+    if str(directory).startswith("gs://"):
+        raise DataError(f"{directory} is not local: prepare {builder_class.name} in a local one and copy it there")
+    directory.mkdir(parents=True, exist_ok=True)
+    # Built aside and renamed, so that processes that do this at the same time see the whole set or none.
+    with tempfile.TemporaryDirectory(dir=directory, prefix=f"incomplete.{builder_class.name}_") as aside:
+        builder = builder_class(data_dir=aside, file_format="array_record")
+        # tensorflow-datasets prints of a download, and there is none
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+        prepared.parent.mkdir(exist_ok=True)
+        try:
+            os.rename(builder.data_dir, prepared)
+        except OSError:
+            if not prepared.is_dir():  # else another process was first, with the same content
+                raise
+    return prepared
+
+
+def _own_builder(set_name: str, stored: Stored):
+    """A tensorflow-datasets builder of examples that are here: files are kept as they are, arrays become PNG."""
+    import tensorflow_datasets as tfds
+    from PIL import Image
+    from tensorflow_datasets.core import registered
+
+    def generate(source: Source):
+        for index in range(len(source)):
+            image, label = source[index]
+            yield index, {"image": io.BytesIO(image) if isinstance(image, bytes) else
+                          Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), "label": label}
+
+    with registered.skip_registration():
+        class Own(tfds.core.GeneratorBasedBuilder):
+            name = set_name
+            VERSION = tfds.core.Version("1.0.0")
+            url_infos: dict = {}  # noqa: RUF012 (nothing is downloaded: tensorflow-datasets need not look for checksums)
+
+            def _info(self):
+                features = {"image": tfds.features.Image(shape=_common_shape(stored), encoding_format="png"),
+                            "label": tfds.features.ClassLabel(names=list(stored.class_names))}
+                return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features),
+                                             supervised_keys=("image", "label"), disable_shuffling=True)
+
+            def _split_generators(self, dl_manager):
+                return {"train": generate(stored.train), "test": generate(stored.test)}
+
+            def _generate_examples(self):
+                raise NotImplementedError  # _split_generators gives them
+
+    return Own
+
+
+def _common_shape(stored):
+    """(H, W, C) of all images, H and W None where they differ; decodes each, so that a corrupt one is found."""
+    shapes = set()
+    for source in (stored.train, stored.test):
+        for index in range(len(source)):
+            image = source[index].image
+            shapes.add(image.shape if isinstance(image, np.ndarray) else decode(image, source.where(index)).shape)
+    return shapes.pop() if len(shapes) == 1 else (None, None, max(shape[2] for shape in shapes))
+
+
+class _Arrays:
+    """A split held as arrays."""
+
+    def __init__(self, images, labels, where):
+        self._images, self._labels, self._where = images, labels, where
+
+    def __len__(self):
+        return len(self._labels)
+
+    def __getitem__(self, index):
+        return Example(self._images[index], int(self._labels[index]))
+
+    def where(self, index):
+        return f"{self._where}[{index}]"
+
+
+def _read_arrays(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path} cannot be read as an .npz file: {error}") from error
+    missing = [key for key in ARRAYS if key not in arrays]
+    if missing:
+        raise DataError(f"{path} has {', '.join(arrays) or 'nothing'} and lacks {', '.join(missing)}")
+    splits = []
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        images = images[..., None] if images.ndim == 3 else images
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
+            raise DataError(f"{split}_images of {path} are {images.dtype.name} of shape {images.shape}; needed are "
+                            "uint8 [N, H, W] or [N, H, W, 1 or 3]")
+        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+            raise DataError(f"{split}_labels of {path} are {labels.dtype.name} of shape {labels.shape}; needed are "
+                            f"{len(images)} integers")
+        splits.append((images, labels))
+    (train, train_labels), (test, test_labels) = splits
+    if train.shape[1:] != test.shape[1:]:
+        raise DataError(f"{path}: training images are {train.shape[1:]}, test images {test.shape[1:]}")
+    names = [str(name) for name in arrays.get("class_names", np.arange(train_labels.max() + 1))]
+    for split, labels in (("train", train_labels), ("test", test_labels)):
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise DataError(f"{path}: labels of {split} span {labels.min()}..{labels.max()}, but there are "
+                            f"{len(names)} classes, 0..{len(names) - 1}")
+    return Stored(path.stem, _Arrays(train, train_labels, f"{path}: train_images"),
+                  _Arrays(test, test_labels, f"{path}: test_images"), tuple(names), train.shape[1:])

@@ -1,0 +1,119 @@
+"""What a set is, wherever it comes from: its errors, where its examples are stored, its splits."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+import numpy as np
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .stream import Stream
+
+STATISTICS = {
+    # per channel, of pixels in [0, 1]: CIFAR and ImageNet as in the authors' code (and most of the literature)
+    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
+    "imagenet2012": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "mnist": ((0.1307,), (0.3081,)),
+    # measured on the training split as stored (15 times the counts of 0..16)
+    "digits": ((0.2874,), (0.3540,)),
+}
+"""Set -> (mean, std); a set that is not here is measured when it is loaded, see `load`."""
+
+
+class DataError(InputError):
+    """A set that cannot be read, and what to do about it."""
+
+
+class CorruptImage(DataError):
+    """One image that cannot be read or decoded."""
+
+
+class CorruptImageWarning(UserWarning):
+    """A corrupt training image was skipped, as asked for; says which, and what was trained on in its place."""
+
+
+class Example(NamedTuple):
+    """One example as it is stored."""
+
+    image: bytes | np.ndarray
+    """A JPEG or PNG file, or uint8 [H, W, C]."""
+    label: int
+
+
+class Source(Protocol):
+    """The examples of a split as they are stored; may be read from several threads at once."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    def __getitem__(self, index: int) -> Example:
+        """Raises CorruptImage where the file is damaged."""
+
+    def where(self, index: int) -> str:
+        """What an example is called in a message."""
+
+
+class Stored(NamedTuple):
+    """A set as it is stored."""
+
+    name: str
+    train: Source
+    test: Source
+    class_names: tuple[str, ...]
+    shape: tuple[int | None, int | None, int]
+    """(H, W, C) of its images; None: they differ."""
+
+
+class Split(NamedTuple):
+    """Examples in memory, in the order they are stored. `Stream` is the same for a split that does not fit."""
+
+    images: np.ndarray
+    """uint8 [N, H, W, C]."""
+    labels: np.ndarray
+    """int32 [N]."""
+
+    @property
+    def num_examples(self) -> int:
+        """N."""
+        return len(self.labels)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.images.shape[1:]
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(images [n, H, W, C], labels [n]) of these examples, not augmented."""
+        return self.images[indices], self.labels[indices]
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller."""
+        for start in range(0, self.num_examples, batch_size):
+            yield self.images[start : start + batch_size], self.labels[start : start + batch_size]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """An image classification set."""
+
+    name: str
+    train: "Split | Stream"
+    test: "Split | Stream"
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Per channel, of pixels in [0, 1]."""
+    std: tuple[float, ...]
+    """Per channel, of pixels in [0, 1]."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(H, W, C)."""
+        return self.train.image_shape

@@ -1,0 +1,34 @@
+"""What the compiled step does to a batch of raw images."""
+
+import jax
+import jax.numpy as jnp
+
+from ..types import Array
+
+
+def random_crop_flip(key: Array, images: Array, padding: int, flip: bool) -> Array:
+    """Random crop after zero padding, then random horizontal flip, per example: [B, H, W, C] -> [B, H, W, C].
+
+    For raw images, before `normalise`: the authors, with torchvision, pad with black, not with the mean.
+    """
+    crop_key, flip_key = jax.random.split(key)
+    batch, *shape = images.shape
+    if padding:
+        padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        top, left = jax.random.randint(crop_key, (2, batch), 0, 2 * padding + 1)
+        crop = jax.vmap(lambda image, top, left: jax.lax.dynamic_slice(image, (top, left, 0), shape))
+        images = crop(padded, top, left)
+    if flip:
+        mirrored = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
+        images = jnp.where(mirrored, images[:, :, ::-1], images)
+    return images
+
+
+def normalise(images: Array, mean: tuple[float, ...], std: tuple[float, ...], dtype=jnp.float32) -> Array:
+    """(images / 255 - mean) / std, per channel: uint8 [..., H, W, C] -> dtype [..., H, W, C]."""
+    channels = images.shape[-1]
+    if not len(mean) == len(std) == channels:
+        raise ValueError(f"images have {channels} channels, mean has {len(mean)} and std {len(std)}: give one of each")
+    shape = (1,) * (images.ndim - 1) + (channels,)  # explicit, for jax_numpy_rank_promotion="raise"
+    mean, std = (jnp.asarray(value, jnp.float32).reshape(shape) for value in (mean, std))
+    return ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)

@@ -1,0 +1,78 @@
+"""A set by its name: in memory where it is small, else decoded as it is read."""
+
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+
+from . import records
+from .build import prepare
+from .dataset import STATISTICS, DataError, Dataset, Split, Stored
+from .folder import open_folder
+from .stream import Stream
+
+RESIDENT_BYTES = 10**9
+"""A set of at most this size, decoded, is held in memory and on the device."""
+STATISTICS_SAMPLE = 1000
+"""Images, evenly spaced, from which mean and deviation of an unknown set are measured where it does not fit."""
+
+
+def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: int | None = None,
+         skip_corrupt: bool = False, threads: int | None = None) -> Dataset:
+    """Open a set; nothing is downloaded.
+
+    Args:
+        name: as in `tfds.load` ("cifar10", "imagenet2012", "imagenet_resized/32x32", "cifar10:3.0.2"), prepared as
+            array_record; "digits", which comes with scikit-learn and is built on first use; or "folder:PATH", with
+            PATH/{train,test}/CLASS/*.{png,jpg,jpeg}.
+        data_dir: a tensorflow-datasets directory, local or gs://; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        image_size: images become squares of this side when they are read: random resized crops for training, central
+            crops otherwise; as RGB, unless the set says that it is grey. None: as stored, which needs one size.
+        skip_corrupt: train on the next readable image in the place of a corrupt one, with a CorruptImageWarning. Test
+            images are never skipped: an accuracy over fewer images is another accuracy.
+        threads: that decode images; None: one per CPU core.
+
+    The test split is "test", or "validation" where there is none or it is not labelled. Mean and standard deviation
+    are those of STATISTICS, else measured on the training images: on all where the set is held in memory, else on
+    STATISTICS_SAMPLE of them, evenly spaced.
+
+    Raises DataError where the set is not prepared, has another file format, is no image classification set, does not
+    hold the examples it declares, or has images that cannot be decoded.
+    """
+    stored = _open(name, data_dir, image_size is not None)
+    if image_size is None and None in stored.shape:
+        raise DataError(f"images of {name} differ in size: set data.image_size (ImageNet: 224), which resizes them")
+    shape = stored.shape if image_size is None else (image_size, image_size, stored.shape[2])
+    options = {"resized": image_size is not None, "num_classes": len(stored.class_names), "threads": threads}
+    train = Stream(stored.train, shape, skip_corrupt=skip_corrupt, **options)
+    test = Stream(stored.test, shape, **options)
+    sample = np.linspace(0, train.num_examples - 1, min(STATISTICS_SAMPLE, train.num_examples)).astype(int)
+    if image_size is None and (train.num_examples + test.num_examples) * math.prod(shape) <= RESIDENT_BYTES:
+        train, test = (Split(*split.take(np.arange(split.num_examples))) for split in (train, test))
+        sample = slice(None)
+    mean, std = STATISTICS.get(stored.name) or _statistics(train.take(sample)[0])
+    if 0 in std:
+        raise DataError(
+            f"channel {std.index(0)} of the training images of {name} is constant and cannot be normalised: "
+            "prepare the set without that channel."
+        )
+    return Dataset(stored.name, train, test, stored.class_names, mean, std)
+
+
+def _open(name: str, data_dir: str | os.PathLike | None, resized: bool) -> Stored:
+    kind, _, path = name.partition(":")
+    if kind == "folder":
+        return open_folder(Path(path).expanduser(), resized)
+    directory = records.data_directory(data_dir)
+    if name == "digits":
+        prepare("digits", directory)
+    return records.open_prepared(name, directory)
+
+
+def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of pixels in [0, 1]."""
+    mean = images.mean((0, 1, 2))
+    # E[x²] - E[x]² over uint16 squares: a quarter of the memory that images.std takes
+    std = np.sqrt(np.square(images, dtype=np.uint16).mean((0, 1, 2)) - mean**2)
+    return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

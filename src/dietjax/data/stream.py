@@ -1,0 +1,152 @@
+"""A split decoded when it is read, in threads, ahead of time."""
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from . import images
+from .dataset import CorruptImage, CorruptImageWarning, DataError, Source
+from .order import batch_indices
+
+CHUNK = 16
+"""Examples that one thread decodes at a time: so few that a batch spreads over the threads."""
+AHEAD = 2
+"""Batches decoded ahead of the one in use."""
+AUGMENTATION = 1
+"""Keeps the random numbers of crops apart from those of the order, which are drawn from [seed, epoch]."""
+
+
+class Stream:
+    """A split of any size: what it yields depends on seed and step alone, not on threads or on who reads which rows.
+
+    Args:
+        source: where the examples are stored.
+        image_shape: (H, W, C) of the images it yields.
+        resized: training images are random resized crops, others central crops, both H = W; False: images as stored.
+        num_classes: labels are below it.
+        skip_corrupt: a corrupt image is replaced by the next readable one in the order stored, with a warning; False:
+            an error.
+        threads: that decode; None: as many as there are CPU cores.
+    """
+
+    def __init__(self, source: Source, image_shape: tuple[int, int, int], *, resized: bool, num_classes: int,
+                 skip_corrupt: bool = False, threads: int | None = None):
+        self.source, self.image_shape, self._resized, self._num_classes = source, image_shape, resized, num_classes
+        self._skip_corrupt, self._threads, self._reported = skip_corrupt, threads or os.cpu_count(), set()
+
+    @property
+    def num_examples(self) -> int:
+        """N."""
+        return len(self.source)
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """int32 [N]; read, without decoding an image, when first asked for."""
+        return np.array([self._labelled(i).label for i in range(self.num_examples)], np.int32)
+
+    def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(images uint8 [n, H, W, C], labels int32 [n]) of these examples, not augmented."""
+        return next(self._read(lambda step: (indices, None), len(indices), range(1)))
+
+    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller."""
+        def plan(step):
+            return np.arange(step * batch_size, min((step + 1) * batch_size, self.num_examples)), None
+
+        return self._read(plan, batch_size, range(-(-self.num_examples // batch_size)))
+
+    def training_batches(self, seed: int, batch_size: int, step: int, rows: np.ndarray | None = None
+                         ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, labels) of training step `step` and those after it, without end, in the order of `batch_indices`.
+
+        rows: which of the batch's rows are wanted (a host's share); None: all. The pictures of a row are the same
+            whoever asks.
+        """
+        rows = np.arange(batch_size) if rows is None else rows
+
+        def plan(step):
+            indices = batch_indices(seed, self.num_examples, batch_size, step)[rows]
+            return indices, [(seed, step * batch_size + row, AUGMENTATION) for row in rows.tolist()]
+
+        return self._read(plan, len(rows), range(step, 1 << 40))
+
+    def _read(self, plan: Callable, size: int, steps: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """A batch of at most `size` examples per step; `plan(step)`: their indices and, if augmented, seeds."""
+        import grain
+
+        plan, parts = functools.lru_cache(maxsize=2 * AHEAD + 2)(plan), max(1, -(-size // CHUNK))
+
+        def chunk(number):
+            step, part = divmod(number, parts)
+            indices, seeds = plan(steps[step])
+            here = slice(part * CHUNK, (part + 1) * CHUNK)
+            return self._examples(indices[here].tolist(), seeds and seeds[here])
+
+        ahead = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=max(AHEAD * parts, self._threads))
+        chunks = iter(grain.MapDataset.range(len(steps) * parts).map(chunk).to_iter_dataset(ahead))
+        try:
+            for step in steps:
+                count, done = len(plan(step)[0]), 0
+                batch, labels = np.empty((count, *self.image_shape), np.uint8), np.empty(count, np.int32)
+                for _ in range(parts):
+                    some, classes, skipped = next(chunks)
+                    batch[done : done + len(some)], labels[done : done + len(some)] = some, classes
+                    done += len(some)
+                    self._report(skipped)
+                yield batch, labels
+        finally:
+            chunks.close()
+
+    def _examples(self, indices, seeds):
+        """(images, labels, [(index, what is wrong, index of the replacement)]) of a few examples."""
+        pictures, labels, skipped = np.empty((len(indices), *self.image_shape), np.uint8), [], []
+        for i, index in enumerate(indices):
+            used, wrong = index, None
+            while True:
+                try:
+                    pictures[i], label = self._example(used, seeds and seeds[i])
+                    break
+                except CorruptImage as error:
+                    wrong = wrong or error
+                    used = (used + 1) % self.num_examples
+                    if not self._skip_corrupt or used == index:
+                        raise
+            if wrong:
+                skipped.append((index, str(wrong), used))
+            labels.append(label)
+        return pictures, labels, skipped
+
+    def _example(self, index, seed):
+        stored, name = self._labelled(index), self.source.where(index)
+        image = stored.image
+        if isinstance(image, bytes):
+            image = images.decode(image, name, self.image_shape[2] if self._resized else None)
+        if not self._resized:
+            if image.shape != self.image_shape:
+                raise DataError(
+                    f"{name} has shape {image.shape}, others have {self.image_shape}: set data.image_size, which "
+                    "resizes every image, or prepare the set again with images of one size"
+                )
+        elif seed is None:
+            image = images.centre_crop(image, self.image_shape[0])
+        else:
+            image = images.random_resized_crop(np.random.default_rng(seed), image, self.image_shape[0])
+        return image, stored.label
+
+    def _labelled(self, index):
+        example = self.source[index]
+        if not 0 <= example.label < self._num_classes:
+            raise DataError(
+                f"{self.source.where(index)} has label {example.label}, classes are 0..{self._num_classes - 1}: "
+                "the split is not labelled, or not with these classes"
+            )
+        return example
+
+    def _report(self, skipped):
+        for index, wrong, used in skipped:
+            if index not in self._reported:
+                self._reported.add(index)
+                warnings.warn(CorruptImageWarning(f"{wrong}; in its place: {self.source.where(used)}"), stacklevel=3)
