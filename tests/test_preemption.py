@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
@@ -17,12 +18,13 @@ class Terminated(Exception):
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """SIGTERM raises instead of ending pytest; both handlers are what they were, whatever the test did."""
+    """Both signals raise, however pytest was started (in the background SIGINT is ignored); restored afterwards."""
     def terminated(number, frame):
         raise Terminated
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -36,7 +38,7 @@ def test_the_first_signal_is_noted_and_the_second_acts(number, acts):
         assert preemption.reached() and preemption.signal == number
         with pytest.raises(acts):
             os.kill(os.getpid(), number)
-            signal.pause()
+            time.sleep(5)
 
 
 @pytest.mark.parametrize("sent", [False, True])

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from .errors import InputError
 from .models import Network
+from .models.convolution import suits_winograd
 
 WORKING_BLOCKS = 4
 """Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,
@@ -36,8 +37,17 @@ def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = 
     per_step = batch * sum(neurons) * size * kept
     constant = batch * neurons[0] * size * (timesteps // blocks - 1) if net.encoder.constant else 0
     states = (timesteps // chunk) * batch * sum(neurons) * 4 if chunk < timesteps else 0
-    working = WORKING_BLOCKS * batch * chunk * max(neurons) * size
+    working = max(WORKING_BLOCKS * batch * chunk * math.prod(c.out_shape) * size + batch * chunk * _transforms(c)
+                  for c in wiring.values())
     return per_step * (timesteps // blocks) - constant + states + working
+
+
+def _transforms(connection):
+    """Bytes that a convolution's own form takes for one image and timestep: Winograd's, in float32, on the CPU."""
+    if jax.default_backend() != "cpu" or len(connection.kernel) != 4 or not suits_winograd(
+            connection.kernel, connection.stride):
+        return 0
+    return 4 * 4 * math.prod(connection.out_shape[:2]) * sum(connection.kernel[2:])  # 16 values for 4 pixels
 
 
 def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bool) -> None:

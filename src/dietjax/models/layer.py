@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ..errors import InputError, unknown
 from ..types import Array
+from .convolution import convolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,41 +100,12 @@ def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
     return deviation * jax.random.normal(key, shape, dtype)
 
 
-SMALL_MAP = 2
-"""Side of the map up to which XLA's CPU backend convolves slowly: at 2×2 a matrix product took 1/5 (128 channels) to
-1/50 (512) of the time, forward and backward; at 4×4 it took 0.9-2.3 times as long (two cores, jax 0.10)."""
-
-
 def synapse(kernel: Array, x: Array, stride: int = 1) -> Array:
-    """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product.
-
-    The one place that chooses the form of a convolution: compiled for a CPU, maps of 2×2 and smaller go through im2col.
-    """
+    """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product."""
     if kernel.ndim == 2:
         return x.reshape(*x.shape[:2], -1) @ kernel
-    side = kernel.shape[0]
-    folded, pad = x.reshape(-1, *x.shape[2:]), side // 2
-
-    def convolution(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-    def product(x, kernel):
-        return _im2col(x, side) @ kernel.reshape(-1, kernel.shape[-1])
-
-    if side > 1 and stride == 1 and max(x.shape[2:4]) <= SMALL_MAP:
-        current = jax.lax.platform_dependent(folded, kernel, cpu=product, default=convolution)
-    else:
-        current = convolution(folded, kernel)
+    current = convolve(x.reshape(-1, *x.shape[2:]), kernel, stride)
     return current.reshape(*x.shape[:2], *current.shape[1:])
-
-
-def _im2col(x, side):
-    """[N, H, W, C] -> [N, H, W, side·side·C]: beside every pixel its neighbourhood, zero outside the map."""
-    height, width = x.shape[1:3]
-    pad = side // 2
-    x = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-    return jnp.concatenate([x[:, i:i + height, j:j + width] for i in range(side) for j in range(side)], axis=-1)
 
 
 def average_pool(x: Array) -> Array:
