@@ -13,7 +13,21 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import config, convert, data, encode, energy, interop, kernels, models, neurons, readout, surrogate, unroll
+    from . import (
+        config,
+        convert,
+        data,
+        early_exit,
+        encode,
+        energy,
+        interop,
+        kernels,
+        models,
+        neurons,
+        readout,
+        surrogate,
+        unroll,
+    )
     from .neurons import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams, ReLU
     from .surrogate import Surrogate, spike
 
@@ -21,8 +35,8 @@ _HOMES = {
     "neurons": ("IF", "IFParams", "LI", "LIF", "LIFParams", "MembraneState", "PLIF", "PLIFParams", "ReLU"),
     "surrogate": ("Surrogate", "spike"),
 }
-_MODULES = ("config", "convert", "data", "encode", "energy", "interop", "kernels", "models", "neurons", "readout",
-            "surrogate", "unroll")
+_MODULES = ("config", "convert", "data", "early_exit", "encode", "energy", "interop", "kernels", "models", "neurons",
+            "readout", "surrogate", "unroll")
 
 __all__ = [
     "IF",
@@ -38,6 +52,7 @@ __all__ = [
     "config",
     "convert",
     "data",
+    "early_exit",
     "encode",
     "energy",
     "interop",

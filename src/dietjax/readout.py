@@ -21,5 +21,11 @@ def correct(logits: Array, labels: Array) -> Array:
     return jnp.argmax(logits, axis=-1) == _classes(logits, labels)
 
 
+def margin(logits: Array) -> Array:
+    """Largest logit minus the second largest, >= 0: [..., K] -> [...]; under the softmax, the log-odds of those two."""
+    best = jax.lax.top_k(logits, 2)[0]
+    return best[..., 0] - best[..., 1]
+
+
 def _classes(logits, labels):
     return jnp.broadcast_to(labels.reshape(labels.shape + (1,) * (logits.ndim - 2)), logits.shape[:-1])
