@@ -126,6 +126,19 @@ def test_evaluate_at_fewer_timesteps_is_the_start_of_more(dietjax, finished):
 
 
 @pytest.mark.slow
+def test_evaluate_shows_accuracy_against_mean_timesteps(dietjax, finished):
+    status, out, _ = dietjax("evaluate", finished, "--json", "--margin", 0, 0.01, 1e9)
+    assert status == 0
+    first, middle, last = json.loads(out)["snn"]["early_exit"]
+    by_timestep = summary(finished)["snn"]["accuracy_by_timestep"]
+    assert first == {"margin": 0, "timesteps": 1, "accuracy": pytest.approx(by_timestep[0])}
+    assert last == {"margin": 1e9, "timesteps": 3, "accuracy": pytest.approx(by_timestep[-1])}
+    assert 1 <= middle["timesteps"] <= 3 and middle["margin"] == 0.01
+    _, out, _ = dietjax("evaluate", finished, "--margin", 0.5, "--batch-size", 60)
+    assert "mean timesteps" in out and "60 image(s) at a time, at most 3 timesteps" in out
+
+
+@pytest.mark.slow
 def test_convert_changes_one_setting_and_keeps_the_rest_of_the_run(dietjax, finished):
     status, out, _ = dietjax("convert", finished, "--conversion.scale", "2", "--json")
     assert status == 0
@@ -185,6 +198,8 @@ def test_energy_table_adds_up(dietjax):
 
 MISTAKES = {
     "no command": ([], "Missing subcommand|required"),
+    "negative margin": (["evaluate", "{}", "--margin", "1", "-1"], "--margin must be >= 0 and finite.*got 1.0, -1.0"),
+    "no images at a time": (["evaluate", "{}", "--margin", "1", "--batch-size", "0"], "--batch-size at least 1"),
     "unknown command": (["trian"], "trian"),
     "missing file": (["train", "{}/nowhere.py", "--workdir", "{}/new"], "no experiment file .*nowhere.py"),
     "no Python file": (["train", "{}/nowhere", "--workdir", "{}/new"], "nowhere is no Python file"),

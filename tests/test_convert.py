@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax import LIF, ReLU
+from dietjax import LIF, PLIF, ReLU
 from dietjax.convert import (
     balance_thresholds,
     default_scale,
@@ -178,6 +178,11 @@ class TestBalance:
         net = Network(VGG_LIKE, IMAGE, neuron=ReLU())
         with pytest.raises(ValueError, match=r"ReLU\(\) has no threshold to balance.*clone\(neuron="):
             balance_thresholds(net, random_variables(net), images(dtype=jnp.float32))
+
+    def test_plif_has_no_leak_of_one(self, random_variables):
+        net, ann = (Network(VGG_LIKE, IMAGE, neuron=neuron) for neuron in (PLIF(), ReLU()))
+        with pytest.raises(ValueError, match=r"leak of 1, where PLIF\(.*would have no input; convert to LIF"):
+            balance_thresholds(net, random_variables(ann), images(dtype=jnp.float32))
 
     @pytest.mark.parametrize("convert", [balance_thresholds, normalise_weights])
     def test_batch_norm_is_an_error(self, random_variables, convert):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax import IF, LIF, ReLU
+from dietjax import IF, LIF, PLIF, ReLU
 from dietjax.interop.torch import from_state_dict, to_state_dict
 from dietjax.models import build
 from dietjax.readout import cross_entropy
@@ -171,10 +171,13 @@ def test_batch_norm_cannot_be_exported():
         to_state_dict(net, drawn(net))
 
 
-def test_a_threshold_without_a_leak_is_not_dropped_silently():
-    net = small()[0].clone(neuron=IF())
-    with pytest.raises(ValueError, match="a leak beside every threshold"):
+@pytest.mark.parametrize("neuron", [IF(), PLIF()])
+def test_a_neuron_that_is_not_theirs_is_not_dropped_silently(neuron):
+    net = small()[0].clone(neuron=neuron)
+    with pytest.raises(ValueError, match=r"a leak beside every threshold.*is another neuron; use LIF"):
         to_state_dict(net, drawn(net))
+    with pytest.raises(ValueError, match=r"is another neuron; use LIF"):
+        from_state_dict("VGG4", {}, num_classes=10, image_shape=(28, 28, 1), neuron=neuron)
 
 
 def test_float64_without_x64_warns():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax import IF, LIF, IFParams, LIFParams, MembraneState, kernels
+from dietjax import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams, kernels
 from dietjax.errors import InputError
 from dietjax.kernels import tile
 from dietjax.unroll import unroll
@@ -33,6 +33,8 @@ def make_params(neuron, seed=0, dtype=None):
     rng = np.random.default_rng(seed)
     shape = SHAPES[neuron.per]
     threshold = jnp.asarray(rng.uniform(0.4, 0.9, shape), dtype)
+    if isinstance(neuron, PLIF):
+        return PLIFParams(jnp.asarray(rng.normal(0, 1, shape), dtype), threshold)
     return LIFParams(jnp.asarray(rng.uniform(0.6, 0.95, shape), dtype), threshold) if isinstance(neuron, LIF) \
         else IFParams(threshold)
 
@@ -62,12 +64,12 @@ def assert_same(found, expected, tolerance):
 
 
 NEURON_KINDS = [LIF(), IF(reset="zero"), LIF(per="channel", reset="zero"), LIF(per="neuron", surrogate="stdb"),
-                IF(per="neuron", surrogate="arctan")]
+                IF(per="neuron", surrogate="arctan"), PLIF(per="channel"), PLIF(per="neuron", reset="subtract")]
 
 
 @pytest.mark.parametrize("backend, case", on_backends(
     [(neuron, timesteps) for neuron in NEURON_KINDS for timesteps in (1, 4, 16, 37)],  # a block, several and a rest
-    list(zip(NEURON_KINDS, (1, 4, 8, 10, 3), strict=True))), ids=repr)
+    list(zip(NEURON_KINDS, (1, 4, 8, 10, 3, 5, 6), strict=True))), ids=repr)
 def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
     neuron, timesteps = case
     membrane = make_currents(1, seed=2)[:, 0]
@@ -96,9 +98,9 @@ def test_every_surrogate(x64, backend, surrogate):
 
 
 @pytest.mark.parametrize("backend, dtype", on_backends(("bfloat16", "float16", "float32"), ("bfloat16",)))
-def test_membranes_are_float32_whatever_the_currents(backend, dtype):
+@pytest.mark.parametrize("neuron", [LIF(per="channel"), PLIF(per="channel")], ids=repr)
+def test_membranes_are_float32_whatever_the_currents(backend, dtype, neuron):
     """Spikes and currents' gradients come in the currents' dtype, the rest in float32."""
-    neuron = LIF(per="channel")
     params, membrane = make_params(neuron, dtype=jnp.float32), make_currents(1, jnp.float32, 2)[:, 0]
     arguments = 6, params, membrane, make_currents(6, dtype)
     ((_, (state, spikes)), (params, membrane, current)) = found = both(neuron, backend, *arguments)
@@ -149,3 +151,37 @@ def test_pallas_is_refused_where_it_cannot_run():
     neuron = LIF()
     with pytest.raises(InputError, match=r"needs a TPU or a Hopper GPU, this process runs on cpu.*'pallas_interpret'"):
         unroll(neuron, make_params(neuron), None, make_currents(3), backend="pallas")
+
+
+def integral(leak, backend, timesteps, membrane, current):
+    state, membranes = unroll(LI(leak), (), MembraneState(membrane), current, timesteps, backend)
+    weights = jnp.sin(jnp.arange(membranes.size)).reshape(membranes.shape)
+    return (weights * membranes).sum() + 3 * state.membrane.sum(), (state, membranes)
+
+
+@pytest.mark.parametrize("timesteps", [1, 16, 17, 300])  # up to and beyond what is unrolled
+@pytest.mark.parametrize("leak", [0.0, 0.9, 1.0])
+@pytest.mark.parametrize("constant", [False, True])
+def test_the_leaky_integral_is_the_scan(x64, timesteps, leak, constant):
+    run_both = jax.jit(jax.value_and_grad(integral, argnums=(3, 4), has_aux=True), static_argnums=(0, 1, 2))
+    arguments = leak, timesteps, make_currents(1, seed=2)[:, 0], make_currents(1 if constant else timesteps)
+    found, expected = (run_both(arguments[0], name, *arguments[1:]) for name in ("auto", "scan"))
+    assert_same(found, expected, 1e-11)
+    assert found[0][1][1].shape == (BATCH, timesteps, *NEURONS)
+
+
+def test_long_integrals_do_not_wait_for_each_timestep():
+    """No loop in the program, and passes that grow with log T."""
+    def passes(timesteps):
+        program = jax.make_jaxpr(lambda c: unroll(LI(0.9), (), None, c)[1])(make_currents(timesteps))
+        assert not any(word in str(program) for word in ("scan[", "while["))
+        return len(program.jaxpr.eqns)
+
+    assert passes(1024) - passes(512) == passes(2048) - passes(1024) < 50
+
+
+def test_the_readout_of_bfloat16_currents_is_float32():
+    state, membranes = unroll(LI(0.9), (), None, make_currents(40, jnp.bfloat16))
+    assert membranes.dtype == state.membrane.dtype == jnp.float32
+    expected = unroll(LI(0.9), (), None, make_currents(40, jnp.bfloat16).astype(jnp.float32))[1]
+    np.testing.assert_array_equal(membranes, expected)

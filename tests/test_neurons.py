@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax import IF, LI, LIF, LIFParams, MembraneState, ReLU, Surrogate
+from dietjax import IF, LI, LIF, PLIF, LIFParams, MembraneState, PLIFParams, ReLU, Surrogate
 from dietjax.neurons import IFParams, clamp_leaks
 from dietjax.unroll import unroll
 
@@ -202,6 +202,64 @@ def numpy_stdb(spikes):
     return derivative
 
 
+def numpy_plif(current, decay_logit, threshold, reset):
+    """The paper's equations as they stand: u ← u + (I − u)/τ with 1/τ = sigmoid(w); [B, T, N] -> (spikes, last u)."""
+    tau = 1 + np.exp(-decay_logit)
+    u, spikes = np.zeros(current[:, 0].shape), []
+    for t in range(current.shape[1]):
+        u = u + (current[:, t] - u) / tau
+        o = np.where(u > threshold, 1.0, 0.0)
+        u = u - threshold * o if reset == "subtract" else u * (1 - o)
+        spikes.append(o)
+    return np.stack(spikes, 1), u
+
+
+class TestPLIF:
+    @pytest.mark.parametrize("per", SHARED)
+    @pytest.mark.parametrize("reset", RESETS)
+    @pytest.mark.parametrize("timesteps", [7, 37])
+    def test_plif_is_the_papers_loop(self, x64, per, reset, timesteps):
+        rng = np.random.default_rng(3)
+        current, decay_logit = rng.normal(0.6, 1.2, (2, timesteps, *N)), rng.normal(0, 1, SHARED[per])
+        threshold = rng.uniform(0.3, 0.9, SHARED[per])
+        expected, membrane = numpy_plif(current, decay_logit, threshold, reset)
+        assert 0.1 < expected.mean() < 0.9
+        params = PLIFParams(jnp.asarray(decay_logit), jnp.asarray(threshold))
+        for backend in ("xla", "scan"):
+            state, spikes = jax.jit(unroll, static_argnums=(0, 4, 5))(
+                PLIF(per=per, reset=reset), params, None, jnp.asarray(current), None, backend)
+            np.testing.assert_array_equal(spikes, expected)
+            np.testing.assert_allclose(state.membrane, membrane, rtol=1e-10, atol=1e-13)
+
+    @pytest.mark.parametrize("tau", [2.0, 1.25, 10.0])
+    def test_plif_starts_at_its_time_constant(self, tau):
+        params = PLIF(tau=tau, per="channel").init(jax.random.key(0), N)
+        np.testing.assert_allclose(params.leak, np.full(4, 1 - 1 / tau), rtol=1e-6)
+        assert PLIF().init(jax.random.key(0), N) == PLIFParams(0, 1) and PLIF().reset == "zero"  # the paper's
+
+    def test_plif_is_lif_on_currents_scaled_by_what_leaks(self, x64):
+        current = jnp.asarray(example()[0])
+        state, spikes = loop(PLIF(reset="subtract", tau=1.6), PLIFParams(jnp.asarray(0.5), jnp.asarray(0.2)), current)
+        k = 1 / (1 + np.exp(-0.5))
+        same_state, same = loop(LIF(), LIFParams(jnp.asarray(1 - k), jnp.asarray(0.2)), k * current)
+        np.testing.assert_array_equal(spikes, same)
+        np.testing.assert_allclose(state.membrane, same_state.membrane, rtol=1e-12)
+
+    def test_without_a_spike_the_gradient_of_the_decay_is_that_of_the_papers_equation(self, x64):
+        """u(2) = k·I₂ + (1−k)·k·I₁, so that ∂u/∂w = k(1−k)·(I₂ + (1 − 2k)·I₁)."""
+        def last_membrane(decay_logit):
+            params = PLIFParams(decay_logit, jnp.asarray(9.0))
+            return unroll(PLIF(), params, None, jnp.asarray([[[0.3], [0.7]]]))[0].membrane.sum()
+
+        k = 1 / (1 + np.exp(-0.4))
+        assert jax.grad(last_membrane)(jnp.asarray(0.4)) == pytest.approx(k * (1 - k) * (0.7 + (1 - 2 * k) * 0.3))
+
+    @pytest.mark.parametrize("tau", [1.0, 0.5, float("nan"), float("inf")])
+    def test_tau_outside_its_range(self, tau):
+        with pytest.raises(ValueError, match=f"tau must be > 1 timestep and finite.*got {tau}"):
+            PLIF(tau=tau)
+
+
 class TestReadout:
     def test_li_is_a_cumulative_sum(self, x64):
         current = jnp.asarray(example(shape=(2, 6, 5))[0])
@@ -219,6 +277,7 @@ class TestClampLeaks:
             "conv1": {"kernel": jnp.asarray([2.0, -3.0]), "neuron": LIFParams(jnp.asarray(1.5), jnp.asarray(7.0))},
             "conv2": {"neuron": LIFParams(jnp.asarray([0.3, 1.0, 1.01, -0.2]), jnp.full(4, 2.0))},
             "if": IFParams(jnp.asarray(5.0)), "leak": jnp.asarray(9.0),
+            "plif": PLIFParams(jnp.asarray(6.0), jnp.asarray(3.0)),
         }
         clamped = clamp_leaks(tree)
         assert jax.tree.structure(clamped) == jax.tree.structure(tree)

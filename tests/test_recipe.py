@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dietjax import data, recipe, train
+from dietjax import PLIF, data, recipe, train
 from dietjax.checkpoint import Checkpoints
 from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase
 from dietjax.errors import InputError
@@ -343,3 +343,9 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
 def test_the_variants_cover_every_surrogate_and_method():
     assert {v["neuron"].surrogate for v in VARIANTS.values()} | {Neuron().surrogate} == set(DERIVATIVES)
     assert {tiny(**v).conversion.method for v in VARIANTS.values()} == {"max", "spikenorm", "percentile"}
+
+
+def test_mean_leak_and_threshold_of_a_plif_are_those_it_runs_with():
+    neuron = PLIF(tau=4.0, threshold=0.5, per="channel").init(jax.random.key(0), (3,))
+    means = recipe.neuron_means({"params": {"fc1": {"kernel": np.ones(2), "neuron": neuron}}})
+    assert means["leak"]["fc1"] == pytest.approx(0.75) and means["threshold"]["fc1"] == 0.5

@@ -153,6 +153,26 @@ def test_no_leak_exceeds_one_after_an_update():
         np.testing.assert_array_equal(kernels[1], kernels[0] + 0.25)
 
 
+# ---- precision
+
+
+@pytest.mark.parametrize("name, neuron", [("ann", ReLU()), ("snn", LIF(leak=0.9, threshold=0.5))])
+def test_bfloat16_learns_what_float32_learns_and_trains_float32_parameters(tmp_path, random_variables, name, neuron):
+    dataset, phase = make_dataset(tests=64), Phase(epochs=30, batch_size=BATCH, learning_rate=0.01, checkpoint_every=30)
+    accuracy = {}
+    for dtype in (None, jnp.bfloat16):
+        net, folder = make_net(neuron, dtype=dtype), tmp_path / str(dtype)
+        _, seen = fit(net, random_variables(net), dataset, folder, phase, name=name)
+        *_, last = (values for split, _, values in seen if split == "test")
+        accuracy[dtype] = last["accuracy"]
+        with Checkpoints(folder) as checkpoints:
+            state, *_ = checkpoints.restore(train.abstract_state(net, make_optimizer(phase, 1)))
+        floats = {x.dtype for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)}
+        assert floats == {jnp.dtype("float32")}
+    assert accuracy[None] > 0.9
+    assert accuracy[jnp.bfloat16] >= accuracy[None] - 2 / 64
+
+
 # ---- compilation
 
 

@@ -13,29 +13,46 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from . import config, convert, data, encode, energy, interop, kernels, models, neurons, readout, surrogate, unroll
-    from .neurons import IF, LI, LIF, IFParams, LIFParams, MembraneState, ReLU
+    from . import (
+        config,
+        convert,
+        data,
+        early_exit,
+        encode,
+        energy,
+        interop,
+        kernels,
+        models,
+        neurons,
+        readout,
+        surrogate,
+        unroll,
+    )
+    from .neurons import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams, ReLU
     from .surrogate import Surrogate, spike
 
 _HOMES = {
-    "neurons": ("IF", "IFParams", "LI", "LIF", "LIFParams", "MembraneState", "ReLU"),
+    "neurons": ("IF", "IFParams", "LI", "LIF", "LIFParams", "MembraneState", "PLIF", "PLIFParams", "ReLU"),
     "surrogate": ("Surrogate", "spike"),
 }
-_MODULES = ("config", "convert", "data", "encode", "energy", "interop", "kernels", "models", "neurons", "readout",
-            "surrogate", "unroll")
+_MODULES = ("config", "convert", "data", "early_exit", "encode", "energy", "interop", "kernels", "models", "neurons",
+            "readout", "surrogate", "unroll")
 
 __all__ = [
     "IF",
     "LI",
     "LIF",
+    "PLIF",
     "IFParams",
     "LIFParams",
     "MembraneState",
+    "PLIFParams",
     "ReLU",
     "Surrogate",
     "config",
     "convert",
     "data",
+    "early_exit",
     "encode",
     "energy",
     "interop",

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import re
@@ -59,19 +60,32 @@ class Evaluate:
     """Folder of the run."""
     timesteps: int | None = None
     """T; default: the run's."""
+    margin: tuple[float, ...] = ()
+    """Also show early exit: accuracy and mean timesteps if the SNN stops where its best class leads by this much
+    (log-odds; 0 stops after one timestep)."""
+    batch_size: int = 1
+    """Images that exit together, with --margin; 1: each leaves on its own."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def __call__(self) -> None:
         """Measure and print."""
-        from . import recipe
+        from . import early_exit, recipe
 
+        if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
+            raise InputError("--margin must be >= 0 and finite, --batch-size at least 1, got "
+                             f"{', '.join(map(str, self.margin))} and {self.batch_size}")
         experiment, dataset, networks = recipe.open_run(self.run)
+        if self.margin and "snn" not in networks:
+            raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
         timesteps = experiment.timesteps if self.timesteps is None else self.timesteps
         results = {}
         for phase, (net, variables) in networks.items():
             steps = timesteps if phase == "snn" else 1
             results[phase], _ = recipe.measure(net, variables, dataset, steps, experiment.seed)
+        if self.margin:
+            results["snn"]["early_exit"] = early_exit.measure(
+                *networks["snn"], dataset, self.margin, timesteps, self.batch_size, experiment.seed)
         if self.json:
             print(json.dumps(results))
             return
@@ -79,6 +93,11 @@ class Evaluate:
                 for t, accuracy in enumerate(result["accuracy_by_timestep"], 1)]
         title = f"{dataset.name}: {dataset.test.num_examples} test images"
         _print_table(title, ("network", "timesteps", "accuracy"), rows)
+        if self.margin:
+            rows = [(f"{e['margin']:g}", f"{e['timesteps']:.2f}", f"{e['accuracy']:.2%}")
+                    for e in results["snn"]["early_exit"]]
+            _print_table(f"early exit, {self.batch_size} image(s) at a time, at most {timesteps} timesteps",
+                         ("margin", "mean timesteps", "accuracy"), rows)
 
 
 @dataclasses.dataclass(frozen=True)

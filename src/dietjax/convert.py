@@ -14,13 +14,18 @@ import numpy as np
 from .errors import InputError
 from .models import Network
 from .models.layer import NORM_EPSILON
-from .neurons import ReLU
+from .neurons import PLIFParams, ReLU
 from .types import Array
 from .unroll import unroll
 
 
 def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
-    """The same weights with `net.neuron`'s initial leak and threshold beside each: what an ANN's variables lack."""
+    """The same weights with `net.neuron`'s initial leak and threshold beside each: what an ANN's variables lack.
+
+    Raises:
+        InputError: a recurrent layer, which no ANN has.
+    """
+    _check_no_recurrence(net)
     params = {name: dict(layer) for name, layer in variables["params"].items()}
     for connection in net.connections():
         if connection.name == connection.layer != net.layers[-1].name:
@@ -55,8 +60,8 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         variables with the thresholds found and leaks of 1.
 
     Raises:
-        InputError: not a spiking network, batch norm, percentile out of range, or a layer whose percentile current is
-            not positive (it could never have a threshold).
+        InputError: not a spiking network, a PLIF's (its leak cannot be 1), a recurrent layer, batch norm, percentile
+            out of range, or a layer whose percentile current is not positive (it could never have a threshold).
     """
     if net.batch_norm:
         raise InputError("thresholds are balanced on weights without batch norm; "
@@ -64,7 +69,11 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
     if not 0 < percentile <= 100:
         raise InputError(f"percentile must lie in (0, 100], got {percentile}")
     variables = with_neurons(net, variables)
-    if not hasattr(variables["params"][net.layers[0].name]["neuron"], "threshold"):
+    neuron = variables["params"][net.layers[0].name]["neuron"]
+    if isinstance(neuron, PLIFParams):
+        raise InputError(f"thresholds are balanced at a leak of 1, where {net.neuron} would have no input; "
+                         "convert to LIF, or train this network from its initial variables")
+    if not hasattr(neuron, "threshold"):
         raise InputError(f"neuron {net.neuron} has no threshold to balance; give the network a spiking one, "
                          "for example net.clone(neuron=dietjax.LIF())")
     measuring = net.clone(run_neuron=_Balance(percentile))
@@ -84,6 +93,13 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
                              "them in time: use more timesteps, more images, a higher percentile, or train further")
         params[layer.name] = {**params[layer.name], "neuron": found[layer.name]}
     return variables
+
+
+def _check_no_recurrence(net):
+    recurrent = [layer.name for layer in net.layers if layer.recurrent]
+    if recurrent:
+        raise InputError(f"recurrent layers ({', '.join(recurrent)}) have no counterpart in an ANN to convert from; "
+                         "train this network from its initial variables")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,8 +176,9 @@ def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array,
     batch norm's) on the scale of spikes. Layers joined by an identity shortcut share their largest λ.
 
     Raises:
-        InputError: batch norm, percentile out of range, or a layer that is silent on these images.
+        InputError: batch norm, a recurrent layer, percentile out of range, or a layer that is silent on these images.
     """
+    _check_no_recurrence(net)
     if net.batch_norm:
         raise InputError("fold batch norm first: net, variables = dietjax.convert.fold_batch_norm(net, variables)")
     if not 0 < percentile <= 100:

@@ -37,7 +37,8 @@ class Energy:
     """Energy per image of the network as an ANN and as an SNN."""
 
     layers: tuple[LayerEnergy, ...]
-    """Every synapse, from input to output; a residual block's 1×1 convolution has a row of its own."""
+    """Every synapse, from input to output; a residual block's 1×1 convolution and a recurrence have rows of their own
+    (the recurrence at the layer's own spike rate; as an ANN's, once)."""
 
     @property
     def ann_joules(self) -> float:

@@ -12,6 +12,7 @@ The comparison inside the reset carries no gradient; the factor θ does.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -20,6 +21,7 @@ import jax.numpy as jnp
 
 from . import kernels
 from .errors import InputError, unknown
+from .kernels import linear
 from .surrogate import Surrogate, spike
 from .types import Array
 
@@ -40,6 +42,19 @@ class IFParams(NamedTuple):
     """As `LIFParams`, without a leak."""
 
     threshold: Array
+
+
+class PLIFParams(NamedTuple):
+    """As `LIFParams`, the leak as a function of an unbounded number: it needs no clamp."""
+
+    decay_logit: Array
+    """w; 1/τ = sigmoid(w) is the share of the way to the current that the membrane goes per step."""
+    threshold: Array
+
+    @property
+    def leak(self) -> Array:
+        """1 − 1/τ: share of the membrane kept per step, in (0, 1)."""
+        return jax.nn.sigmoid(-self.decay_logit)
 
 
 class MembraneState(NamedTuple):
@@ -85,7 +100,7 @@ class IF:
     def step(self, params: IFParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
         """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
         leak, threshold = self._checked(params, state.membrane)
-        membrane, elapsed = leak * state.membrane + current, state.elapsed
+        membrane, elapsed = leak * state.membrane + self._drive(params, current), state.elapsed
         spikes = spike(membrane / threshold - 1, self.surrogate, elapsed)
         fired = jax.lax.stop_gradient(spikes)
         membrane = membrane - threshold * fired if self.reset == "subtract" else membrane * (1 - fired)
@@ -100,8 +115,13 @@ class IF:
         The same numbers as T times `step`; what is saved for the backward pass is the currents alone.
         """
         rule = kernels.Rule(self.reset == "subtract", self.surrogate)
-        *state, spikes = kernels.lif(rule, current, *self._checked(params, state.membrane), *state, timesteps, backend)
+        leak, threshold = self._checked(params, state.membrane)
+        *state, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, *state, timesteps, backend)
         return MembraneState(*state), spikes
+
+    def _drive(self, params, current):
+        """What a step adds to the membrane, in the current's dtype."""
+        return current
 
     def _checked(self, params, membrane):
         """(leak, threshold), of shapes that belong to these neurons."""
@@ -136,6 +156,34 @@ class LIF(IF):
         return LIFParams(jnp.full(self._shared(shape), self.leak, dtype), *super().init(key, shape, dtype))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PLIF(IF):
+    """Parametric LIF: the leak trained as 1 − sigmoid(w), and the input scaled by what leaks.
+
+        u ← u + (I − u)/τ = (1 − sigmoid(w))·u + sigmoid(w)·I
+
+    Fang et al., ICCV 2021 (arXiv 2007.05785), with V_reset = 0. A constant I takes the membrane to I: only currents
+    above the threshold ever fire. Theirs differs: the threshold stays 1, and a membrane exactly at it fires.
+    """
+
+    tau: float = 2.0
+    """Initial membrane time constant in timesteps, > 1 (the paper's τ₀)."""
+    reset: Literal["subtract", "zero"] = "zero"  # the paper's
+
+    def __post_init__(self):
+        if not 1 < self.tau < math.inf:
+            raise InputError(f"tau must be > 1 timestep and finite (1/tau = sigmoid(w)), got {self.tau}")
+        super().__post_init__()
+
+    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> PLIFParams:
+        """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
+        logit = -math.log(self.tau - 1)
+        return PLIFParams(jnp.full(self._shared(shape), logit, dtype), *super().init(key, shape, dtype))
+
+    def _drive(self, params, current):
+        return (jax.nn.sigmoid(params.decay_logit) * current).astype(current.dtype)
+
+
 @dataclasses.dataclass(frozen=True)
 class ReLU:
     """max(0, I): the ANN's neuron. Without memory, so an ANN is the network at one timestep."""
@@ -155,7 +203,9 @@ class ReLU:
 
 @dataclasses.dataclass(frozen=True)
 class LI:
-    """Leaky integrator that never fires: the readout. With leak 1 (DIET-SNN's) it sums its currents over time."""
+    """Leaky integrator that never fires: the readout. With leak 1 (DIET-SNN's) it sums its currents over time.
+    It is the exponential synaptic filter too: `unroll(LI(leak), (), None, current)` filters currents.
+    """
 
     leak: float = 1.0
     """Share of the membrane kept per step, in [0, 1]; not trained."""
@@ -177,20 +227,22 @@ class LI:
         membrane = self.leak * state.membrane + current
         return MembraneState(membrane), membrane
 
+    def run(self, params: tuple[()], state: MembraneState, current: Array, timesteps: int,
+            backend: str = "auto") -> tuple[MembraneState, Array]:
+        """A block: currents [B, T, N], or [B, 1, N] -> (state, membranes [B, T, N]); the same on every backend."""
+        membranes = linear.leaky_integral(current, self.leak, state.membrane, timesteps)
+        return MembraneState(membranes[:, -1]), membranes
+
 
 def clamp_leaks(params: Any) -> Any:
     """Every leak in a parameter tree at most 1, as the authors do after each optimiser step; nothing else changes."""
-    def is_neuron(node):
-        return isinstance(node, LIFParams)
-
     def clamp(node):
-        return node._replace(leak=jnp.minimum(node.leak, 1)) if is_neuron(node) else node
+        return node._replace(leak=jnp.minimum(node.leak, 1)) if isinstance(node, LIFParams) else node
 
-    return jax.tree.map(clamp, params, is_leaf=is_neuron)
+    return jax.tree.map(clamp, params, is_leaf=lambda node: isinstance(node, LIFParams))
 
 
-def _check_broadcast(name, parameter, current):
-    """A parameter [C] against a current of other channels may broadcast by accident, or fail far from its cause."""
+def _check_broadcast(name, parameter, current):  # [C] against other channels may broadcast by accident, or fail late
     shape = jnp.shape(parameter)
     neurons = current.shape[current.ndim - len(shape):]
     if shape != neurons:

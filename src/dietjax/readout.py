@@ -35,5 +35,11 @@ def correct_in_top(logits: Array, labels: Array, count: int) -> Array:
     return before.sum(-1) < count
 
 
+def margin(logits: Array) -> Array:
+    """Largest logit minus the second largest, >= 0: [..., K] -> [...]; under the softmax, the log-odds of those two."""
+    best = jax.lax.top_k(logits, 2)[0]
+    return best[..., 0] - best[..., 1]
+
+
 def _classes(logits, labels):
     return jnp.broadcast_to(labels.reshape(labels.shape + (1,) * (logits.ndim - 2)), logits.shape[:-1])

@@ -41,6 +41,7 @@ def from_state_dict(name: str, state_dict: Mapping[str, Any], *, num_classes: in
         state_dict = {key.removeprefix("module."): value for key, value in state_dict.items()}
     spiking = any(key.startswith(("threshold.", "leak.")) for key in state_dict)
     net = build(name, num_classes, image_shape, **{"neuron": LIF() if spiking else ReLU(), **options})
+    _check_neuron(net)
     wanted = _entries(net)
     _check_entries(name, wanted, state_dict)
     arrays = {key: _to_jax(np.asarray(state_dict[key])) for key in wanted}
@@ -65,9 +66,7 @@ def to_state_dict(net: Network, tree: Mapping[str, Any]) -> dict[str, np.ndarray
         net: a VGG or ResNet without batch norm (`convert.fold_batch_norm` folds it).
         tree: variables, or their "params".
     """
-    if isinstance(net.neuron, IF) and not isinstance(net.neuron, LIF):
-        raise InputError(f"the authors' code has a leak beside every threshold, {net.neuron} has none; "
-                         "use LIF(leak=1), which is the same neuron")
+    _check_neuron(net)
     params = tree.get("params", tree)
     found = {}
     for key, connection in _entries(net).items():
@@ -91,6 +90,9 @@ def _entries(net: Network) -> dict[str, Connection]:
     if net.batch_norm:
         raise InputError("the authors' networks have no batch norm; fold it first (dietjax.convert.fold_batch_norm)")
     wiring = net.connections()
+    recurrent = [c.layer for c in wiring if c.recurrent]
+    if recurrent:
+        raise InputError(f"the authors' networks have no recurrent layers, this one has {', '.join(recurrent)}")
     mains = [c for c in wiring if c.name == c.layer]
     stem = "pre_process" if mains[0].name == "stem1" else "features"
     names, indices = {}, {}
@@ -117,6 +119,12 @@ def _entries(net: Network) -> dict[str, Connection]:
         entries |= {f"threshold.t{indices[c.name]}": c for c in mains[:-1]}
         entries |= {f"leak.l{indices[c.name]}": c for c in mains[:-1]}
     return entries
+
+
+def _check_neuron(net):
+    if isinstance(net.neuron, IF) and not isinstance(net.neuron, LIF):
+        raise InputError(f"the authors' code has a leak beside every threshold and does not scale the input by it, "
+                         f"{net.neuron} is another neuron; use LIF (an IF is LIF(leak=1))")
 
 
 def _check_entries(name, wanted, state_dict):

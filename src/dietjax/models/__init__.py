@@ -1,13 +1,25 @@
-"""Networks: VGG and ResNet as in DIET-SNN, and the class they are made of."""
+"""Networks: VGG and ResNet as in DIET-SNN, and the classes they are made of."""
 
 from typing import Any
 
 from .layer import Connection, Layer
-from .network import Network, exact_name, parameter_count
+from .make import exact_name, parameter_count
+from .network import Network
+from .recurrent import Recurrent, RecurrentParams
 from .resnet import BLOCKS, resnet
 from .vgg import PLANS, vgg
 
-__all__ = ["Connection", "Layer", "Network", "build", "parameter_count", "resnet", "vgg"]
+__all__ = [
+    "Connection",
+    "Layer",
+    "Network",
+    "Recurrent",
+    "RecurrentParams",
+    "build",
+    "parameter_count",
+    "resnet",
+    "vgg",
+]
 
 
 def build(name: str, num_classes: int, image_shape: tuple[int, int, int], **options: Any) -> Network:

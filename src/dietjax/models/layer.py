@@ -31,6 +31,9 @@ class Layer:
     shortcut: str | None = None
     """Name of an earlier layer whose INPUT is added to this layer's CURRENT, through a 1×1 convolution where the shape
     changes (DIET-SNN's residual block)."""
+    recurrent: bool = False
+    """The neuron's output (before dropout and pool) also comes back to it one timestep later, through a synapse of its
+    own: side×side over the layer's map, or fully connected; see `models.recurrent`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +54,18 @@ class Connection:
     """[H, W, C] or [C]."""
 
     @property
+    def recurrent(self) -> bool:
+        """Whether a layer's neurons feed themselves."""
+        return self.source == self.layer
+
+    @property
     def macs(self) -> int:
         """Multiply-accumulates of one pass: every output once for every weight that reaches it (padding counted)."""
         return math.prod(self.out_shape[:-1]) * math.prod(self.kernel)
 
 
 def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) -> tuple[Connection, ...]:
-    """Every synapse of a network from input to output; a layer's shortcut follows its main synapse."""
+    """Every synapse of a network from input to output; a layer's shortcut and recurrence follow its main synapse."""
     found = []
     inputs = {}  # layer -> (source, shape) of what comes into it
     source, shape = None, tuple(image_shape)
@@ -82,6 +90,12 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
                 stride = -(-before[0] // out[0])
                 found.append(Connection(f"{layer.name}_shortcut", layer.name, start, (1, 1, before[-1], out[-1]),
                                         stride, before, out))
+        if layer.recurrent:
+            if layer is layers[-1]:
+                raise InputError(f"layer {layer.name!r} is the readout, which has no spikes to feed back; "
+                                 "make it recurrent=False")
+            kernel = (*kernel[:-2], out[-1], out[-1])
+            found.append(Connection(f"{layer.name}_recurrent", layer.name, layer.name, kernel, 1, out, out))
         source, shape = layer.name, out
         if layer.pool:
             if shape[0] % 2 or shape[1] % 2:
@@ -92,6 +106,19 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
                     "fewer pools (VGG4 and VGG6 have two)")
             shape = (shape[0] // 2, shape[1] // 2, shape[2])
     return tuple(found)
+
+
+def feeds(layers: tuple[Layer, ...]) -> dict[str | None, list[tuple[str, str]]]:
+    """{source: [(layer, its synapse)]}: every later layer that a layer's spikes (None: the encoded image) go to."""
+    names = [None, *(layer.name for layer in layers)]
+    comes_from = dict(zip(names[1:], names[:-1], strict=True))
+    found = {name: [] for name in names}
+    for layer in layers:
+        found[comes_from[layer.name]].append((layer.name, layer.name))
+    for layer in layers:  # after the main synapses, which bring the bias
+        if layer.shortcut is not None:
+            found[comes_from[layer.shortcut]].append((layer.name, f"{layer.name}_shortcut"))
+    return found
 
 
 def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:

@@ -1,11 +1,9 @@
 """A network: layers in a row, one neuron, one readout. The ANN and the SNN are this one class with another neuron."""
 
-import dataclasses
 import functools
-import math
 import numbers
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -14,11 +12,12 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from ..encode import Direct
-from ..errors import InputError, unknown
+from ..errors import InputError
 from ..neurons import LI, LIF
 from ..types import Array, Neuron, State
 from ..unroll import over_blocks, unroll
-from .layer import Connection, Layer, average_pool, batch_norm, connections, init_kernel, synapse
+from .layer import Connection, Layer, average_pool, batch_norm, connections, feeds, init_kernel, synapse
+from .recurrent import Recurrent, RecurrentParams
 
 Record = dict[str, Any]
 
@@ -26,7 +25,8 @@ Record = dict[str, Any]
 class Network(nn.Module):
     """Layers over a block of time. Pure: `init(key, images)`, `apply(variables, images, timesteps=T)`.
 
-    Parameters: {layer: {"kernel", "neuron": LIFParams(leak, threshold), ...}}; an ANN's are the same without "neuron".
+    Parameters: {layer: {"kernel", "neuron": LIFParams(leak, threshold), "recurrent"?: {"kernel"}, ...}}; an ANN's are
+    the same without "neuron".
     """
 
     layers: tuple[Layer, ...]
@@ -63,6 +63,7 @@ class Network(nn.Module):
         truncate: bool = False,
         remat: bool = False,
         state: State = None,
+        start: Array | int = 0,
         spikes: bool = False,
     ) -> tuple[Array, Record]:
         """Run T timesteps.
@@ -72,8 +73,8 @@ class Network(nn.Module):
             timesteps: T >= 1; an ANN has one.
             train: dropout on (needs `rngs={"dropout": key}`), batch statistics updated (`mutable=["batch_stats"]`).
             chunk, truncate, remat: the schedule over time, see `unroll.over_blocks`.
-            state: `record["state"]` of the timesteps before these; None: from rest. (A Poisson encoder starts anew:
-                give it another key.)
+            state: `record["state"]` of the timesteps before these; None: from rest. A constant input is encoded anew.
+            start: how many timesteps came before these, for an encoder that draws at each of them.
             spikes: also record every layer's outputs.
 
         Returns:
@@ -91,12 +92,12 @@ class Network(nn.Module):
             if train and not self.is_initializing() and chunk != timesteps:
                 raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
                                  "or fold it first (dietjax.convert.fold_batch_norm)")
-            stats = {name: self.variable("batch_stats", name, self._init_stats, wiring[name])
-                     for name in wiring if name != self.layers[-1].name}
+            stats = {name: self.variable("batch_stats", name, self._init_stats, c) for name, c in wiring.items()
+                     if name != self.layers[-1].name and not c.recurrent}
         masks = self._dropout_masks(wiring, images.shape[0]) if train and not self.is_initializing() else {}
         key = None if self.encoder.constant else self.make_rng("encode")
         dtype = self.dtype or jnp.result_type(images, params[self.layers[0].name]["kernel"])
-        fed_by = self._fed_by()
+        fed_by = feeds(self.layers)
         only_currents = jax.checkpoint_policies.save_only_these_names("current")
 
         def currents(x, source):
@@ -117,8 +118,8 @@ class Network(nn.Module):
 
         def fire(layer, state, current):
             """From a layer's current to those that it causes: neuron, dropout, pool, synapses."""
-            neuron_params = params[layer.name].get("neuron", ())
-            state, x = self.run_neuron(self.neuron, neuron_params, state, current, chunk, self.backend)
+            neuron_params = _neuron_params(layer, params[layer.name])
+            state, x = self.run_neuron(self._neuron(layer), neuron_params, state, current, chunk, self.backend)
             record = {"spikes": x} if spikes else {}
             if jax.tree.leaves(state):  # an ANN's activations are no spikes
                 record["spike_rate"] = x.mean(dtype=_wide(dtype)) * chunk
@@ -132,11 +133,11 @@ class Network(nn.Module):
         if self.encoder.constant:
             encoded = currents(self.encoder(key, images, 0, timesteps).astype(dtype), None)
 
-        def block(state, start):
+        def block(state, offset):
             outputs = {"spike_rate": OrderedDict(), "spikes": OrderedDict()}
             after, found = {}, encoded
             if found is None:
-                x = self.encoder(key, images, start, chunk).astype(dtype)
+                x = self.encoder(key, images, start + offset, chunk).astype(dtype)
                 outputs["input_rate"] = jnp.abs(x).mean(dtype=jnp.float32) * chunk
                 found = currents(x, None)
             arrived, outputs["updates"] = (dict(part) for part in found)
@@ -170,18 +171,6 @@ class Network(nn.Module):
             record["spikes"] = OrderedDict((k, _join_blocks(v)) for k, v in outputs["spikes"].items())
         return logits[:, -1], record
 
-    def _fed_by(self):
-        """{source: [(layer, its synapse)]}: every layer that a layer's spikes (None: the encoded image) go to."""
-        names = [None, *(layer.name for layer in self.layers)]
-        comes_from = dict(zip(names[1:], names[:-1], strict=True))
-        fed_by = {name: [] for name in names}
-        for layer in self.layers:
-            fed_by[comes_from[layer.name]].append((layer.name, layer.name))
-        for layer in self.layers:  # after the main synapses, which bring the bias
-            if layer.shortcut is not None:
-                fed_by[comes_from[layer.shortcut]].append((layer.name, f"{layer.name}_shortcut"))
-        return fed_by
-
     def _check(self, images, timesteps):
         if images.shape[1:] != tuple(self.image_shape):
             raise InputError(f"images have shape {images.shape}, this network takes [B, H, W, C] with [H, W, C] = "
@@ -209,7 +198,9 @@ class Network(nn.Module):
         if shortcut is not None:
             params["shortcut"] = weights(shortcut_key, shortcut)
         if layer is not self.layers[-1]:
-            neuron = self.neuron.init(neuron_key, connection.out_shape, self.param_dtype)
+            neuron = self._neuron(layer).init(neuron_key, connection.out_shape, self.param_dtype)
+            if layer.recurrent:
+                params["recurrent"], neuron = {"kernel": neuron.kernel}, neuron.neuron
             if jax.tree.leaves(neuron):
                 params["neuron"] = neuron
         return params
@@ -220,11 +211,19 @@ class Network(nn.Module):
 
     def _initial_state(self, params, wiring, batch, dtype):
         def at_rest(layer):
-            neuron = self.readout if layer is self.layers[-1] else self.neuron
             shape = (batch, *wiring[layer.name].out_shape)
-            return neuron.initial_state(params[layer.name].get("neuron", ()), shape, dtype)
+            state = self._neuron(layer).initial_state(_neuron_params(layer, params[layer.name]), shape, dtype)
+            if layer.recurrent and not jax.tree.leaves(state.neuron):
+                raise InputError(f"layer {layer.name!r} is recurrent, and {self.neuron} has no memory: at an ANN's one "
+                                 "timestep nothing would come back; use a spiking neuron, or recurrent=False")
+            return state
 
         return {layer.name: at_rest(layer) for layer in self.layers}
+
+    def _neuron(self, layer):
+        if layer is self.layers[-1]:
+            return self.readout
+        return Recurrent(self.neuron, layer.kernel) if layer.recurrent else self.neuron
 
     def _dropout_masks(self, wiring, batch):
         """One mask per layer and image for all timesteps: a new one at each step would drown the membrane in noise."""
@@ -236,6 +235,14 @@ class Network(nn.Module):
                 for layer, key in zip(dropped, keys, strict=True)}
 
 
+def _neuron_params(layer, params):
+    if not layer.recurrent:
+        return params.get("neuron", ())
+    if "recurrent" not in params:
+        raise InputError(f"layer {layer.name!r} is recurrent, its parameters have no 'recurrent' kernel; see net.init")
+    return RecurrentParams(params["recurrent"]["kernel"], params.get("neuron", ()))
+
+
 def _wide(dtype):
     return jnp.promote_types(dtype, jnp.float32)
 
@@ -243,30 +250,3 @@ def _wide(dtype):
 def _join_blocks(x):
     """[blocks, B, chunk, ...] -> [B, T, ...]."""
     return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])
-
-
-def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: dict[str, Any]) -> Network:
-    """A network of these layers; `options` are the other fields of `Network`, checked by name."""
-    fields = [f.name for f in dataclasses.fields(Network) if f.name not in ("layers", "image_shape", "parent", "name")]
-    for option in options:
-        if option not in fields:
-            raise unknown("network option", option, fields)
-    net = Network(layers, tuple(image_shape), **options)
-    net.connections()  # an image size that does not fit is an error here, not in the middle of a run
-    return net
-
-
-def exact_name(name: str, known: Iterable[str]) -> str:
-    """The known network meant by "VGG16", "vgg-16", "resnet20" ...; VGG6 is called VGG5 in the authors' code."""
-    spelled = {k.lower(): k for k in known}
-    found = spelled.get(name.lower().replace("-", "").replace("_", "").replace("vgg5", "vgg6"))
-    if found is None:
-        raise unknown("network", name, spelled.values())
-    return found
-
-
-def parameter_count(net: Network) -> int:
-    """Number of scalars in the network's parameters, from the shapes alone."""
-    images = jax.ShapeDtypeStruct((1, *net.image_shape), net.param_dtype)
-    variables = jax.eval_shape(net.init, jax.random.key(0), images)
-    return sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))

@@ -7,7 +7,8 @@ spikes, and the last map is flattened, not averaged.
 from typing import Any
 
 from .layer import Layer
-from .network import Network, exact_name, make
+from .make import exact_name, make
+from .network import Network
 
 BLOCKS: dict[str, tuple[int, int, int, int]] = {
     "ResNet12": (1, 1, 1, 1),

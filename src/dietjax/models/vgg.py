@@ -6,7 +6,8 @@ Simonyan & Zisserman 2015, in the authors' variant: four pools for 32×32 images
 from typing import Any
 
 from .layer import Layer
-from .network import Network, exact_name, make
+from .make import exact_name, make
+from .network import Network
 
 PLANS: dict[str, tuple[int | str, ...]] = {  # "A": 2×2 average pool of the layer before it
     "VGG4": (64, "A", 128, "A"),

@@ -1,0 +1,101 @@
+"""Early exit: stop a batch as soon as the readout has decided about every image in it.
+
+    stop at the first t at which, for all images,  m_best(t) − m_second(t) ≥ margin
+
+m is the readout's membrane as it stands, summed over time and not divided by it: under the softmax that training used,
+the left side is the log-odds of the best class against the second, log(p_best / p_second). It grows as evidence comes
+in, so that clear images leave early and doubtful ones go on, as in Wald's sequential test between two hypotheses (1945,
+"Sequential Tests of Statistical Hypotheses").
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import data, readout
+from .errors import InputError
+from .models import Network
+from .types import Array
+
+
+class Exit(NamedTuple):
+    """How a batch left the network at one margin."""
+
+    predicted: np.ndarray
+    """Classes [B]."""
+    timesteps: int
+    """Timesteps that the batch took."""
+
+
+def predict(net: Network, variables: dict, images: Array, margins: Sequence[float], *, timesteps: int, chunk: int = 1,
+            key: Array | None = None) -> list[Exit]:
+    """Classify a batch, at most T timesteps of it; one run serves all margins, and ends where the largest is reached.
+
+    The batch leaves as one, when its slowest image is decided; give one image at a time for an exit per image. The
+    first synapse of a constant input is computed anew in every block, where a whole run computes it once: in a VGG16 on
+    32×32 images, 0.5 % of its operations per block.
+
+    Args:
+        net: a spiking network.
+        variables: its variables.
+        images: [B, H, W, C], normalised.
+        margins: differences of the readout's membranes, each >= 0; infinity never exits before T.
+        timesteps: T.
+        chunk: timesteps between two looks at the margin, a divisor of T.
+        key: for the spikes of a Poisson encoder: the same ones as in `net.apply` over all T.
+
+    Returns:
+        An `Exit` per margin, in their order.
+
+    Raises:
+        InputError: no margin, one that is negative or NaN, a chunk that does not divide T, or fewer than two classes.
+    """
+    if not len(margins) or not all(margin >= 0 for margin in margins):
+        raise InputError(f"margins must be one or more numbers >= 0, got {list(margins)}")
+    if chunk < 1 or timesteps < 1 or timesteps % chunk:
+        raise InputError(f"chunk must divide timesteps, both at least 1; got chunk={chunk}, timesteps={timesteps}")
+    if net.layers[-1].features < 2:
+        raise InputError("a margin needs two classes or more; this network has one output")
+    exits: list[Exit | None] = [None] * len(margins)
+    state: Any = None
+    for start in range(0, timesteps, chunk):
+        predicted, least, state = _block(net, chunk, variables, images, state, start, key)
+        reached = float(least)
+        done = start + chunk
+        for i, margin in enumerate(margins):
+            if exits[i] is None and (reached >= margin or done == timesteps):
+                exits[i] = Exit(np.asarray(predicted), done)
+        if None not in exits:
+            break
+    return exits
+
+
+def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Sequence[float], timesteps: int,
+            batch_size: int = 1, seed: int = 0) -> list[dict[str, float]]:
+    """Early exit on the test set: per margin {"margin", "accuracy", "timesteps": mean over the images}.
+
+    Batches of one leave image by image; larger ones wait for their slowest image. See `predict`.
+    """
+    count = len(dataset.test.labels)
+    correct, taken = np.zeros(len(margins)), np.zeros(len(margins))
+    for start in range(0, count, batch_size):
+        images, labels = (x[start:start + batch_size] for x in dataset.test)
+        images = data.normalise(images, dataset.mean, dataset.std, jnp.float32)
+        key = jax.random.fold_in(jax.random.key(seed), start)
+        exits = predict(net, variables, images, margins, timesteps=timesteps, key=key)
+        correct += [(e.predicted == labels).sum() for e in exits]
+        taken += [e.timesteps * len(labels) for e in exits]
+    return [{"margin": float(m), "accuracy": float(c / count), "timesteps": float(t / count)}
+            for m, c, t in zip(margins, correct, taken, strict=True)]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _block(net, chunk, variables, images, state, start, key):
+    """(classes [B], the batch's least margin, state) after `chunk` more timesteps."""
+    rngs = None if key is None else {"encode": key}
+    logits, record = net.apply(variables, images, chunk, state=state, start=start, rngs=rngs)
+    return jnp.argmax(logits, axis=-1), readout.margin(logits).min(), record["state"]

@@ -1,0 +1,39 @@
+"""Networks from names and options, and their size."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+
+from ..errors import unknown
+from .layer import Layer
+from .network import Network
+
+
+def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: dict[str, Any]) -> Network:
+    """A network of these layers; `options` are the other fields of `Network`, checked by name."""
+    fields = [f.name for f in dataclasses.fields(Network) if f.name not in ("layers", "image_shape", "parent", "name")]
+    for option in options:
+        if option not in fields:
+            raise unknown("network option", option, fields)
+    net = Network(layers, tuple(image_shape), **options)
+    net.connections()  # an image size that does not fit is an error here, not in the middle of a run
+    return net
+
+
+def exact_name(name: str, known: Iterable[str]) -> str:
+    """The known network meant by "VGG16", "vgg-16", "resnet20" ...; VGG6 is called VGG5 in the authors' code."""
+    spelled = {k.lower(): k for k in known}
+    found = spelled.get(name.lower().replace("-", "").replace("_", "").replace("vgg5", "vgg6"))
+    if found is None:
+        raise unknown("network", name, spelled.values())
+    return found
+
+
+def parameter_count(net: Network) -> int:
+    """Number of scalars in the network's parameters, from the shapes alone."""
+    images = jax.ShapeDtypeStruct((1, *net.image_shape), net.param_dtype)
+    variables = jax.eval_shape(net.init, jax.random.key(0), images)
+    return sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
