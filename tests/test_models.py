@@ -13,7 +13,8 @@ from dietjax import LIF, LIFParams, ReLU
 from dietjax.encode import Poisson
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network, build, parameter_count, resnet, vgg
-from dietjax.models.layer import _im2col, batch_norm, connections, synapse
+from dietjax.models.convolution import winograd
+from dietjax.models.layer import batch_norm, connections, synapse
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -474,27 +475,31 @@ class TestSynapse:
         found = synapse(jnp.asarray(kernel), jnp.asarray(x), stride)
         np.testing.assert_allclose(found, expected.reshape(2, 3, *expected.shape[1:]), rtol=1e-10, atol=1e-12)
 
-    @pytest.mark.parametrize("side", [1, 2])
-    @pytest.mark.parametrize("kernel_side", [3, 5])
-    def test_small_maps_equal_the_convolution_in_values_and_gradients(self, x64, side, kernel_side):
+    @pytest.mark.parametrize("side", [(1, 1), (2, 2), (4, 6), (5, 4), (7, 7)])
+    def test_winograd_equals_the_convolution_in_values_and_gradients(self, x64, side):
         rng = np.random.default_rng(0)
-        x = jnp.asarray(rng.normal(size=(2, 3, side, side, 4)))
-        kernel = jnp.asarray(rng.normal(size=(kernel_side, kernel_side, 4, 5)))
-        cotangent = jnp.asarray(rng.normal(size=(2, 3, side, side, 5)))
+        x, kernel = jnp.asarray(rng.normal(size=(6, *side, 32))), jnp.asarray(rng.normal(size=(3, 3, 32, 33)))
+        cotangent = jnp.asarray(rng.normal(size=(6, *side, 33)))
 
-        def convolve(kernel, x):
-            y = jax.lax.conv_general_dilated(x.reshape(6, side, side, 4), kernel, (1, 1), "SAME",
-                                             dimension_numbers=("NHWC", "HWIO", "NHWC"))
-            return y.reshape(2, 3, side, side, 5)
+        def convolution(x, kernel):
+            return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
-        def as_product(kernel, x):
-            folded = _im2col(x.reshape(6, side, side, 4), kernel_side)
-            return (folded @ kernel.reshape(-1, 5)).reshape(2, 3, side, side, 5)
+        def chosen(x, kernel):
+            return synapse(kernel, x[:, None])[:, 0]
 
-        want, vjp = jax.vjp(convolve, kernel, x)
-        for form in (synapse, as_product):
-            got, same_vjp = jax.vjp(form, kernel, x)
+        assert "conv" not in str(jax.jit(chosen).lower(x, kernel).compile().as_text()).split("ENTRY")[-1]
+        want, vjp = jax.vjp(convolution, x, kernel)
+        for form in (chosen, winograd):
+            got, same_vjp = jax.vjp(form, x, kernel)
             assert_close((got, same_vjp(cotangent)), (want, vjp(cotangent)), 1e-11)
+
+    def test_winograd_of_halves_rounds_once(self):
+        """Spikes and weights in bfloat16 give what float32 gives, rounded: the transforms' sums lose nothing."""
+        rng = np.random.default_rng(0)
+        x = jnp.asarray(rng.random((2, 8, 8, 32)) < 0.3, jnp.bfloat16)
+        kernel = jnp.asarray(rng.normal(size=(3, 3, 32, 32)), jnp.bfloat16)
+        exact = numpy_convolution(np.asarray(x, np.float64), np.asarray(kernel, np.float64), 1)
+        np.testing.assert_allclose(np.asarray(winograd(x, kernel), np.float64), exact, rtol=2**-8, atol=1e-4)
 
 
 class TestErrors:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..neurons import LIF
 from ..unroll import unroll
@@ -13,7 +14,7 @@ from .measure import Call, Result, alternate, compiled, environment
 ARRAYS_MOVED = 5
 """Blocks: forward reads currents and writes spikes; backward reads currents and the spikes' cotangent, and writes the
 currents'."""
-LIF_CELL = LIF(leak=0.9, threshold=0.7)
+LIF_CELL = LIF(leak=0.9, threshold=0.7, surrogate="arctan")
 
 
 def neuron(batch: int, neurons: int, timesteps: Sequence[int], backends: Sequence[str], dtypes: Sequence[str],
@@ -57,7 +58,7 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
     if peers:
         from .. import peers as libraries
 
-        libraries.check(peers)
+        libraries.check(*peers)
     calls, notes = [], []
     for dtype, size in itertools.product(dtypes, features):
         weights = (jax.random.normal(jax.random.key(0), (size, size)) * size**-0.5).astype(dtype)
@@ -70,8 +71,8 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
             run, temporary = compiled(jax.value_and_grad(loss, (0, 1, 2)), weights, params, inputs)
             calls.append(Call({"what": f"dietjax, {backend}", "dtype": dtype, "n": size}, run, temporary, base=i == 0))
         for name in peers:
-            peer = libraries.layer(name, size, batch, timesteps, dtype)
+            peer = libraries.layer(name, LIF_CELL, np.asarray(inputs), np.asarray(weights), dtype)
             calls.append(Call({"what": f"{name} {peer.version}", "dtype": dtype, "n": size}, peer.training_step))
             notes.append(f"{name}, n={size}: {peer.mode}")
     return Result(f"linear n × n and LIF, batch {batch}, T={timesteps}, forward and backward", alternate(calls, runs),
-                  environment(*(libraries.packages(peers) if peers else ())), tuple(notes))
+                  environment(*peers), tuple(notes))

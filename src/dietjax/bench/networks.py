@@ -33,7 +33,8 @@ class Subject:
         """(ANN, SNN), without dropout: other libraries draw other random numbers."""
         compute = None if dtype == "float32" else jnp.dtype(dtype)
         snn = models.build(self.model, self.num_classes, self.image_shape, classifier=self.classifier, conv_dropout=0,
-                           classifier_dropout=0, neuron=LIF(leak=0.9, threshold=0.5), dtype=compute)
+                           classifier_dropout=0, neuron=LIF(leak=0.9, threshold=0.5, surrogate="arctan"),
+                           dtype=compute)
         return snn.clone(neuron=ReLU()), snn
 
     def examples(self, count: int) -> tuple[jax.Array, jax.Array]:
@@ -85,7 +86,7 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
     if peers:
         from .. import peers as libraries
 
-        libraries.check(peers)  # before anything is compiled
+        libraries.check(*peers)  # before anything is compiled
     make = training if train else inference
     calls, notes = [], []
     for dtype, steps in itertools.product(dtypes, timesteps):
@@ -107,8 +108,7 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
                               peer.training_step if train else peer.inference))
             notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {_agreement(peer, snn, variables, few[0], steps)}")
     what = "training step: loss and gradients" if train else "inference"
-    packages = libraries.packages(peers) if peers else ()
-    return Result(f"{what}; {subject}", alternate(calls, runs), environment(*packages), tuple(notes))
+    return Result(f"{what}; {subject}", alternate(calls, runs), environment(*peers), tuple(notes))
 
 
 def _agreement(peer, snn, variables, images, timesteps):

@@ -19,7 +19,7 @@ from ..neurons import LIF
 from .chain import check_layer, stages_of
 from .peer import Peer, PeerLayer
 
-__all__ = ["DTYPES", "NAMES", "Peer", "PeerLayer", "build", "layer"]
+__all__ = ["DTYPES", "NAMES", "Peer", "PeerLayer", "build", "check", "layer"]
 
 NAMES = ("spyx", "spikingjelly", "snntorch", "norse")
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -73,15 +73,25 @@ def layer(name: str, neuron: LIF, inputs: Any, kernel: Any, dtype: str = "float3
     return module.layer(neuron, np.moveaxis(np.asarray(inputs), 1, 0), np.asarray(kernel), dtype)
 
 
+def check(*names: str) -> None:
+    """Refuse peers that are unknown or not installed, before any work.
+
+    Raises:
+        InputError: naming the first such one, and the command that installs it.
+    """
+    for name in names:
+        if name not in NAMES:
+            raise unknown("peer", name, NAMES)
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            packages = name if name == "spyx" else f"{name} torch"  # snnTorch does not ask pip for torch itself
+            raise InputError(f"{name} cannot be imported ({error}); `pip install {packages}` installs it, and "
+                             f"dietjax's [peers] extra all of {', '.join(NAMES)}") from error
+
+
 def _load(name, dtype):
-    if name not in NAMES:
-        raise unknown("peer", name, NAMES)
+    check(name)
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
-    try:
-        importlib.import_module(name)
-    except ImportError as error:
-        packages = name if name == "spyx" else f"{name} torch"  # snnTorch does not ask pip for torch itself
-        raise InputError(f"{name} cannot be imported ({error}); `pip install {packages}` installs it, and dietjax's "
-                         f"[peers] extra all of {', '.join(NAMES)}") from error
     return importlib.import_module(f".of_{name}", __name__)
