@@ -142,10 +142,8 @@ class Network(nn.Module):
                 found = currents(x, None)
             arrived, outputs["updates"] = (dict(part) for part in found)
             for layer in self.layers[:-1]:
-                run = functools.partial(fire, layer)
-                if jax.tree.leaves(state[layer.name]):  # an ANN's activations are as large as its currents
-                    # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
-                    run = jax.checkpoint(run, policy=only_currents)
+                # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
+                run = jax.checkpoint(functools.partial(fire, layer), policy=only_currents)
                 after[layer.name], found, seen, record = run(state[layer.name], arrived.pop(layer.name))
                 outputs["updates"].update(seen)
                 for name, value in record.items():
