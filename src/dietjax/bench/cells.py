@@ -51,7 +51,7 @@ def _forward_and_backward(backend):
 
 def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequence[str], dtypes: Sequence[str],
           peers: Sequence[str], runs: int) -> Result:
-    """One n × n linear layer with one LIF, forward and backward (gradients of the weights, leak, threshold and input).
+    """One n × n linear layer with one LIF, forward and backward (gradients of weights, leak and threshold).
 
     As the peers' public benchmark has it (batch 16, 500 timesteps, n = 4096, 8192, 16384), but every call waited for.
     """
@@ -68,7 +68,7 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
             def loss(weights, params, inputs, backend=backend):
                 return unroll(LIF_CELL, params, None, inputs @ weights, backend=backend)[1].sum(dtype=jnp.float32)
 
-            run, temporary = compiled(jax.value_and_grad(loss, (0, 1, 2)), weights, params, inputs)
+            run, temporary = compiled(jax.value_and_grad(loss, (0, 1)), weights, params, inputs)
             calls.append(Call({"what": f"dietjax, {backend}", "dtype": dtype, "n": size}, run, temporary, base=i == 0))
         for name in peers:
             peer = libraries.layer(name, LIF_CELL, np.asarray(inputs), np.asarray(weights), dtype)
