@@ -487,7 +487,7 @@ class TestSynapse:
         def chosen(x, kernel):
             return synapse(kernel, x[:, None])[:, 0]
 
-        assert "conv" not in str(jax.jit(chosen).lower(x, kernel).compile().as_text()).split("ENTRY")[-1]
+        assert " convolution(" not in jax.jit(chosen).lower(x, kernel).compile().as_text()
         want, vjp = jax.vjp(convolution, x, kernel)
         for form in (chosen, winograd):
             got, same_vjp = jax.vjp(form, x, kernel)
