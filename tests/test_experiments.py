@@ -17,7 +17,7 @@ from dietjax.train import abstract_state, make_optimizer
 FILES = sorted((pathlib.Path(__file__).parents[1] / "experiments").glob("*.py"))
 SECTIONS = ["Paper", "Command", "Hardware", "Hours", "Expected", "Obtained"]
 SETS = {  # (H, W, C) as stored, classes, training images
-    "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000), "cifar10_part": ((32, 32, 3), 10, 8000),
+    "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000), "cifar10_part": ((32, 32, 3), 10, 10_000),
     "cifar100": ((32, 32, 3), 100, 50_000), "imagenet2012": ((None, None, 3), 1000, 1_281_167)}
 PAPER = {  # file -> what the authors call ANN and SNN, per cent
     "cifar10_vgg16": ("93.72", "92.70"), "cifar10_resnet20": ("92.79", "91.78"), "cifar100_vgg16": ("71.82", "69.67"),
