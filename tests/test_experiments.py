@@ -1,0 +1,97 @@
+"""Every file in experiments/ can run and says what came out, and the paper's say what the paper does."""
+
+import ast
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from dietjax import recipe
+from dietjax.cli import load_experiment
+from dietjax.config import check
+from dietjax.data import Dataset, Split
+from dietjax.train import abstract_state, make_optimizer
+
+FILES = sorted((pathlib.Path(__file__).parents[1] / "experiments").glob("*.py"))
+SECTIONS = ["Paper", "Command", "Hardware", "Hours", "Expected", "Obtained"]
+SETS = {  # (H, W, C) as stored, classes, training images
+    "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000), "cifar10_part": ((32, 32, 3), 10, 10_000),
+    "cifar100": ((32, 32, 3), 100, 50_000), "imagenet2012": ((None, None, 3), 1000, 1_281_167)}
+PAPER = {  # file -> what the authors call ANN and SNN, per cent
+    "cifar10_vgg16": ("93.72", "92.70"), "cifar10_resnet20": ("92.79", "91.78"), "cifar100_vgg16": ("71.82", "69.67"),
+    "imagenet_vgg16": ("70.08", "69.00"), "imagenet_resnet34": ()}
+every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+of_the_paper = pytest.mark.parametrize("path", [p for p in FILES if p.stem in PAPER], ids=lambda path: path.stem)
+
+
+def sections(path):
+    """{section: its text} of a file's docstring, in order."""
+    _, *found = re.split(r"^(\w+): +", ast.get_docstring(ast.parse(path.read_text())), flags=re.MULTILINE)
+    return dict(zip(found[::2], found[1::2], strict=True))
+
+
+def stand_in(settings):
+    """A set of the right shape and number of classes that takes no memory."""
+    shape, classes, count = SETS[settings.name]
+    if settings.image_size is not None:
+        shape = (settings.image_size, settings.image_size, shape[2])
+    split = Split(np.broadcast_to(np.uint8(0), (count, *shape)), np.broadcast_to(np.int32(0), count))
+    return Dataset(settings.name, split, split, tuple(map(str, range(classes))), (0.5,) * shape[2], (0.5,) * shape[2])
+
+
+def test_the_papers_files_are_there():
+    assert set(PAPER) <= {path.stem for path in FILES}
+
+
+@every_file
+def test_an_experiment_loads_and_its_networks_build(path):
+    experiment = load_experiment(path)
+    check(experiment)
+    assert experiment.name == path.stem
+    dataset = stand_in(experiment.data)
+    recipe._check_resources(experiment, dataset)
+    for phase, net in zip(("ann", "snn"), recipe.networks(experiment, dataset), strict=True):
+        state = abstract_state(net, make_optimizer(getattr(experiment, phase), 1))
+        logits, _ = jax.eval_shape(lambda v, net=net, phase=phase: net.apply(
+            v, jax.numpy.zeros((2, *dataset.image_shape)), experiment.timesteps if phase == "snn" else 1),
+            state.variables)
+        assert logits.shape == (2, dataset.num_classes)
+
+
+@every_file
+def test_its_docstring_says_what_is_needed_and_what_came_out(path):
+    found = sections(path)
+    assert list(found) == SECTIONS
+    assert all(text.strip() for text in found.values())
+    assert "arXiv 2008.03658" in found["Paper"]
+    assert f"dietjax train experiments/{path.name} --workdir " in found["Command"]
+    run = "not run yet" not in found["Obtained"]
+    assert run == ("not measured" not in found["Hours"]) == ("none yet" not in found["Hardware"])
+    assert not run or re.search(r"ANN \d+\.\d+ %.*SNN \d+\.\d+ %", found["Obtained"], re.DOTALL)
+
+
+@of_the_paper
+def test_the_papers_experiments_follow_the_paper(path):
+    e, expected = load_experiment(path), sections(path)["Expected"]
+    assert (e.timesteps, e.encoder) == (5, "direct")
+    assert (e.neuron.leak, e.neuron.per, e.neuron.reset, e.neuron.surrogate, e.neuron.fixed) == (
+        1.0, "layer", "subtract", "piecewise_linear", ())
+    assert (e.model.classifier, e.model.conv_dropout, e.model.classifier_dropout, e.model.batch_norm) == (
+        None, 0.2, 0.5, False)
+    assert (e.conversion.method, e.conversion.percentile, e.conversion.scale) == ("percentile", 99.7, 0.2)
+    assert (e.ann.weight_decay, e.snn.optimizer, e.snn.learning_rate) == (5e-4, "adam", 1e-4)
+    assert 0 <= e.snn.weight_decay <= 5e-4
+    assert e.data.flip
+    for figure in PAPER[path.stem]:
+        assert f"{figure} %" in expected
+    if e.data.name == "imagenet2012":
+        assert (e.data.image_size, e.data.crop_padding, e.snn.accumulate) == (224, 0, 32)
+        assert 20 <= e.snn.epochs <= 30
+    else:
+        assert (e.data.image_size, e.data.crop_padding) == (None, 4)
+        assert (e.conversion.images, e.conversion.timesteps) == (512, 100)
+        assert (e.ann.optimizer, e.ann.learning_rate, e.ann.epochs) == ("adam", 1e-3, 300)
+        assert 64 <= e.ann.batch_size <= 128
+        assert (e.snn.batch_size, e.snn.epochs) == (64, 300)
