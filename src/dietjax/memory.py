@@ -62,8 +62,12 @@ def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bo
         return
     smaller = [c for c in range(timesteps, 0, -1) if timesteps % c == 0
                and training_step(net, batch, timesteps, c, remat=True) <= limit]
-    remedy = f"chunk={smaller[0]} would (it recomputes within blocks)" if smaller and smaller[0] < timesteps else \
-        "no chunk would; use a smaller batch or more devices"
+    if not smaller:
+        remedy = "no chunk would fit; use a smaller batch or more devices"
+    elif smaller[0] < timesteps:
+        remedy = f"chunk={smaller[0]} would fit (it recomputes within blocks)"
+    else:
+        remedy = "without a chunk it would fit"
     raise InputError(f"a training step on {batch} images a device at {timesteps} timesteps takes about "
                      f"{needed / 1e9:.1f} GB, a device has {limit / 1e9:.1f} GB; {remedy}")
 
