@@ -62,7 +62,8 @@ class Of:
         """As the benchmarks take it."""
         from .networks import Subject
 
-        _positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape)
+        _positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
+                  classifier=self.classifier or ())
         return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch)
 
 

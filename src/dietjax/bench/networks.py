@@ -18,7 +18,7 @@ from ..train import compiler_options
 from .measure import Call, Result, alternate, compiled, environment, temporary_bytes
 
 LAYERWISE = "layer by layer"
-GAIN = 2
+GAIN = 3
 """The SNN's initial kernels are taken times this: without it the last layers of a VGG never spike, and its logits, all
 0, would agree with everybody's."""
 
@@ -101,8 +101,7 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
         ann, snn = subject.networks(dtype)
         variables = jax.jit(snn.init)(jax.random.key(0), jnp.zeros((1, *subject.image_shape)))
         weights = {"params": {name: {"kernel": layer["kernel"]} for name, layer in variables["params"].items()}}
-        variables = {"params": {name: {**layer, "kernel": GAIN * layer["kernel"]}
-                                for name, layer in variables["params"].items()}}
+        variables = lively(variables)
         many, few = subject.examples(subject.batch * steps), subject.examples(subject.batch)
         labels = {"dtype": dtype, "T": steps}
         run, temporary = compiled(make(ann, 1, {}), weights, *many)
@@ -116,12 +115,18 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
             peer = libraries.build(name, snn, variables, *map(np.asarray, few), steps, dtype)
             calls.append(Call({"network": f"{name} {peer.version}", **labels},
                               peer.training_step if train else peer.inference))
-            notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {_agreement(peer, snn, variables, few[0], steps)}")
+            notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {agreement(peer, snn, variables, few[0], steps)}")
     what = "training step: loss and gradients" if train else "inference"
     return Result(f"{what}; {subject}", alternate(calls, runs), environment(*peers), tuple(notes))
 
 
-def _agreement(peer, snn, variables, images, timesteps):
+def lively(variables: dict[str, Any], gain: float = GAIN) -> dict[str, Any]:
+    """The same with all kernels times `gain`."""
+    return {"params": {name: {**layer, "kernel": gain * layer["kernel"]}
+                       for name, layer in variables["params"].items()}}
+
+
+def agreement(peer, snn, variables, images, timesteps):
     """How far its logits are from ours: speed counts among those that compute the same."""
     ours = np.asarray(snn.apply(variables, images, timesteps)[0], np.float64)
     theirs = np.asarray(peer.logits(np.asarray(images)), np.float64)
