@@ -128,7 +128,7 @@ def lively(variables: dict[str, Any], gain: float = GAIN) -> dict[str, Any]:
 
 def agreement(peer, snn, variables, images, timesteps):
     """How far its logits are from ours: speed counts among those that compute the same."""
-    ours = np.asarray(snn.apply(variables, images, timesteps)[0], np.float64)
+    ours = np.asarray(jax.jit(inference(snn, timesteps, {}))(variables, images, None), np.float64)
     theirs = np.asarray(peer.logits(np.asarray(images)), np.float64)
     if not peer.exact:
         return "its neuron is not ours, logits are not compared"
