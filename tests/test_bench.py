@@ -315,8 +315,10 @@ def vgg4(**options):
 
 
 NEURONS = 64 * 8 * 8 + 128 * 4 * 4 + 8 + 10
-WORKING = 4 * 128 * 4 * 4 * 4 + 4 * 4 * 4 * 4 * (64 + 128)
-"""For an image and timestep in conv2: four blocks of float32, and Winograd's 16 values for four pixels."""
+TILES = 2 * 4 * 4 * 4 * 4 * (64 + 128)
+"""For an image and timestep in conv2, Winograd's 16 values for four pixels, in float32, and their cotangents."""
+WORKING = 4 * 128 * 4 * 4 * 4 + TILES
+"""And four blocks of float32."""
 
 
 @pytest.mark.parametrize("schedule, expected", [
@@ -326,8 +328,8 @@ WORKING = 4 * 128 * 4 * 4 * 4 + 4 * 4 * 4 * 4 * (64 + 128)
     ({"chunk": 1, "remat": True}, 3 * (1 * NEURONS * 4 + 4 * NEURONS * 4 + 1 * WORKING)),
 ])
 def test_the_estimate_is_what_a_hand_counts(schedule, expected):
-    if jax.default_backend() != "cpu":
-        expected -= 3 * schedule.get("chunk", 4) * 4 * 4 * 4 * 4 * (64 + 128)
+    if jax.default_backend() != "cpu":  # nothing of Winograd's there, and conv1 is the largest
+        expected += 3 * schedule.get("chunk", 4) * (4 * 4096 * 4 - WORKING)
     assert memory.training_step(vgg4(), 3, 4, **schedule) == expected
 
 
@@ -348,10 +350,10 @@ def test_recomputed_chunks_never_need_more_than_kept_ones():
 @pytest.mark.slow
 @pytest.mark.parametrize("schedule", [{}, {"chunk": 1, "remat": True}])
 def test_the_estimate_is_near_what_xla_plans(schedule):
-    net = build("VGG6", 10, (16, 16, 3), classifier=(64,), conv_dropout=0, classifier_dropout=0)
+    net = build("VGG4", 10, (32, 32, 3), classifier=(64,), conv_dropout=0, classifier_dropout=0)
     jax.config.update("jax_disable_most_optimizations", False)
     try:
-        images = jax.ShapeDtypeStruct((32, 16, 16, 3), jnp.float32)
+        images = jax.ShapeDtypeStruct((32, 32, 32, 3), jnp.float32)
         variables = jax.eval_shape(net.init, jax.random.key(0), images)
         _, planned = measure.compiled(networks.training(net, 4, schedule), variables, images,
                                       jax.ShapeDtypeStruct((32,), jnp.int32))
@@ -390,8 +392,9 @@ def test_the_chunk_that_would_fit_may_be_a_larger_one(limit):
         memory.check(net, 8, 64, 1, remat=True)
 
 
-def test_a_chunk_that_costs_more_than_it_saves_is_to_be_left_out(limit):
-    """The states between chunks are float32, currents that are kept may be halves."""
+def test_a_chunk_that_costs_more_than_it_saves_is_to_be_left_out(limit, monkeypatch):
+    """The states between chunks are float32, currents that are kept may be halves; as on a GPU, without Winograd."""
+    monkeypatch.setattr(memory, "_transforms", lambda connection: 0)
     net = build("ResNet34", 10, (32, 32, 3), dtype=jnp.bfloat16)
     whole, chunked = memory.training_step(net, 8, 2), memory.training_step(net, 8, 2, 1, remat=True)
     assert whole < chunked
