@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..kernels import check_backend
 from ..neurons import LIF
 from ..unroll import unroll
 from .measure import Call, Result, alternate, compiled, environment
@@ -24,6 +25,8 @@ def neuron(batch: int, neurons: int, timesteps: Sequence[int], backends: Sequenc
     A row's "share" is (5 blocks / its time) over (2 blocks / the copy's time): 1 means that nothing but the least
     possible reading and writing costs time.
     """
+    for backend in backends:
+        check_backend(backend)
     calls = []
     for dtype, steps in itertools.product(dtypes, timesteps):
         currents, cotangent = (jax.random.normal(jax.random.key(i), (batch, steps, neurons), dtype) for i in range(2))
@@ -59,6 +62,8 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
         from .. import peers as libraries
 
         libraries.check(*peers)
+    for backend in backends:
+        check_backend(backend)
     calls, notes = [], []
     for dtype, size in itertools.product(dtypes, features):
         weights = (jax.random.normal(jax.random.key(0), (size, size)) * size**-0.5).astype(dtype)
@@ -70,9 +75,12 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
 
             run, temporary = compiled(jax.value_and_grad(loss, (0, 1)), weights, params, inputs)
             calls.append(Call({"what": f"dietjax, {backend}", "dtype": dtype, "n": size}, run, temporary, base=i == 0))
+            spikes = float(run()[0])
         for name in peers:
-            peer = libraries.layer(name, LIF_CELL, np.asarray(inputs), np.asarray(weights), dtype)
+            peer = libraries.layer(name, LIF_CELL, *(np.asarray(x, np.float32) for x in (inputs, weights)), dtype)
             calls.append(Call({"what": f"{name} {peer.version}", "dtype": dtype, "n": size}, peer.training_step))
-            notes.append(f"{name}, n={size}: {peer.mode}")
+            theirs = float(peer.training_step()[0])
+            notes.append(f"{name}, n={size}, {dtype}: {peer.mode}; its neurons spike {theirs:.0f} times, "
+                         f"ours {spikes:.0f}{'' if peer.exact else ' (not the same neuron)'}")
     return Result(f"linear n × n and LIF, batch {batch}, T={timesteps}, forward and backward", alternate(calls, runs),
                   environment(*peers), tuple(notes))

@@ -1,6 +1,7 @@
 """The arguments of `dietjax bench`. jax loads inside the commands: `--help` answers at once."""
 
 import dataclasses
+import os
 import pathlib
 from typing import Annotated, Any, Literal
 
@@ -21,9 +22,13 @@ class Output:
     plot: pathlib.Path | None = None
     """Also draw it into this file (png, svg or pdf)."""
 
-    def show(self, result: Any) -> None:
-        """Print and draw."""
+    def show(self, result: Any, command: Any) -> None:
+        """Print and draw, the result beside the arguments of the command."""
         from . import show
+
+        settings = {"command": type(command).__name__.lower(), **dataclasses.asdict(command)}
+        settings.pop("output")
+        result = dataclasses.replace(result, settings=settings)
 
         print(show.as_json(result)) if self.json else show.table(result)
         if self.plot is not None:
@@ -35,6 +40,8 @@ class Output:
             raise InputError(f"--plot {self.plot} must end in .png, .svg or .pdf")
         if self.plot is not None and not self.plot.absolute().parent.is_dir():
             raise InputError(f"--plot {self.plot}: there is no folder {self.plot.absolute().parent}")
+        if self.plot is not None and not os.access(self.plot.absolute().parent, os.W_OK):
+            raise InputError(f"--plot {self.plot}: the folder {self.plot.absolute().parent} cannot be written")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +62,8 @@ class Of:
         """As the benchmarks take it."""
         from .networks import Subject
 
-        _positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape)
+        _positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
+                  classifier=self.classifier or ())
         return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch)
 
 
@@ -90,7 +98,7 @@ class Step:
 
         self.output.show(compare(
             self.of.subject(), self.timesteps, train=self._train, chunks=self.chunk, remat=self.remat,
-            backends=self.backend, dtypes=self.dtype, peers=self.peer, runs=self.runs))
+            backends=self.backend, dtypes=self.dtype, peers=self.peer, runs=self.runs), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +127,8 @@ class Neuron:
         _positive(batch=self.batch, neurons=self.neurons, timesteps=self.timesteps, runs=self.runs)
         from .cells import neuron
 
-        self.output.show(neuron(self.batch, self.neurons, self.timesteps, self.backend, self.dtype, self.runs))
+        self.output.show(neuron(self.batch, self.neurons, self.timesteps, self.backend, self.dtype, self.runs),
+                         self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +154,7 @@ class Layer:
         from .cells import layer
 
         self.output.show(layer(self.features, self.batch, self.timesteps, self.backend, self.dtype, self.peer,
-                               self.runs))
+                               self.runs), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +174,29 @@ class Memory:
         _positive(timesteps=self.timesteps, chunk=self.chunk)
         from .networks import sweep_memory
 
-        self.output.show(sweep_memory(self.of.subject(), self.timesteps, self.chunk, self.dtype))
+        self.output.show(sweep_memory(self.of.subject(), self.timesteps, self.chunk, self.dtype), self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling:
+    """Weak scaling of the whole training step (feed, gradients, optimiser): the same batch on each of more devices."""
+
+    of: Annotated[Of, Inlined] = Of()
+    """The batch is one device's."""
+    devices: tuple[int, ...] = ()
+    """Numbers of devices; default: 1, 2, 4, 8, as far as there are so many. One device always runs."""
+    timesteps: int = 5
+    dtype: tuple[Dtype, ...] = ("float32",)
+    runs: int = 10
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Measure and show."""
+        self.output.check()
+        _positive(devices=self.devices, timesteps=self.timesteps, runs=self.runs)
+        from .scaling import scaling
+
+        self.output.show(scaling(self.of.subject(), self.devices, self.timesteps, self.dtype, self.runs), self)
 
 
 def _positive(**values):
@@ -180,6 +211,7 @@ Suite = OmitSubcommandPrefixes[
     | Annotated[Neuron, subcommand("neuron")]
     | Annotated[Layer, subcommand("layer")]
     | Annotated[Memory, subcommand("memory")]
+    | Annotated[Scaling, subcommand("scaling")]
 ]
 
 

@@ -41,6 +41,8 @@ class Result:
     rows: list[dict[str, Any]]
     environment: dict[str, str]
     notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The command and its arguments."""
 
 
 def compiled(function: Callable, *arguments: Any, **options: Any) -> tuple[Callable[[], Any], int | None]:
@@ -84,10 +86,12 @@ def alternate(calls: Sequence[Call], runs: int) -> list[dict[str, Any]]:
     return rows
 
 
-def environment(*packages: str) -> dict[str, str]:
-    """What the figures were measured on, with the versions of these packages besides our own."""
+def environment(*peers: str) -> dict[str, str]:
+    """What the figures were measured on, with the versions of these peers besides our own."""
+    on_torch = ("torch",) if set(peers) - {"spyx"} else ()
     kinds = sorted({device.device_kind for device in jax.devices()})
-    versions = {name: metadata.version(name) for name in ("dietjax", "jax", "jaxlib", *packages)}
+    versions = {name: metadata.version(name) for name in ("dietjax", "jax", "jaxlib", *peers, *on_torch)}
     return {"device": f"{jax.device_count()} × {', '.join(kinds)}", "CPU cores": str(os.cpu_count()),
             "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}", **versions,
-            "matmul precision": str(jax.config.jax_default_matmul_precision or "default")}
+            "matmul precision": str(jax.config.jax_default_matmul_precision or "default"),
+            **({"XLA_FLAGS": os.environ["XLA_FLAGS"]} if os.environ.get("XLA_FLAGS") else {})}

@@ -12,12 +12,16 @@ import numpy as np
 
 from .. import memory, models, readout
 from ..errors import InputError
+from ..kernels import check_backend
 from ..models import Network
 from ..neurons import LIF, ReLU
 from ..train import compiler_options
 from .measure import Call, Result, alternate, compiled, environment, temporary_bytes
 
 LAYERWISE = "layer by layer"
+GAIN = 3
+"""The SNN's initial kernels are taken times this: without it the last layers of a VGG never spike, and its logits, all
+0, would agree with everybody's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +106,16 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
 
         libraries.check(*peers)  # before anything is compiled
     make = training if train else inference
+    for backend in backends:
+        check_backend(backend)
+    for steps in timesteps:
+        schedules(steps, chunks, remat)
     calls, notes = [], []
     for dtype, steps in itertools.product(dtypes, timesteps):
         ann, snn = subject.networks(dtype)
         variables = subject.variables(snn)
         weights = {"params": {name: {"kernel": layer["kernel"]} for name, layer in variables["params"].items()}}
+        variables = lively(variables)
         many, few = subject.examples(subject.batch * steps), subject.examples(subject.batch)
         labels = {"dtype": dtype, "T": steps}
         run, temporary = compiled(make(ann, 1, {}), weights, *many)
@@ -120,23 +129,34 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
             peer = libraries.build(name, snn, variables, *map(np.asarray, few), steps, dtype)
             calls.append(Call({"network": f"{name} {peer.version}", **labels},
                               peer.training_step if train else peer.inference))
-            notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {_agreement(peer, snn, variables, few[0], steps)}")
+            notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {agreement(peer, snn, variables, few[0], steps)}")
     what = "training step: loss and gradients" if train else "inference"
     return Result(f"{what}; {subject}", alternate(calls, runs), environment(*peers), tuple(notes))
 
 
-def _agreement(peer, snn, variables, images, timesteps):
+def lively(variables: dict[str, Any], gain: float = GAIN) -> dict[str, Any]:
+    """The same with all kernels times `gain`."""
+    return {"params": {name: {**layer, "kernel": gain * layer["kernel"]}
+                       for name, layer in variables["params"].items()}}
+
+
+def agreement(peer, snn, variables, images, timesteps):
     """How far its logits are from ours: speed counts among those that compute the same."""
-    ours = np.asarray(snn.apply(variables, images, timesteps)[0], np.float64)
+    ours = np.asarray(jax.jit(inference(snn, timesteps, {}))(variables, images, None), np.float64)
     theirs = np.asarray(peer.logits(np.asarray(images)), np.float64)
     if not peer.exact:
         return "its neuron is not ours, logits are not compared"
+    if not ours.any():
+        return "all our logits are 0, which compares nothing"
     return f"logits differ from ours by at most {np.abs(ours - theirs).max():.1e} of {np.abs(ours).max():.1e}"
 
 
 def sweep_memory(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dtypes: Sequence[str]) -> Result:
     """Temporaries of a training step over T, as predicted (`dietjax.memory`) and as XLA compiled them; nothing runs."""
-    rows = []
+    rows, notes = [], []
+    for chunk in chunks:
+        if left_out := [str(steps) for steps in timesteps if steps % chunk or steps == chunk]:
+            notes.append(f"no rows of chunk {chunk} at T={', '.join(left_out)}: it must divide T and be less")
     for dtype, steps in itertools.product(dtypes, timesteps):
         ann, snn = subject.networks(dtype)
         wanted = {f"ANN, {subject.batch * steps} images": (ann, subject.batch * steps, 1, {})}
@@ -150,8 +170,10 @@ def sweep_memory(subject: Subject, timesteps: Sequence[int], chunks: Sequence[in
             options = compiler_options(jax.default_backend())
             program = jax.jit(training(net, t, schedule), compiler_options=options).lower(variables, images, labels)
             measured = temporary_bytes(program.compile())
+            if measured is None:
+                raise InputError(f"XLA's backend {jax.default_backend()!r} does not say what memory a program takes")
             base = measured if base is None else base
             rows.append({"network": name, "dtype": dtype, "T": steps,
                          "predicted MB": memory.training_step(net, batch, t, **schedule) / 1e6,
                          "temporary MB": measured / 1e6, "memory ratio": measured / base})
-    return Result(f"temporary memory of a training step; {subject}", rows, environment())
+    return Result(f"temporary memory of a training step; {subject}", rows, environment(), tuple(notes))

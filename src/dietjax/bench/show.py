@@ -3,13 +3,15 @@
 import dataclasses
 import json
 import pathlib
+import sys
 
 from matplotlib.figure import Figure
 
 from .measure import Result
 
 FORMATS = {"ms": "{:.2f}", "q25": "{:.2f}", "q75": "{:.2f}", "ratio": "{:.3f}", "temporary MB": "{:.1f}",
-           "predicted MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}", "images/s": "{:.1f}"}
+           "predicted MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}", "images/s": "{:.1f}",
+           "efficiency": "{:.2f}", "sent MB": "{:.3f}", "ring MB": "{:.3f}"}
 
 
 def table(result: Result) -> None:
@@ -20,11 +22,12 @@ def table(result: Result) -> None:
     columns = list(dict.fromkeys(name for row in result.rows for name in row))
     shown = Table()
     for name in columns:
-        shown.add_column(name, justify="right" if isinstance(result.rows[0].get(name), int | float) else "left")
+        numbers = any(isinstance(row.get(name), int | float) for row in result.rows)
+        shown.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in result.rows:
         cells = (None if row.get(name) is None else FORMATS.get(name, "{}").format(row[name]) for name in columns)
         shown.add_row(*("-" if cell is None else cell for cell in cells))
-    console = Console(highlight=False, width=None)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)  # a file has no edge to break at
     console.print(result.title, markup=False, soft_wrap=True)
     console.print(shown)
     for note in result.notes:
@@ -47,7 +50,8 @@ def plot(result: Result, path: pathlib.Path) -> None:
     name = next(iter(result.rows[0]))
     series: dict[str, list[dict]] = {}
     for row in result.rows:
-        label = row[name].split(",")[0] if row[name].startswith("ANN") else row[name]  # its image count grows with T
+        label = str(row[name])
+        label = label.split(",")[0] if label.startswith("ANN") else label  # its image count grows with T
         series.setdefault(f"{label}, {row['dtype']}", []).append(row)
     over_time = len({row.get("T") for row in result.rows}) > 1
     figure = Figure(figsize=(7, 4) if over_time else (7, 0.8 + 0.45 * len(result.rows)), layout="constrained")
@@ -66,8 +70,8 @@ def plot(result: Result, path: pathlib.Path) -> None:
             if value == "ms" else None
         bars = axes.barh(range(len(rows)), [row[value] for row in rows], xerr=spread, color="#0072b2")
         axes.bar_label(bars, [FORMATS[value].format(row[value]) for row in rows], padding=4, fontsize="small")
-        axes.set_yticks(range(len(rows)), [", ".join(str(v) for k, v in row.items() if k in (name, "dtype", "n"))
-                                          for row in rows])
+        axes.set_yticks(range(len(rows)), [", ".join(v if isinstance(v, str) else f"{k} {v}" for k, v in row.items()
+                                                     if k in (name, "dtype", "n", "T")) for row in rows])
         axes.margins(x=0.15)
         axes.set_xlabel(value)
     axes.set_title(result.title, fontsize="medium", loc="left")
