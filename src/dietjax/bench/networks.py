@@ -42,19 +42,6 @@ class Subject:
                            dtype=compute)
         return snn.clone(neuron=ReLU()), snn
 
-    def variables(self, net: Network) -> dict:
-        """Weights of deviation √(2/fan-in), under which spikes get through every layer: a silent network has nothing to
-        compare.
-        """
-        def lively(path, leaf):
-            if getattr(path[-1], "key", None) != "kernel":
-                return leaf
-            drawn = jax.random.normal(jax.random.key(leaf.size), leaf.shape, leaf.dtype)
-            return drawn * math.sqrt(2 / math.prod(leaf.shape[:-1]))
-
-        variables = jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *self.image_shape)))
-        return jax.tree_util.tree_map_with_path(lively, variables)
-
     def examples(self, count: int) -> tuple[jax.Array, jax.Array]:
         """(images normal, labels), the same ones for the same count."""
         key = jax.random.key(0)
@@ -113,7 +100,7 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
     calls, notes = [], []
     for dtype, steps in itertools.product(dtypes, timesteps):
         ann, snn = subject.networks(dtype)
-        variables = subject.variables(snn)
+        variables = jax.jit(snn.init)(jax.random.key(0), jnp.zeros((1, *subject.image_shape)))
         weights = {"params": {name: {"kernel": layer["kernel"]} for name, layer in variables["params"].items()}}
         variables = lively(variables)
         many, few = subject.examples(subject.batch * steps), subject.examples(subject.batch)
