@@ -1,8 +1,6 @@
 """The command line, `dietjax train | status | evaluate | convert | energy | report | bench ...`: arguments -> calls."""
 
 import dataclasses
-import json
-import math
 import os
 import pathlib
 import re
@@ -11,227 +9,13 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import subcommand
 
 from . import config
 from .bench.commands import Bench
-from .config import Conversion, Experiment, Hosts, check, read_stored
+from .commands import Convert, EnergyOf, Evaluate, Prepare, Report, Status, Train
+from .config import Experiment, check, read_stored
 from .errors import InputError, Stopped, unknown
-
-# jax, flax and the rest load inside the commands: `dietjax --help` answers at once
-
-
-@dataclasses.dataclass(frozen=True)
-class Train:
-    """Run an experiment to its end: ANN, conversion, SNN, report. The same command again resumes it."""
-
-    file: Positional[pathlib.Path]
-    """Python file that defines `experiment`, such as experiments/digits_vgg.py."""
-    workdir: pathlib.Path
-    """Folder of the run."""
-    hosts: Annotated[Hosts, arg(name="")] = Hosts()
-    experiment: Annotated[Experiment, arg(name="")] = Experiment(name="")
-
-    def __call__(self) -> None:
-        """Train, then write the report."""
-        from . import hosts, recipe, report
-        from .terminal import Terminal
-
-        if self.file.suffix != ".py":  # else it has been loaded, see _run
-            raise InputError(f"{self.file} is no Python file; an experiment is one, such as experiments/digits_vgg.py")
-        hosts.start(self.hosts)
-        terminal = Terminal(quiet=not hosts.is_first())
-        summary = recipe.run(self.experiment, self.workdir, terminal)
-        page = self.workdir / "report.html"
-        with hosts.together():  # who is done early would wait at his exit, but no longer than the peer timeout
-            if hosts.is_first() and not page.exists():
-                report.write(self.workdir)
-        terminal.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
-                     f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
-                     f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
-        terminal.say(f"report: {page}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluate:
-    """Accuracy of a run's networks on its test set, over timesteps 1..T."""
-
-    run: Positional[pathlib.Path]
-    """Folder of the run."""
-    timesteps: int | None = None
-    """T; default: the run's."""
-    margin: tuple[float, ...] = ()
-    """Also show early exit: accuracy and mean timesteps if the SNN stops where its best class leads by this much
-    (log-odds; 0 stops after one timestep)."""
-    batch_size: int = 1
-    """Images that exit together, with --margin; 1: each leaves on its own."""
-    json: bool = False
-    """Print JSON instead of a table."""
-
-    def __call__(self) -> None:
-        """Measure and print."""
-        from . import early_exit, recipe
-
-        if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
-            raise InputError("--margin must be >= 0 and finite, --batch-size at least 1, got "
-                             f"{', '.join(map(str, self.margin))} and {self.batch_size}")
-        experiment, dataset, networks = recipe.open_run(self.run)
-        if self.margin and "snn" not in networks:
-            raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
-        timesteps = experiment.timesteps if self.timesteps is None else self.timesteps
-        results = {}
-        for phase, (net, variables) in networks.items():
-            steps = timesteps if phase == "snn" else 1
-            results[phase], _ = recipe.measure(net, variables, dataset, steps, experiment.seed)
-        if self.margin:
-            results["snn"]["early_exit"] = early_exit.measure(
-                *networks["snn"], dataset, self.margin, timesteps, self.batch_size, experiment.seed)
-        if self.json:
-            print(json.dumps(results))
-            return
-        rows = [(phase.upper(), t if phase == "snn" else "-", f"{accuracy:.2%}") for phase, result in results.items()
-                for t, accuracy in enumerate(result["accuracy_by_timestep"], 1)]
-        title = f"{dataset.name}: {dataset.test.num_examples} test images"
-        _print_table(title, ("network", "timesteps", "accuracy"), rows)
-        if self.margin:
-            rows = [(f"{e['margin']:g}", f"{e['timesteps']:.2f}", f"{e['accuracy']:.2%}")
-                    for e in results["snn"]["early_exit"]]
-            _print_table(f"early exit, {self.batch_size} image(s) at a time, at most {timesteps} timesteps",
-                         ("margin", "mean timesteps", "accuracy"), rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """How far a run is, from its files: from another terminal, while it runs. Changes nothing."""
-
-    run: Positional[pathlib.Path]
-    """Folder of the run."""
-    json: bool = False
-    """Print JSON instead of text."""
-
-    def __call__(self) -> None:
-        """Read and print."""
-        from . import status
-
-        found = status.read(self.run)
-        print(json.dumps(found) if self.json else status.describe(found))
-
-
-@dataclasses.dataclass(frozen=True)
-class Convert:
-    """Convert a run's trained ANN again, with other settings, and show thresholds and accuracy. Changes nothing."""
-
-    run: Positional[pathlib.Path]
-    """Folder of the run."""
-    timesteps: int | None = None
-    """Timesteps to evaluate at; default: the run's."""
-    conversion: Annotated[Conversion, arg(name="conversion")] = Conversion()
-    json: bool = False
-    """Print JSON instead of a table."""
-
-    def __call__(self) -> None:
-        """Convert, measure and print."""
-        from . import recipe
-
-        experiment, dataset, networks = recipe.open_run(self.run)
-        experiment = dataclasses.replace(
-            experiment, timesteps=experiment.timesteps if self.timesteps is None else self.timesteps,
-            conversion=self.conversion)
-        check(experiment)
-        ann, variables = networks["ann"]
-        snn = recipe.networks(experiment, dataset)[1]
-        converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
-        result, _ = recipe.measure(snn, converted, dataset, experiment.timesteps, experiment.seed)
-        result |= recipe.neuron_means(converted)
-        if self.json:
-            print(json.dumps(result))
-            return
-        rows = [(name, f"{result['threshold'][name]:.4f}", f"{rate:.3f}")
-                for name, rate in result["spike_rate"].items()]
-        _print_table(f"converted, {experiment.timesteps} timesteps: {result['accuracy']:.2%}",
-                     ("layer", "threshold", "spikes per neuron"), rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class EnergyOf:
-    """Energy per image, ANN against SNN: of a run at its measured spike rates, or of any network at a rate you give."""
-
-    run: Positional[pathlib.Path | None] = None
-    """Folder of a run; or leave it out and give --rate."""
-    model: str = "VGG16"
-    """Without a run: network name."""
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    """Without a run: height, width, channels."""
-    num_classes: int = 10
-    """Without a run: classes."""
-    rate: float | None = None
-    """Without a run: spikes per neuron over all timesteps, the same in every layer."""
-    json: bool = False
-    """Print JSON instead of a table."""
-
-    def __call__(self) -> None:
-        """Count and print."""
-        from . import energy, models
-
-        if (self.run is None) == (self.rate is None):
-            raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
-        if self.run is not None:
-            from . import recipe
-
-            experiment, dataset, networks = recipe.open_run(self.run)
-            if "snn" not in networks:
-                raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
-            net, variables = networks["snn"]
-            record, _ = recipe.measure(net, variables, dataset, experiment.timesteps, experiment.seed)
-        else:
-            if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
-                raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "
-                                 f"{self.rate}, {self.image_shape}, {self.num_classes}")
-            net = models.build(self.model, self.num_classes, self.image_shape)
-            record = {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}
-        spent = energy.estimate(net, record)
-        if self.json:
-            print(json.dumps(spent.as_dict()))
-            return
-        rows = [(c.name, f"{c.macs:,}", "analog" if c.rate is None else f"{c.rate:.3f}", f"{c.ann_joules * 1e6:.4f}",
-                 f"{c.snn_joules * 1e6:.4f}") for c in spent.layers]
-        rows.append(("all", f"{sum(c.macs for c in spent.layers):,}", "", f"{spent.ann_joules * 1e6:.4f}",
-                     f"{spent.snn_joules * 1e6:.4f}"))
-        _print_table(f"per image, 45 nm CMOS (MAC 4.6 pJ, AC 0.9 pJ): ANN / SNN = {spent.ratio:.2f}",
-                     ("synapse", "MACs", "spikes in", "ANN µJ", "SNN µJ"), rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Write RUN/report.html again: one self-contained page."""
-
-    run: Positional[pathlib.Path]
-    """Folder of the run."""
-
-    def __call__(self) -> None:
-        """Write and say where."""
-        from . import report
-
-        print(report.write(self.run))
-
-
-@dataclasses.dataclass(frozen=True)
-class Prepare:
-    """Build a data set, once, for reading: tensorflow-datasets array_record. Official sets need `dietjax[prepare]`."""
-
-    source: Positional[str]
-    """Name of an official set (cifar10, imagenet2012, ...), folder:PATH, or a file PATH.npz with train_images,
-    train_labels, test_images, test_labels."""
-    data_dir: str | None = None
-    """tensorflow-datasets directory; default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
-    name: str | None = None
-    """What the set of a folder or file is called; default: as that is."""
-
-    def __call__(self) -> None:
-        """Build and say where."""
-        from . import data
-
-        print(data.prepare(self.source, self.data_dir, self.name))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -312,20 +96,6 @@ def load_experiment(path: pathlib.Path) -> Experiment:
                          "experiment = dietjax.config.Experiment(name=\"...\", ...)")
     check(found)
     return found
-
-
-def _print_table(title, header, rows):
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*map(str, row))
-    console = Console(highlight=False)
-    console.print(title, markup=False, soft_wrap=True)
-    console.print(table)
 
 
 if __name__ == "__main__":
