@@ -91,7 +91,7 @@ def check(*names: str) -> None:
 
 
 def _load(name, dtype):
-    check(name)
-    if dtype not in DTYPES:
+    if name in NAMES and dtype not in DTYPES:  # before the library, which may be missing; after the name
         raise unknown("dtype", dtype, DTYPES)
+    check(name)
     return importlib.import_module(f".of_{name}", __name__)
