@@ -12,7 +12,7 @@ from dietjax.config import Data
 from dietjax.data import images
 from dietjax.data.dataset import Example
 from dietjax.data.stream import Stream
-from dietjax.train import data_mesh
+from dietjax.mesh import make_mesh
 
 
 class Pictures:
@@ -157,7 +157,7 @@ class TestStreamed:
 
     def test_batches_are_those_of_the_stream_normalised(self, alone):
         """Asked for out of order as well: a run that resumes asks for any step first."""
-        mesh = data_mesh(jax.devices()[:1])
+        mesh = make_mesh(devices=jax.devices()[:1])
         streamed = feed.make_feed(self.dataset(), Data(image_size=8), 3, 16, mesh)
         assert isinstance(streamed, feed.Streamed)
         pictures, labels = (x.reshape(10, 16, *x.shape[1:]) for x in alone)
@@ -170,7 +170,7 @@ class TestStreamed:
             np.testing.assert_allclose(x, expected, atol=1e-5)
 
     def test_flips_are_the_steps(self):
-        mesh = data_mesh(jax.devices()[:1])
+        mesh = make_mesh(devices=jax.devices()[:1])
         plain, flipping = (feed.make_feed(self.dataset(), Data(image_size=8, flip=flip), 3, 32, mesh)
                            for flip in (False, True))
         arguments = plain.arguments(0)
