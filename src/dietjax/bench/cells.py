@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import check_backend
+from ..models.layer import synapse
 from ..neurons import LIF
 from ..unroll import unroll
 from .measure import Call, Result, alternate, compiled, environment
@@ -71,7 +72,8 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
         params = LIF_CELL.init(jax.random.key(0), (size,))
         for i, backend in enumerate(backends):
             def loss(weights, params, inputs, backend=backend):
-                return unroll(LIF_CELL, params, None, inputs @ weights, backend=backend)[1].sum(dtype=jnp.float32)
+                spikes = unroll(LIF_CELL, params, None, synapse(weights, inputs), backend=backend)[1]
+                return spikes.sum(dtype=jnp.float32)
 
             run, temporary = compiled(jax.value_and_grad(loss, (0, 1)), weights, params, inputs)
             calls.append(Call({"what": f"dietjax, {backend}", "dtype": dtype, "n": size}, run, temporary, base=i == 0))

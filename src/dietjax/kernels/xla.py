@@ -8,12 +8,16 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from ..types import Array
 from .rule import Rule, step, step_back
 
-BLOCK = 16
-"""Timesteps unrolled in one pass over the currents. Longer T is a loop of such blocks, which keeps a membrane each."""
+UNROLLED = 16
+"""Timesteps up to which there is no loop."""
+BLOCK = 4
+"""Timesteps in one turn of the loop over a longer T: what a turn computes should stay in a CPU's cache, and a GPU
+should not start a kernel per step."""
 
 
 def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
@@ -32,59 +36,92 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
     Returns:
         (membrane after the last step [B, N], elapsed after it, spikes [B, T, N] in the current's dtype).
     """
-    head = timesteps % BLOCK or min(timesteps, BLOCK)  # what does not fill a block comes first
-    blocks = (timesteps - head) // BLOCK
-    constant = current.shape[1] == 1
-    start = current if constant else current[:, :head]
-    membrane, elapsed, spikes = _block(rule, head, start, leak, threshold, membrane, elapsed)
-    if not blocks:
-        return membrane, elapsed, spikes
-    batch, *neurons = membrane.shape
-    rest = None if constant else jnp.moveaxis(current[:, head:].reshape(batch, blocks, BLOCK, *neurons), 1, 0)
-
-    def body(state, block):
-        *state, spikes = _block(rule, BLOCK, current if constant else block, leak, threshold, *state)
-        return tuple(state), spikes
-
-    (membrane, elapsed), more = jax.lax.scan(body, (membrane, elapsed), rest, length=blocks)
-    more = jnp.moveaxis(more, 0, 1).reshape(batch, blocks * BLOCK, *neurons)
-    return membrane, elapsed, jnp.concatenate([spikes, more], axis=1)
+    return _lif(rule, timesteps, current, leak, threshold, membrane, elapsed)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _block(rule, steps, current, leak, threshold, membrane, elapsed):
-    spikes = []
-    for t in range(steps):
-        _, fired, membrane, elapsed = step(rule, leak, threshold, membrane, elapsed, _at(current, t))
-        spikes.append(fired.astype(current.dtype))
-    return membrane, elapsed, jnp.stack(spikes, axis=1)
+def _lif(rule, timesteps, *arguments):
+    return _forward(rule, timesteps, *arguments)[0]
 
 
-def _forward(rule, steps, *arguments):
-    return _block(rule, steps, *arguments), arguments
+def _forward(rule, timesteps, current, leak, threshold, membrane, elapsed):
+    run, state, rest = functools.partial(_steps, rule, leak, threshold), (membrane, elapsed), _rest(timesteps)
+    if rest == timesteps:
+        state, spikes = run(current, timesteps, state)
+        return (*state, spikes), (current, leak, threshold, membrane, elapsed, None)
+    # Spikes are written in place, block by block: stacked and put together afterwards, they would be copied twice.
+    batch, *neurons = membrane.shape
+    spikes = jnp.zeros((batch, timesteps, *neurons), current.dtype)
+
+    def body(carry, start):
+        state, spikes = carry
+        after, block = run(_at(current, start, BLOCK), BLOCK, state)
+        return (after, _write(spikes, block, start)), state
+
+    (state, spikes), states = lax.scan(body, (state, spikes), jnp.arange(0, timesteps - rest, BLOCK))
+    states = (*states, *state)  # before every block, and before the rest
+    if rest:
+        state, block = run(_at(current, timesteps - rest, rest), rest, state)
+        spikes = _write(spikes, block, timesteps - rest)
+    return (*state, spikes), (current, leak, threshold, membrane, elapsed, states)
 
 
-def _backward(rule, steps, arguments, cotangents):
-    current, leak, threshold, membrane, elapsed = arguments
+def _backward(rule, timesteps, residuals, cotangents):
+    current, leak, threshold, membrane, elapsed, states = residuals
     g_after, g_elapsed, g_spikes = cotangents
+    g_elapsed = jax.tree.map(jnp.zeros_like, g_elapsed)  # a counter
+    run, rest = functools.partial(_steps_back, rule, leak, threshold), _rest(timesteps)
+    if rest == timesteps:
+        g_current, *others = run(current, timesteps, (membrane, elapsed), g_after, g_spikes)
+        return g_current.astype(current.dtype), *others, g_elapsed
+
+    def turn(start, count, state, carry):
+        g_current, g_leak, g_threshold, g_after = carry
+        g_block = _at(g_spikes if constant else g_current, start, count)
+        g_block, *more, g_after = run(_at(current, start, count), count, state, g_after, g_block)
+        g_current = g_current + g_block if constant else _write(g_current, g_block, start)
+        return g_current, g_leak + more[0], g_threshold + more[1], g_after
+
+    constant = current.shape[1] == 1
+    g_current = jnp.zeros(current.shape, membrane.dtype) if constant else g_spikes  # written in the spikes' place
+    carry = g_current, jnp.zeros_like(leak), jnp.zeros_like(threshold), g_after
+    before_blocks, before_rest = states[:2], states[2:]
+    if rest:
+        carry = turn(timesteps - rest, rest, before_rest, carry)
+    starts = jnp.arange(0, timesteps - rest, BLOCK)
+    carry, _ = lax.scan(lambda carry, xs: (turn(xs[0], BLOCK, xs[1], carry), None), carry, (starts, before_blocks),
+                        reverse=True)
+    g_current, *others = carry
+    return g_current.astype(current.dtype), *others, g_elapsed
+
+
+_lif.defvjp(_forward, _backward)
+
+
+def _steps(rule, leak, threshold, current, count, state):
+    """(state after so many timesteps, spikes [B, count, N])."""
+    spikes = []
+    for t in range(count):
+        _, fired, *state = step(rule, leak, threshold, *state, _now(current, t))
+        spikes.append(fired.astype(current.dtype))
+    return tuple(state), jnp.stack(spikes, axis=1)
+
+
+def _steps_back(rule, leak, threshold, current, count, state, g_after, g_spikes):
+    """(∂L/∂I as the current is shaped, in the membrane's dtype, ∂L/∂λ, ∂L/∂θ, ∂L/∂u before these timesteps)."""
     passed = []
-    for t in range(steps):
-        came, since = membrane, elapsed
-        before, fired, membrane, elapsed = step(rule, leak, threshold, came, since, _at(current, t))
+    for t in range(count):
+        came, since = state
+        before, fired, *state = step(rule, leak, threshold, came, since, _now(current, t))
         passed.append((came, before, fired, since))
     g_current, g_leak, g_threshold = [], 0, 0
-    for t in reversed(range(steps)):
-        g_before, g_after, leak_part, threshold_part = step_back(rule, leak, threshold, *passed[t], g_after,
-                                                                 g_spikes[:, t].astype(membrane.dtype))
+    for t in reversed(range(count)):
+        g_fired = g_spikes[:, t].astype(passed[t][0].dtype)
+        g_before, g_after, leak_part, threshold_part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
         g_current.append(g_before)
         g_leak, g_threshold = g_leak + sum_to(leak_part, leak), g_threshold + sum_to(threshold_part, threshold)
-    constant = current.shape[1] == 1
-    g_current = sum(g_current)[:, None] if constant else jnp.stack(g_current[::-1], axis=1)
-    g_elapsed = jax.tree.map(jnp.zeros_like, g_elapsed)  # a counter
-    return g_current.astype(current.dtype), g_leak, g_threshold, g_after, g_elapsed
-
-
-_block.defvjp(_forward, _backward)
+    g_current = sum(g_current)[:, None] if current.shape[1] == 1 else jnp.stack(g_current[::-1], axis=1)
+    return g_current, g_leak, g_threshold, g_after
 
 
 def sum_to(gradient: Array, parameter: Array) -> Array:
@@ -93,5 +130,19 @@ def sum_to(gradient: Array, parameter: Array) -> Array:
     return gradient.sum(tuple(range(gradient.ndim - kept))).astype(jnp.result_type(parameter))
 
 
-def _at(current, t):
+def _rest(timesteps):
+    """Timesteps that the loop over blocks leaves over: all of them where there is none."""
+    return timesteps if timesteps <= UNROLLED else timesteps % BLOCK
+
+
+def _at(current, start, count):
+    """Some timesteps of a current, all of them where it is constant."""
+    return current if current.shape[1] == 1 else lax.dynamic_slice_in_dim(current, start, count, axis=1)
+
+
+def _now(current, t):
     return current[:, t if current.shape[1] > 1 else 0]
+
+
+def _write(array, block, start):
+    return lax.dynamic_update_slice_in_dim(array, block.astype(array.dtype), start, axis=1)

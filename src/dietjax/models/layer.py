@@ -129,9 +129,10 @@ def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
 
 def synapse(kernel: Array, x: Array, stride: int = 1) -> Array:
     """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product."""
-    if kernel.ndim == 2:
-        return x.reshape(*x.shape[:2], -1) @ kernel
-    current = convolve(x.reshape(-1, *x.shape[2:]), kernel, stride)
+    if kernel.ndim == 2:  # folded too: XLA's CPU backend copies a block transposed for the gradient of the kernel
+        current = x.reshape(x.shape[0] * x.shape[1], -1) @ kernel
+    else:
+        current = convolve(x.reshape(-1, *x.shape[2:]), kernel, stride)
     return current.reshape(*x.shape[:2], *current.shape[1:])
 
 
