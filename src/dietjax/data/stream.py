@@ -54,10 +54,15 @@ class Stream:
         """(images uint8 [n, H, W, C], labels int32 [n]) of these examples, not augmented."""
         return next(self._read(lambda step: (indices, None), len(indices), range(1)))
 
-    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller."""
+    def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange
+                ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller.
+
+        rows: size of a batch -> which of its rows are wanted (a host's share), and decoded.
+        """
         def plan(step):
-            return np.arange(step * batch_size, min((step + 1) * batch_size, self.num_examples)), None
+            start = step * batch_size
+            return start + rows(min(batch_size, self.num_examples - start)), None
 
         return self._read(plan, batch_size, range(-(-self.num_examples // batch_size)))
 
