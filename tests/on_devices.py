@@ -17,6 +17,8 @@ import test_train as t
 from dietjax import hosts, train
 from dietjax.collectives import collectives
 from dietjax.config import Data, Hosts, Parallel, Phase
+from dietjax.data import Stream
+from dietjax.data.dataset import Example
 from dietjax.errors import InputError
 from dietjax.feed import Resident
 from dietjax.mesh import batch_sharding, local, make_mesh, place, state_shardings
@@ -87,6 +89,33 @@ def evaluation(mesh):
     return [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]]
 
 
+class Watched:
+    """A split as a source that notes which examples are read."""
+
+    def __init__(self, split):
+        self.split, self.read = split, []
+
+    def __len__(self):
+        return len(self.split.labels)
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return Example(self.split.images[index], int(self.split.labels[index]))
+
+    def where(self, index):
+        return f"example {index}"
+
+
+def streamed_evaluation(mesh):
+    """The same, decoded as it is read; and what this process read for it."""
+    dataset = t.make_dataset(tests=23)
+    source = Watched(dataset.test)
+    step = train.make_eval_step(PLAIN, dataset, Schedule(2), mesh)
+    stream = Stream(source, dataset.image_shape, resized=False, num_classes=dataset.num_classes)
+    metrics, predicted = train.evaluate(step, t.init(PLAIN), stream, 16, mesh)
+    return [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]], sorted(source.read)
+
+
 @functools.cache  # its step compiles once
 def snn_on(devices, fsdp=1):
     return Run(SNN64, mesh_of(devices, fsdp))
@@ -146,7 +175,7 @@ def two(port, process):
     assert jax.device_count() == 4 and jax.local_device_count() == 2
     found = {"curve": snn_on(4, 2).curve()}
     jax.config.update("jax_enable_x64", False)
-    found["evaluation"] = evaluation(mesh_of(4))
+    found["evaluation"], found["streamed"] = evaluation(mesh_of(4)), streamed_evaluation(mesh_of(4))
     found["first says"] = [hosts.first_says(hosts.is_first()), hosts.first_says(not hosts.is_first())]
     hosts.agree({"seed": 3})
     for what, settings in (("differs", {"seed": int(process)}), ("lacks", {"flip": 1} if hosts.is_first() else {})):

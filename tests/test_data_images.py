@@ -56,7 +56,7 @@ class TestRandomResizedCrop:
         """On an image so large that every box fits: area uniform in [0.08, 1], log aspect uniform, both by moments."""
         height, width, draws = 10_000, 10_000, 4000
         rng = np.random.default_rng(0)
-        boxes = np.array([images.random_crop_box(rng, height, width) for _ in range(draws)])
+        boxes = np.array([images.random_crop_box(rng.random(images.DRAWS), height, width) for _ in range(draws)])
         top, left, h, w = boxes.T
         area, aspect = h * w / (height * width), np.log(w / h)
         assert area.min() > 0.0799 and abs(aspect).max() < np.log(4 / 3) + 1e-3
@@ -70,19 +70,31 @@ class TestRandomResizedCrop:
 
     @pytest.mark.parametrize("height, width, box", [(10, 1000, (0, 493, 10, 13)), (1000, 10, (493, 0, 13, 10))])
     def test_where_none_fits_the_largest_central_box_is_taken(self, height, width, box):
-        assert images.random_crop_box(np.random.default_rng(0), height, width) == box
+        assert images.random_crop_box(np.random.default_rng(0).random(images.DRAWS), height, width) == box
 
     def test_the_part_is_the_one_that_the_box_says(self):
         """A ramp: after resizing, its ends are still those of the box."""
         ramp = np.repeat(np.arange(200, dtype=np.uint8)[None, :, None], 100, axis=0)
         for seed in range(20):
-            box = images.random_crop_box(np.random.default_rng(seed), 100, 200)
-            crop = images.random_resized_crop(np.random.default_rng(seed), ramp, 50)
+            draws = np.random.default_rng(seed).random(images.DRAWS)
+            box = images.random_crop_box(draws, 100, 200)
+            crop = images.random_resized_crop(draws, ramp, 50)
             assert crop.shape == (50, 50, 1) and crop.dtype == np.uint8
             # the outermost pixels lie half of one of the new ones inside
             inset = (box[3] / 50 - 1) / 2
             assert crop[25, 0, 0] == pytest.approx(box[1] + inset, abs=1.01)
             assert crop[25, -1, 0] == pytest.approx(box[1] + box[3] - 1 - inset, abs=1.01)
+
+
+class TestResize:
+    @pytest.mark.parametrize("channels", [1, 3])
+    @pytest.mark.parametrize("side", [10, 30, 70])
+    def test_it_writes_into_the_row_of_a_batch_and_nowhere_else(self, channels, side):
+        image = np.random.default_rng(0).integers(0, 256, (25, 41, channels), dtype=np.uint8)
+        batch = np.full((3, side, side, channels), 7, np.uint8)
+        images.resize(image, side, side, batch[1])
+        np.testing.assert_array_equal(batch[1], images.resize(image, side, side))
+        assert (batch[1] != 7).any() and (batch[[0, 2]] == 7).all()
 
 
 class TestCentreCrop:

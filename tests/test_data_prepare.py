@@ -6,6 +6,7 @@ import resource
 import cv2
 import numpy as np
 import pytest
+import requests
 
 from dietjax import cli, data
 from dietjax.data import sets
@@ -174,6 +175,21 @@ class TestPrepare:
             data.prepare("cifar10", tmp_path)
         with pytest.raises(data.DataError, match="Did you mean 'cifar10'"):
             data.prepare("cifar-10", tmp_path)
+
+    @pytest.mark.parametrize("error, says", [
+        (requests.ConnectionError("no route to toronto"),
+         r"no route to toronto\. The same command tries again.*archives from .*downloads/manual, put there by hand"),
+        (AssertionError("Manual directory x does not exist or is empty. Register first"),
+         r"cifar10 is downloaded by hand, into .*downloads/manual.*Register first"),
+    ])
+    def test_a_download_that_fails_says_how_to_go_on(self, tmp_path, monkeypatch, error, says):
+        def fail(self, **options):
+            raise error
+
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+        monkeypatch.setattr("tensorflow_datasets.core.DatasetBuilder.download_and_prepare", fail)
+        with pytest.raises(data.DataError, match=f"(?s){says}"):
+            data.prepare("cifar10", tmp_path)
 
     def test_a_bucket_names_the_package_that_it_needs(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

@@ -98,6 +98,19 @@ class TestEvaluation:
         expected = [images.centre_crop(images.decode(file, "", 3), 8) for file in source.source.files]
         np.testing.assert_array_equal(pictures, expected)
 
+    def test_a_host_gets_its_rows_and_decodes_no_others(self):
+        source, decoded = stream(threads=2), []
+        whole = list(source.batches(16))
+        example = source._example
+        source._example = lambda index, *rest: decoded.append(index) or example(index, *rest)
+        shares = [list(source.batches(16, lambda size, half=half: np.arange(size)[half])) for half in
+                  (slice(None, None, 2), slice(1, None, 2))]
+        assert sorted(decoded) == list(range(50))
+        for (pictures, labels), *halves in zip(whole, *shares, strict=True):
+            for i, (part, classes) in enumerate(halves):
+                np.testing.assert_array_equal(part, pictures[i::2])
+                np.testing.assert_array_equal(classes, labels[i::2])
+
     def test_take_is_what_it_is_for_a_split_in_memory(self):
         source, chosen = stream(), np.array([40, 3, 3, 17])
         pictures, labels = (np.concatenate(x) for x in zip(*source.batches(50), strict=True))

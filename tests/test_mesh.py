@@ -192,6 +192,15 @@ def test_evaluation_is_the_same_on_any_number_of_devices_and_processes(one, two)
 
 
 @pytest.mark.slow
+def test_a_process_reads_only_what_its_devices_evaluate(two):
+    """Of 16 + 7 examples half of the 16; the 7, which do not divide over the devices, all take."""
+    for found, half in zip(two, (range(8), range(8, 16)), strict=True):
+        metrics, read = found["streamed"]
+        assert metrics == found["evaluation"]
+        assert read == [*half, *range(16, 23)]
+
+
+@pytest.mark.slow
 def test_processes_agree_and_refuse_together(two):
     for process, found in enumerate(two):
         assert found["first says"] == [True, False]

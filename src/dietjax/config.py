@@ -23,7 +23,8 @@ class Data:
     name: str = "digits"
     """A tensorflow-datasets image classification set, digits, or folder:PATH (PATH/{train,test}/CLASS/*.png)."""
     dir: str | None = None
-    """tensorflow-datasets directory, local or gs://; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
+    """tensorflow-datasets directory, local or gs:// (slow: a request per example); None: $TFDS_DATA_DIR, else
+    ~/tensorflow_datasets."""
     crop_padding: int = 0
     """Training augmentation: random crop after padding with this many pixels (CIFAR: 4)."""
     flip: bool = False

@@ -5,11 +5,10 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from . import data
-from .mesh import batch_sharding, place, replicated
+from .mesh import assemble, batch_sharding, place, replicated, rows_here
 from .types import Array
 
 
@@ -61,8 +60,7 @@ class Streamed:
 
     def __init__(self, dataset: data.Dataset, augment: Any, seed: int, batch_size: int, mesh: Mesh):
         self._sharded, self._batch_size = batch_sharding(mesh), batch_size
-        here = self._sharded.addressable_devices_indices_map((batch_size,)).values()
-        rows = np.unique(np.concatenate([np.arange(batch_size)[index] for index in here]))
+        rows = rows_here(self._sharded, batch_size)
         self._batches_from = functools.partial(dataset.train.training_batches, seed, batch_size, rows=rows)
         self._batches, self._next = None, None
         self._prepared = functools.partial(_prepared, augment, dataset)
@@ -72,8 +70,7 @@ class Streamed:
         if step != self._next:
             self._batches = self._batches_from(step)
         self._next = step + 1
-        return tuple(jax.make_array_from_process_local_data(self._sharded, x, (self._batch_size, *x.shape[1:]))
-                     for x in next(self._batches))
+        return assemble(next(self._batches), self._sharded, self._batch_size)
 
     def fetch(self, key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
         """The same examples, cropped, flipped and normalised."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from .config import Parallel, Phase
@@ -85,6 +86,18 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
         return jax.device_put(tree, sharding)
     # device_put would first compare the values across processes, over the network
     return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), tree)
+
+
+def rows_here(sharding: NamedSharding, count: int) -> np.ndarray:
+    """Which of `count` rows this process's devices hold, in order: what it has to read of a batch."""
+    here = sharding.addressable_devices_indices_map((count,)).values()
+    return np.unique(np.concatenate([np.arange(count)[index] for index in here]))
+
+
+def assemble(tree: Any, sharding: NamedSharding, count: int) -> Any:
+    """Arrays of `count` rows on the mesh, of which every process brings its `rows_here`."""
+    return jax.tree.map(
+        lambda x: jax.make_array_from_process_local_data(sharding, x, (count, *x.shape[1:])), tree)
 
 
 def local(tree: Any, mesh: Mesh) -> Any:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from . import data, readout
 from .config import Phase
 from .errors import InputError
-from .mesh import batch_sharding, place, replicated, state_shardings
+from .mesh import assemble, batch_sharding, replicated, rows_here, state_shardings
 from .models import Network
 from .neurons import clamp_leaks
 from .types import Array
@@ -229,15 +229,18 @@ def evaluate(eval_step: Callable, variables: dict, split: data.Split | data.Stre
         ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,
         "spike_rate" {layer: ...}, "input_rate" under Poisson}, predicted classes [N]).
     """
+    def sharding(size):  # the last batch may not divide over the devices: then each takes it whole
+        return batch_sharding(mesh) if size % mesh.size == 0 else replicated(mesh)
+
     examples, rates, count, start = [], [], split.num_examples, 0
-    for images, labels in split.batches(batch_size):
-        even = len(labels) % mesh.size == 0  # the last batch may not divide over the devices: then each takes it whole
-        images, labels = place((images, labels), batch_sharding(mesh) if even else replicated(mesh))
+    for batch in split.batches(batch_size, lambda size: rows_here(sharding(size), size)):
+        size = min(batch_size, count - start)
+        images, labels = assemble(batch, sharding(size), size)
         key = jax.random.fold_in(jax.random.key(seed), start)
         seen, rate = jax.device_get(eval_step(variables, images, labels, key))
         examples.append(seen)
-        rates.append(jax.tree.map(lambda r, size=len(labels): float(r) * size / count, rate))
-        start += len(labels)
+        rates.append(jax.tree.map(lambda r, size=size: float(r) * size / count, rate))
+        start += size
     gathered = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
     by_timestep = gathered["correct"].mean(0).tolist()
     metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}

@@ -59,9 +59,30 @@ def _prepare_official(name, directory):
             "command again"
         )
     builder = tfds.builder(name, data_dir=directory, file_format="array_record")
-    builder.download_and_prepare()
+    with _explained(name, directory):
+        builder.download_and_prepare()
     open_prepared(name, directory)  # it may have been there already, as tfrecord
     return Path(builder.data_dir)
+
+
+@contextlib.contextmanager
+def _explained(name, directory):
+    """What stops an official builder, as a DataError that says how to go on."""
+    from tensorflow_datasets.core.download import download_manager, extractor, util
+
+    manual = directory / "downloads" / "manual"
+    try:
+        yield
+    except AssertionError as error:  # tensorflow-datasets' own instructions, for a set that it may not download
+        if not str(error).startswith("Manual directory"):
+            raise
+        raise DataError(f"{name} is downloaded by hand, into {manual}, then the same command again. {error}") from error
+    except (OSError, util.DownloadError, extractor.ExtractError, download_manager.NonMatchingChecksumError) as error:
+        raise DataError(
+            f"{name} could not be prepared: {error}. The same command tries again, and keeps whole files that it has "
+            f"in {manual.parent}; a machine without internet takes the set's archives from {manual}, put there by hand "
+            "under their own names"
+        ) from error
 
 
 def _build_own(name, stored, directory):

@@ -1,7 +1,7 @@
 """What a set is, wherever it comes from: its errors, where its examples are stored, its splits."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -89,10 +89,14 @@ class Split(NamedTuple):
         """(images [n, H, W, C], labels [n]) of these examples, not augmented."""
         return self.images[indices], self.labels[indices]
 
-    def batches(self, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller."""
+    def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange
+                ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller.
+
+        rows: size of a batch -> which of its rows are wanted (a host's share).
+        """
         for start in range(0, self.num_examples, batch_size):
-            yield self.images[start : start + batch_size], self.labels[start : start + batch_size]
+            yield self.take(start + rows(min(batch_size, self.num_examples - start)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,6 +1,7 @@
 """From an image file to a picture of the network's size, on the host. OpenCV, because it releases the GIL."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +13,8 @@ ASPECT = (3 / 4, 4 / 3)
 """Width over height of a random crop: the same."""
 ATTEMPTS = 10
 """Crops drawn before the largest central one is taken: as torchvision's RandomResizedCrop."""
+DRAWS = 2 * ATTEMPTS + 2
+"""Random numbers that a crop is made from."""
 EVALUATION_MARGIN = 256 / 224
 """Shorter side of an image over the central square evaluated: He et al., CVPR 2016 (arXiv 1512.03385), section 3.4."""
 
@@ -45,40 +48,49 @@ def decode(encoded: bytes, name: str, channels: int | None = None) -> np.ndarray
     return image
 
 
-def random_crop_box(rng: np.random.Generator, height: int, width: int) -> tuple[int, int, int, int]:
+def random_crop_box(draws: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
     """(top, left, height, width) of a random part of an image: uniform in area (AREA) and logarithm of aspect (ASPECT).
 
     Where ATTEMPTS such boxes do not fit, the central one that is as large as ASPECT allows.
+
+    draws: DRAWS numbers, uniform in [0, 1): areas, aspects, the place. Drawn by the caller, for a whole batch at once:
+        a generator for each image takes longer than all that is done here.
     """
-    scales = height * width * rng.uniform(*AREA, ATTEMPTS)
-    aspects = np.exp(rng.uniform(*np.log(ASPECT), ATTEMPTS))
-    for area, aspect in zip(scales.tolist(), aspects.tolist(), strict=True):
+    for area, aspect in zip(draws[:ATTEMPTS], draws[ATTEMPTS : 2 * ATTEMPTS], strict=True):
+        area = height * width * (AREA[0] + (AREA[1] - AREA[0]) * area)
+        aspect = ASPECT[0] * (ASPECT[1] / ASPECT[0]) ** aspect
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
-            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+            return int(draws[-2] * (height - h + 1)), int(draws[-1] * (width - w + 1)), h, w
     h, w = min(height, round(width / ASPECT[0])), min(width, round(height * ASPECT[1]))
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+def resize(image: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
     """uint8 [height, width, C]: bilinear, halved first where it would pass over pixels, which it does beyond half size.
 
     OpenCV's own average over areas takes as long as decoding the image.
+
+    out: what it is written into, contiguous; None: a new array.
     """
     import cv2
 
     h, w, channels = image.shape
+    out = np.empty((height, width, channels), np.uint8) if out is None else out
     while h > 2 * height or w > 2 * width:
         h, w = (h + 1) // 2 if h > 2 * height else h, (w + 1) // 2 if w > 2 * width else w
         image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return image.reshape(height, width, channels)  # OpenCV drops a single channel
+    # OpenCV drops a single channel, and writes into nothing that has another shape than it would return
+    target = out[..., 0] if channels == 1 else out
+    cv2.resize(image, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
+    return out
 
 
-def random_resized_crop(rng: np.random.Generator, image: np.ndarray, size: int) -> np.ndarray:
-    """uint8 [size, size, C]: a random part of the image, see `random_crop_box`."""
-    top, left, height, width = random_crop_box(rng, *image.shape[:2])
-    return resize(image[top : top + height, left : left + width], size, size)
+def random_resized_crop(draws: Sequence[float], image: np.ndarray, size: int, out: np.ndarray | None = None
+                        ) -> np.ndarray:
+    """uint8 [size, size, C]: a random part of the image, see `random_crop_box`; out: see `resize`."""
+    top, left, height, width = random_crop_box(draws, *image.shape[:2])
+    return resize(image[top : top + height, left : left + width], size, size, out)
 
 
 def centre_crop(image: np.ndarray, size: int) -> np.ndarray:

@@ -26,7 +26,9 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
         name: as in `tfds.load` ("cifar10", "imagenet2012", "imagenet_resized/32x32", "cifar10:3.0.2"), prepared as
             array_record; "digits", which comes with scikit-learn and is built on first use; or "folder:PATH", with
             PATH/{train,test}/CLASS/*.{png,jpg,jpeg}.
-        data_dir: a tensorflow-datasets directory, local or gs://; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+        data_dir: a tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets. gs:// works (gcsfs
+            lists it, array_record reads it, with Google's default credentials), at one request for each example: a
+            set that is read often is better copied, or mounted.
         image_size: images become squares of this side when they are read: random resized crops for training, central
             crops otherwise; as RGB, unless the set says that it is grey. None: as stored, which needs one size.
         skip_corrupt: train on the next readable image in the place of a corrupt one, with a CorruptImageWarning. Test
