@@ -18,8 +18,6 @@ AHEAD = 2
 """Batches decoded ahead of the one in use."""
 AUGMENTATION = 1
 """Keeps the random numbers of crops apart from those of the order, which are drawn from [seed, epoch]."""
-KEPT = 30 * 2**20
-"""Bytes that glibc is made to keep, see `_keep_freed_memory`; it takes its cue from no block above 32 MiB."""
 
 
 class Stream:
@@ -87,7 +85,6 @@ class Stream:
         import grain
 
         parts, begun, lock = max(1, -(-size // CHUNK)), {}, threading.Lock()
-        _keep_freed_memory()
 
         def batch(step):
             with lock:  # several threads begin a step, and all write into the one batch
@@ -166,12 +163,3 @@ class Stream:
             if index not in self._reported:
                 self._reported.add(index)
                 warnings.warn(CorruptImageWarning(f"{wrong}; in its place: {self.source.where(used)}"), stacklevel=3)
-
-
-def _keep_freed_memory():
-    """Have glibc keep what decoding frees, which else goes back and costs a page fault for every 4 KiB taken anew.
-
-    It gives back what is free beyond twice the largest block that was ever mapped and freed (mallopt(3),
-    M_TRIM_THRESHOLD). Without this, reading and decoding take an eighth longer; elsewhere it does nothing.
-    """
-    np.empty(KEPT, np.uint8)
