@@ -57,7 +57,7 @@ files.write_json = dying(files.write_json, lambda path, value: f"wrote {path.nam
 recipe.networks = narrow.networks
 sys.exit(cli.main(sys.argv[2:]))
 """
-"""The command line (narrow), killed by itself (SIGKILL) just after a moment: a line logged, a save begun, a file written."""
+"""The narrow command line, killed by itself (SIGKILL) just after a moment: a line logged, a save begun, a file written."""
 
 
 @pytest.fixture(scope="module")
