@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dietjax import PLIF, data, recipe, train
+from dietjax import PLIF, data, outcome, recipe, train
 from dietjax.checkpoint import Checkpoints
 from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase
 from dietjax.errors import InputError
@@ -57,7 +57,8 @@ files.write_json = dying(files.write_json, lambda path, value: f"wrote {path.nam
 recipe.networks = narrow.networks
 sys.exit(cli.main(sys.argv[2:]))
 """
-"""The narrow command line, killed by itself (SIGKILL) just after a moment: a line logged, a save begun, a file written."""
+"""The narrow command line, killed by itself (SIGKILL) just after a moment: a line logged, a save begun, a file
+written."""
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +188,7 @@ def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
     images = data.normalise(dataset.test.images, dataset.mean, dataset.std)
     for phase, timesteps in (("ann", 1), ("snn", experiment.timesteps)):
         net, variables = networks[phase]
-        measured, _ = recipe.measure(net, variables, dataset, timesteps, experiment.seed)
+        measured, _ = outcome.measure(net, variables, dataset, timesteps, experiment.seed)
         assert measured["accuracy"] == summary[phase]["accuracy"]
         logits = np.asarray(jax.jit(net.apply, static_argnums=2)(variables, images, timesteps)[0])
         accuracy = np.mean(logits.argmax(-1) == dataset.test.labels)
@@ -349,5 +350,5 @@ def test_the_variants_cover_every_surrogate_and_method():
 
 def test_mean_leak_and_threshold_of_a_plif_are_those_it_runs_with():
     neuron = PLIF(tau=4.0, threshold=0.5, per="channel").init(jax.random.key(0), (3,))
-    means = recipe.neuron_means({"params": {"fc1": {"kernel": np.ones(2), "neuron": neuron}}})
+    means = outcome.neuron_means({"params": {"fc1": {"kernel": np.ones(2), "neuron": neuron}}})
     assert means["leak"]["fc1"] == pytest.approx(0.75) and means["threshold"]["fc1"] == 0.5
