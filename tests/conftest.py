@@ -1,7 +1,9 @@
 """What every test runs under: warnings are errors, float64 only where a test asks for it."""
 
+import fcntl
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +33,31 @@ def quick_compile():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="session")
+def digits_folder(tmp_path_factory):
+    """Where tensorflow-datasets finds digits; built once, whichever worker is first."""
+    from dietjax import data
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with open(shared / "digits.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        data.load("digits", shared / "tfds")
+    return shared / "tfds"
+
+
+@pytest.fixture(scope="module")
+def narrow_networks():
+    """Runs in this process have few channels; in another `python narrow.py` is the command line with such networks."""
+    import narrow
+
+    from dietjax import recipe
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "networks", narrow.networks)
+        yield
 
 
 @pytest.fixture

@@ -1,17 +1,16 @@
 """Laws of the command line: it prints what the run's files hold; a user's mistake is a message, never a traceback."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 
 import pytest
 
-from dietjax import cli, data
+from dietjax import cli
 from dietjax.energy import AC_JOULES, MAC_JOULES
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
 
 EXPERIMENT = """
 from dietjax.config import Conversion, Experiment, Model, Phase
@@ -23,18 +22,17 @@ experiment = Experiment(
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """With an experiment file and digits, where TFDS_DATA_DIR points."""
+def folder(tmp_path_factory, digits_folder):
+    """With an experiment file; digits are where TFDS_DATA_DIR points."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "tiny.py").write_text(EXPERIMENT)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TFDS_DATA_DIR", str(folder / "tfds"))
-        data.load("digits")
+        patch.setenv("TFDS_DATA_DIR", str(digits_folder))
         yield folder
 
 
 @pytest.fixture(scope="module")
-def finished(folder, quick_compile):
+def finished(folder, quick_compile, narrow_networks):
     """The folder of a run that the command line made; the file says seven epochs for the SNN, the option one."""
     workdir = folder / "run"
     assert cli.main(["train", str(folder / "tiny.py"), "--workdir", str(workdir), "--snn.epochs", "1"]) == 0
@@ -278,9 +276,8 @@ def test_a_mistake_with_a_run_changes_nothing(dietjax, finished, arguments, says
 
 
 def test_the_installed_command_prints_a_mistake_on_stderr_alone(folder):
-    environment = os.environ | {"TFDS_DATA_DIR": str(folder / "tfds")}
     found = subprocess.run([sys.executable, "-m", "dietjax.cli", "evaluate", str(folder / "nowhere")], text=True,
-                           capture_output=True, env=environment)
+                           capture_output=True)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.startswith("error: ") and found.stderr.count("\n") == 1
 

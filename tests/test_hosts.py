@@ -12,9 +12,10 @@ import subprocess
 import sys
 import time
 
+import narrow
 import pytest
 
-from dietjax import data, hosts
+from dietjax import hosts
 from dietjax.config import Hosts
 from dietjax.errors import InputError
 
@@ -64,20 +65,19 @@ PEER_TIMEOUT, TIMEOUT = 10, 400  # seconds; the second only so that nothing hang
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """(folder with the experiment and the data, environment of a process with two CPU devices)."""
+def workplace(tmp_path_factory, digits_folder):
+    """(folder with the experiment, environment of a process with two CPU devices)."""
     folder = tmp_path_factory.mktemp("hosts")
     (folder / "tiny.py").write_text(EXPERIMENT)
-    data.load("digits", folder / "tfds")
     return folder, os.environ | {
-        "TFDS_DATA_DIR": str(folder / "tfds"), "JAX_PLATFORMS": "cpu",
+        "TFDS_DATA_DIR": str(digits_folder), "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
 
 @pytest.fixture
 def start(workplace):
-    """Starts `dietjax train` as two processes, with options for each; whatever is left is killed afterwards."""
+    """Starts `dietjax train` (narrow) as two processes, with options for each; what is left is killed afterwards."""
     folder, environment = workplace
     started = []
 
@@ -85,7 +85,7 @@ def start(workplace):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             coordinator = f"localhost:{free.getsockname()[1]}"
-        command = [sys.executable, "-m", "dietjax.cli", "train", str(folder / "tiny.py"), "--workdir",
+        command = [sys.executable, narrow.__file__, "train", str(folder / "tiny.py"), "--workdir",
                    str(folder / "run"), "--coordinator", coordinator, "--processes", "2", "--peer-timeout",
                    str(PEER_TIMEOUT)]
         processes = [subprocess.Popen([*command, "--process", str(i), *mine], env=environment, text=True,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from narrow import narrowed
 
 from dietjax import LIF, LIFParams, ReLU
 from dietjax.encode import Poisson
@@ -161,7 +162,7 @@ class TestSchedule:
     @pytest.mark.slow
     @pytest.mark.parametrize("network", ["VGG", "ResNet12"])
     def test_layerwise_equals_stepwise_equals_chunked(self, x64, random_variables, network):
-        net = small() if network == "VGG" else resnet("ResNet12", 3, (8, 8, 2), neuron=NEURON)
+        net = small() if network == "VGG" else narrowed(resnet("ResNet12", 3, (8, 8, 2), neuron=NEURON))
         variables = random_variables(net, dtype=jnp.float64)
         x = images(net, dtype=jnp.float64)
 

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dietjax import PLIF, data, recipe, train
+from dietjax import PLIF, data, outcome, recipe, train
 from dietjax.checkpoint import Checkpoints
 from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase
 from dietjax.errors import InputError
 from dietjax.surrogate import DERIVATIVES
 from dietjax.terminal import Terminal
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
+pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
 
 TRAIN_IMAGES, BATCH = 1437, 64
 STEPS = -(-TRAIN_IMAGES // BATCH)  # 23 of the first epoch; each of three epochs ends where its last image is read
@@ -37,7 +37,8 @@ experiment = Experiment(
 
 DIES = """
 import os, signal, sys
-from dietjax import checkpoint, cli, files, metrics
+import narrow
+from dietjax import checkpoint, cli, files, metrics, recipe
 
 moment = sys.argv[1]
 
@@ -53,19 +54,21 @@ log, saver = metrics.MetricsLog, checkpoint.Checkpoints
 log.write = dying(log.write, lambda self, phase, split, step, values: f"{phase} {split} {step}")
 saver.save = dying(saver.save, lambda self, step, *_: f"{self.directory.name} save {step}")
 files.write_json = dying(files.write_json, lambda path, value: f"wrote {path.name}")
+recipe.networks = narrow.networks
 sys.exit(cli.main(sys.argv[2:]))
 """
-"""The command line, which kills itself (SIGKILL) just after a moment: a line logged, a save begun, a file written."""
+"""The narrow command line, killed by itself (SIGKILL) just after a moment: a line logged, a save begun, a file
+written."""
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder with the experiment file, the data, and what compilations can share: (folder, environment)."""
+def workplace(tmp_path_factory, digits_folder):
+    """A folder with the experiment file, and an environment with the data and what compilations can share."""
     folder = tmp_path_factory.mktemp("recipe")
     (folder / "tiny.py").write_text(EXPERIMENT)
-    data.load("digits", folder / "tfds")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
-    environment |= {"TFDS_DATA_DIR": str(folder / "tfds"), "JAX_PLATFORMS": "cpu",
+    environment |= {"TFDS_DATA_DIR": str(digits_folder), "JAX_PLATFORMS": "cpu",
+                    "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
                     "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
                     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return folder, environment
@@ -148,8 +151,8 @@ def test_a_finished_run_leaves_what_it_promises(uninterrupted):
     assert energy["ratio"] == pytest.approx(
         sum(x["ann_joules"] for x in energy["layers"]) / sum(x["snn_joules"] for x in energy["layers"]), rel=1e-12)
     assert [layer["name"] for layer in summary["layers"]] == ["conv1", "conv2", "fc1"]
-    assert [layer["neurons"] for layer in summary["layers"]] == [8 * 8 * 64, 4 * 4 * 128, 16]
-    assert summary["parameters"] == 9 * 64 + 9 * 64 * 128 + 512 * 16 + 16 * 10 + 3 * 2
+    assert [layer["neurons"] for layer in summary["layers"]] == [8 * 8 * 8, 4 * 4 * 16, 16]
+    assert summary["parameters"] == 9 * 8 + 9 * 8 * 16 + 64 * 16 + 16 * 10 + 3 * 2
     assert (summary["train_images"], summary["test_images"]) == (TRAIN_IMAGES, 360)
     assert "<html" in (uninterrupted / "report.html").read_text()
     for phase in ("ann", "snn"):
@@ -185,7 +188,7 @@ def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
     images = data.normalise(dataset.test.images, dataset.mean, dataset.std)
     for phase, timesteps in (("ann", 1), ("snn", experiment.timesteps)):
         net, variables = networks[phase]
-        measured, _ = recipe.measure(net, variables, dataset, timesteps, experiment.seed)
+        measured, _ = outcome.measure(net, variables, dataset, timesteps, experiment.seed)
         assert measured["accuracy"] == summary[phase]["accuracy"]
         logits = np.asarray(jax.jit(net.apply, static_argnums=2)(variables, images, timesteps)[0])
         accuracy = np.mean(logits.argmax(-1) == dataset.test.labels)
@@ -337,7 +340,7 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
             assert layer["threshold_after"] == layer["threshold_before"]
     _, _, networks = recipe.open_run(tmp_path / "run")
     assert networks["snn"][1]["params"]["conv1"]["neuron"].threshold.shape == {
-        "layer": (), "channel": (64,), "neuron": (8, 8, 64)}[experiment.neuron.per]
+        "layer": (), "channel": (8,), "neuron": (8, 8, 8)}[experiment.neuron.per]
 
 
 def test_the_variants_cover_every_surrogate_and_method():
@@ -347,5 +350,5 @@ def test_the_variants_cover_every_surrogate_and_method():
 
 def test_mean_leak_and_threshold_of_a_plif_are_those_it_runs_with():
     neuron = PLIF(tau=4.0, threshold=0.5, per="channel").init(jax.random.key(0), (3,))
-    means = recipe.neuron_means({"params": {"fc1": {"kernel": np.ones(2), "neuron": neuron}}})
+    means = outcome.neuron_means({"params": {"fc1": {"kernel": np.ones(2), "neuron": neuron}}})
     assert means["leak"]["fc1"] == pytest.approx(0.75) and means["threshold"]["fc1"] == 0.5

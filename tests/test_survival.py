@@ -15,8 +15,10 @@ import jax
 import numpy as np
 import pytest
 
-from dietjax import data, recipe, train
+from dietjax import recipe, train
 from dietjax.checkpoint import Checkpoints
+
+pytestmark = pytest.mark.usefixtures("narrow_networks")
 
 KILLS = int(os.environ.get("DIETJAX_KILLS", "0"))
 TIMEOUT = 240  # seconds, of one run
@@ -26,6 +28,7 @@ STATUS = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (128 + signal.SIGT
 SIGNALS = list(STATUS) if KILLS else [signal.SIGTERM, signal.SIGINT]  # test_recipe has SIGKILL, at chosen moments
 MEASURED = {"images_per_second", "input_wait_share", "process_memory_bytes", "device_memory_bytes"}
 
+NARROW = os.path.join(os.path.dirname(__file__), "narrow.py")
 SAVES = 16  # of all epochs of both phases
 LINES = 2 * SAVES + 1
 
@@ -44,18 +47,17 @@ experiment = Experiment(
 class Place:
     """A folder with the experiment file, the data, and what compilations can share."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, digits):
         self.folder = folder
         (folder / "tiny.py").write_text(EXPERIMENT)
-        data.load("digits", folder / "tfds")
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
         self.environment = kept | {
-            "TFDS_DATA_DIR": str(folder / "tfds"), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "TFDS_DATA_DIR": str(digits), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 
     def start(self, workdir):
-        """`dietjax train`, in the background."""
-        command = [sys.executable, "-m", "dietjax.cli", "train", str(self.folder / "tiny.py"), "--workdir"]
+        """`dietjax train`, in the background, with a narrow network."""
+        command = [sys.executable, NARROW, "train", str(self.folder / "tiny.py"), "--workdir"]
         return subprocess.Popen([*command, str(workdir)], env=self.environment, stdout=subprocess.PIPE,
                                 stderr=subprocess.STDOUT, text=True)
 
@@ -71,8 +73,8 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return Place(tmp_path_factory.mktemp("survival"))
+def place(tmp_path_factory, digits_folder):
+    return Place(tmp_path_factory.mktemp("survival"), digits_folder)
 
 
 @pytest.fixture(scope="module")

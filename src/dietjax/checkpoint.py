@@ -3,19 +3,20 @@
 Orbax writes the arrays, each process its own shards; what it leaves open is added here. It restores a flipped byte
 without a word and casts dtypes that differ, so every leaf is saved with its dtype, shape and checksum, and these are
 checked. It keeps metrics in a file that it trusts, and one bad byte there stops it from opening the directory; so the
-metric lies in our checked JSON. Nothing is ever unpickled: a checkpoint is tensorstore's arrays and JSON.
+metric lies in our checked JSON. When a step is complete its files are listed with their checksums, in the background
+too; a step that was killed before that is as good, and lacks only this check. Nothing is ever unpickled: a checkpoint
+is tensorstore's arrays and JSON.
 """
 
 import contextlib
 import errno
-import json
 import math
 import operator
 import os
 import shutil
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,10 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from jax.experimental import multihost_utils
 
-from .checksum import checksums
+from . import hosts, manifest, stored
 from .errors import InputError
-from .leaves import CheckpointError, PyTree, blank, by_path, describe, place, show
-
-SHOWN_DIFFERENCES = 5  # paths named when a checkpoint is of another network
+from .leaves import CheckpointError, PyTree, by_path, place
 
 
 class SaveError(OSError):
@@ -64,6 +62,8 @@ class Checkpoints:
         self.keep = keep
         self._manager: ocp.CheckpointManager | None = None  # only a save opens it: it creates and cleans up
         self._saving: int | None = None
+        self._lister: ThreadPoolExecutor | None = None
+        self._listing: Future | None = None  # of the last save's files, on process 0
         self._metrics: dict[int, float | None] = {}
         self._damaged: list[int] = []  # steps that restore() went past; the next save removes them
 
@@ -89,33 +89,27 @@ class Checkpoints:
                 f"step {step} is not after step {earlier[-1]} in {self.directory}; use another directory"
             )
         leaves = by_path(state)
-        described = {path: describe(path, leaf) for path, leaf in leaves.items()}
         # The caller may overwrite his arrays while the bytes are being written, so what lies on the host is copied; a
         # jax.Array cannot be overwritten, and donating it is safe: orbax copies it to the host before it returns, and
         # where that is the same memory (CPU) jax keeps the memory for as long as it is looked at.
         arrays = {p: leaf if isinstance(leaf, jax.Array) else np.array(leaf, order="C") for p, leaf in leaves.items()}
-        sums = checksums(arrays.values())
-        record = {
-            "metadata": metadata,
-            "metric": None if metric is None else float(metric),
-            "leaves": {path: [*described[path], total] for path, total in zip(leaves, sums, strict=True)},
-        }
-        text = json.dumps(record)
+        record = stored.make_record(leaves, arrays, metadata, metric)
         with self._names_failure(step):
             manager = self._open()
             while self._damaged:
                 manager.delete(self._damaged.pop())
-            self._metrics[step] = record["metric"]
+            self._metrics[step] = record["record"]["metric"]
             saved = manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(_with_elements(arrays)),
-                    metadata=ocp.args.JsonSave({"crc32": zlib.crc32(text.encode()), "record": json.loads(text)}),
+                    state=ocp.args.StandardSave(stored.with_elements(arrays)), metadata=ocp.args.JsonSave(record)
                 ),
             )
         if not saved:  # orbax declines without an exception
             raise CheckpointError(f"orbax declined to save step {step} in {self.directory}")
         self._saving = step
+        if hosts.is_first():
+            self._listing = self._lister.submit(_list_files, manager, self.directory / str(step))
 
     def restore(self, target: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any], int] | None:
         """Return (state, metadata, step) of the latest good checkpoint, or None where there is none at all.
@@ -130,22 +124,18 @@ class Checkpoints:
         if step is not None and step not in steps:
             raise CheckpointError(f"there is no step {step} in {self.directory}, only {steps}")
         leaves = by_path(target)
-        wanted = {path: describe(path, leaf) for path, leaf in leaves.items()}
         damaged: dict[int, str] = {}
         for candidate in reversed(steps) if step is None else [step]:
             try:
-                record = _on_all_processes(self._record, candidate)
-                self._check_structure(candidate, record["leaves"], wanted)
-                arrays = _on_all_processes(self._arrays, candidate, leaves)
-                _on_all_processes(_check_sums, arrays, record["leaves"])
-            except _DamageError as damage:
+                arrays, metadata = stored.read(self.directory / str(candidate), leaves)
+            except stored.DamageError as damage:
                 damaged[candidate] = f"step {candidate} in {self.directory} is damaged: {damage}"
                 continue
             state = [place(path, arrays[path], leaf) for path, leaf in leaves.items()]
             self._damaged = list(damaged)
             for message in damaged.values():
                 warnings.warn(f"{message}; step {candidate} is used instead", stacklevel=2)
-            return jax.tree.unflatten(jax.tree.structure(target), state), record["metadata"], candidate
+            return jax.tree.unflatten(jax.tree.structure(target), state), metadata, candidate
         if damaged:
             raise CheckpointError(
                 f"no usable checkpoint: {'; '.join(damaged.values())}. Remove {self.directory} to begin it again"
@@ -164,7 +154,7 @@ class Checkpoints:
         return self._best(self._metrics)
 
     def wait(self) -> None:
-        """Wait for the save in progress.
+        """Wait for the save in progress, and for the list of its files.
 
         Raises:
             SaveError: it failed; what it had written is removed, the earlier checkpoints are as they were.
@@ -173,14 +163,17 @@ class Checkpoints:
         if step is not None:
             with self._names_failure(step):
                 self._manager.wait_until_finished()
+                if self._listing is not None:
+                    self._listing.result()
 
     def close(self) -> None:
-        """Wait for the save in progress and release orbax's threads."""
+        """Wait for the save in progress and release all threads."""
         try:
             self.wait()
         finally:
             manager, self._manager = self._manager, None
             if manager is not None:
+                self._lister.shutdown()
                 manager.close()
 
     def _open(self) -> ocp.CheckpointManager:
@@ -195,6 +188,7 @@ class Checkpoints:
                     lightweight_initialize=True,
                 ),
             )
+            self._lister = ThreadPoolExecutor(1)
             self._metrics = {step: self._metric(step) for step in self._steps()}
         return self._manager
 
@@ -228,62 +222,11 @@ class Checkpoints:
 
     def _metric(self, step: int) -> float | None:
         try:
-            return self._record(step)["metric"]
+            return stored.read_record(self.directory / str(step))["metric"]
         except Exception:  # damaged: restore() says so if this step is asked for
             return None
 
-    def _record(self, step: int) -> dict[str, Any]:
-        saved = json.loads((self.directory / str(step) / "metadata" / "metadata").read_bytes())
-        if zlib.crc32(json.dumps(saved["record"]).encode()) != saved["crc32"]:
-            raise ValueError("its metadata do not match their checksum")
-        return saved["record"]
 
-    def _arrays(self, step: int, leaves: dict[str, Any]) -> dict[str, np.ndarray | jax.Array]:
-        # Without orbax's manager, whose barriers would leave the other processes waiting for one that cannot read.
-        arrays = {path: blank(leaf) for path, leaf in leaves.items()}
-        with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
-            args = ocp.args.StandardRestore(_with_elements(arrays))
-            read = handler.restore(self.directory / str(step) / "state", args=args)
-        return arrays | read
-
-    def _check_structure(self, step: int, saved: dict[str, list[Any]], wanted: dict[str, list[Any]]) -> None:
-        found = {path: leaf[:2] for path, leaf in saved.items()}
-        differences = [
-            f"{path or 'the state'} is {show(found.get(path))} in the checkpoint,"
-            f" {show(wanted.get(path))} in the target"
-            for path in wanted | found
-            if found.get(path) != wanted.get(path)
-        ]
-        if differences:
-            raise CheckpointError(
-                f"step {step} in {self.directory} is of another network ({len(differences)} leaves differ): "
-                + "; ".join(differences[:SHOWN_DIFFERENCES])
-            )
-
-
-def _with_elements(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {path: array for path, array in arrays.items() if array.size}  # orbax refuses the others
-
-
-class _DamageError(Exception):
-    """What is wrong with a checkpoint, the same on every process."""
-
-
-def _on_all_processes(read: Callable[..., Any], *arguments: Any) -> Any:
-    """What `read` returns, if it returns on every process: they must go on, or to the checkpoint before, together."""
-    result, problem = None, None
-    try:
-        result = read(*arguments)
-    except Exception as error:  # a damaged file may raise nearly anything in tensorstore, json or orbax
-        problem = f"{type(error).__name__}: {error}"
-    if jax.process_count() > 1 and not multihost_utils.process_allgather(np.array(problem is None)).all():
-        problem = problem or "another process cannot read it"
-    if problem is not None:
-        raise _DamageError(problem)
-    return result
-
-
-def _check_sums(arrays: dict[str, Any], saved: dict[str, list[Any]]) -> None:
-    for (path, array), total in zip(arrays.items(), checksums(arrays.values()), strict=True):
-        if [list(array.shape), total] != saved[path][1:]:
-            raise ValueError(f"the values of {path} do not match their checksum")
+def _list_files(manager: ocp.CheckpointManager, folder: Path) -> None:
+    manager.wait_until_finished()  # a failed save is raised here and in the thread that calls Checkpoints.wait
+    manifest.write(folder)

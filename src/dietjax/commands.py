@@ -63,7 +63,7 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Measure and print."""
-        from . import early_exit, recipe
+        from . import early_exit, outcome, recipe
 
         if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
             raise InputError("--margin must be >= 0 and finite, --batch-size at least 1, got "
@@ -75,7 +75,7 @@ class Evaluate:
         results = {}
         for phase, (net, variables) in networks.items():
             steps = timesteps if phase == "snn" else 1
-            results[phase], _ = recipe.measure(net, variables, dataset, steps, experiment.seed)
+            results[phase], _ = outcome.measure(net, variables, dataset, steps, experiment.seed)
         if self.margin:
             results["snn"]["early_exit"] = early_exit.measure(
                 *networks["snn"], dataset, self.margin, timesteps, self.batch_size, experiment.seed)
@@ -124,7 +124,7 @@ class Convert:
 
     def __call__(self) -> None:
         """Convert, measure and print."""
-        from . import recipe
+        from . import outcome, recipe
 
         experiment, dataset, networks = recipe.open_run(self.run)
         experiment = dataclasses.replace(
@@ -134,8 +134,8 @@ class Convert:
         ann, variables = networks["ann"]
         snn = recipe.networks(experiment, dataset)[1]
         converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
-        result, _ = recipe.measure(snn, converted, dataset, experiment.timesteps, experiment.seed)
-        result |= recipe.neuron_means(converted)
+        result, _ = outcome.measure(snn, converted, dataset, experiment.timesteps, experiment.seed)
+        result |= outcome.neuron_means(converted)
         if self.json:
             print(json.dumps(result))
             return
@@ -169,13 +169,13 @@ class EnergyOf:
         if (self.run is None) == (self.rate is None):
             raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
         if self.run is not None:
-            from . import recipe
+            from . import outcome, recipe
 
             experiment, dataset, networks = recipe.open_run(self.run)
             if "snn" not in networks:
                 raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
             net, variables = networks["snn"]
-            record, _ = recipe.measure(net, variables, dataset, experiment.timesteps, experiment.seed)
+            record, _ = outcome.measure(net, variables, dataset, experiment.timesteps, experiment.seed)
         else:
             if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
                 raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "

@@ -12,7 +12,10 @@ def write_text(path: pathlib.Path, text: str) -> None:
     """Replace a text file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")  # as is_temporary knows it
     with naming(path):
-        temporary.write_text(text, encoding="utf-8")
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut may leave the new name on an empty file
         os.replace(temporary, path)
 
 

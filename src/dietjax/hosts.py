@@ -89,7 +89,7 @@ def together() -> Iterator[None]:
         yield
     except InputError as error:
         refusal = error
-    for process, said in enumerate(_gather("" if refusal is None else str(refusal))):
+    for process, said in enumerate(gather("" if refusal is None else str(refusal))):
         if said and process != jax.process_index() and refusal is None:
             refusal = InputError(f"process {process}: {said}")
     if refusal is not None:
@@ -103,7 +103,7 @@ def agree(settings: dict[str, Any]) -> None:
         InputError: in every process, naming each that differs with everybody's value.
     """
     mine = settings | {f"installed {name}": metadata.version(name) for name in PACKAGES}
-    everybody = [json.loads(text) for text in _gather(json.dumps(mine))]
+    everybody = [json.loads(text) for text in gather(json.dumps(mine))]
     different = []
     for name in sorted(set().union(*everybody)):
         values = [process.get(name, "nothing") for process in everybody]
@@ -114,8 +114,8 @@ def agree(settings: dict[str, Any]) -> None:
                          "same command, file and environment")
 
 
-def _gather(text: str) -> list[str]:
-    """Every process's text, by process."""
+def gather(text: str) -> list[str]:
+    """Every process's text, by process; all must call it."""
     if jax.process_count() == 1:
         return [text]
     mine = np.frombuffer(text.encode(), np.uint8)

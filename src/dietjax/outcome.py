@@ -1,0 +1,98 @@
+"""What came out of a run: the networks measured, and one image's spikes kept for the report."""
+
+import os
+import pathlib
+import platform
+from importlib import metadata
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import data, energy, files, hosts, models
+from .config import Experiment
+from .mesh import make_mesh
+from .models import Network
+from .train import Schedule, evaluate, make_eval_step
+
+RASTER_NEURONS = 200
+"""Neurons of a layer drawn in the raster, evenly spaced."""
+WRONG_IMAGES = 64
+"""Misclassified images that are kept for the report."""
+
+
+def measure(net: Network, variables: dict, dataset: data.Dataset, timesteps: int, seed: int = 0, batch_size: int = 256,
+            chunk: int | None = None) -> tuple[dict, np.ndarray]:
+    """Test-set metrics and predictions of a network, see `train.evaluate`."""
+    mesh = make_mesh()
+    step = make_eval_step(net, dataset, Schedule(timesteps, chunk), mesh)
+    return evaluate(step, variables, dataset.test, batch_size, mesh, seed)
+
+
+def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
+    """{"threshold": {layer: mean}, "leak": {layer: mean}} of a spiking network."""
+    neurons = {name: layer["neuron"] for name, layer in variables["params"].items() if "neuron" in layer}
+    return {field: {name: np.asarray(getattr(neuron, field), np.float64).mean().item()
+                    for name, neuron in neurons.items()} for field in ("threshold", "leak")}
+
+
+def summarise(experiment: Experiment, dataset: data.Dataset, workdir: pathlib.Path, ann: tuple[Network, dict],
+              converted: dict, snn: tuple[Network, dict]) -> dict:
+    """Final measurements of both networks (net, variables); writes recorded.npz, returns summary.json without times.
+
+    converted: what converted.json holds.
+    """
+    net, variables = snn
+    ann_tested, _ = measure(*ann, dataset, 1)
+    tested, predicted = measure(net, variables, dataset, experiment.timesteps, experiment.seed, chunk=experiment.chunk)
+    trained = neuron_means(variables)
+    shapes = {c.name: c.out_shape for c in net.connections()}
+    if hosts.is_first():
+        _record(experiment, dataset, workdir, net, variables, predicted)
+    return {
+        "experiment": experiment.name, "model": experiment.model.name, "dataset": dataset.name,
+        "parameters": models.parameter_count(net),
+        "train_images": dataset.train.num_examples, "test_images": dataset.test.num_examples,
+        "ann": {"accuracy": ann_tested["accuracy"]},
+        "converted": {k: converted[k] for k in ("accuracy", "accuracy_by_timestep")},
+        "snn": {"accuracy": tested["accuracy"], "timesteps": experiment.timesteps,
+                "accuracy_by_timestep": tested["accuracy_by_timestep"]},
+        "layers": [{"name": name, "neurons": int(np.prod(shapes[name])),
+                    "threshold_before": converted["threshold"][name], "threshold_after": trained["threshold"][name],
+                    "leak_before": converted["leak"][name], "leak_after": trained["leak"][name], "spike_rate": rate}
+                   for name, rate in tested["spike_rate"].items()],
+        "energy": energy.estimate(net, tested).as_dict(),
+        "machine": _machine(),
+        "versions": {name: metadata.version(name) for name in ("dietjax", "jax", "jaxlib", "flax", "optax")},
+    }
+
+
+def _record(experiment, dataset, workdir, net, variables, predicted):
+    """What the report draws: one image's spikes through the network, and the images that it got wrong."""
+    test = dataset.test
+    wrong = np.flatnonzero(predicted != test.labels)[:WRONG_IMAGES]
+    first, _ = test.take(np.arange(1))
+    wrong_images, wrong_labels = test.take(wrong)
+    image = data.normalise(first, dataset.mean, dataset.std, jnp.float32)
+    run_one = jax.jit(lambda v, x: net.apply(v, x, experiment.timesteps, spikes=True,
+                                             rngs={"encode": jax.random.key(experiment.seed)}))
+    _, record = run_one(variables, image)
+    spikes = {}
+    for name, block in record["spikes"].items():
+        flat = np.asarray(block[0].reshape(experiment.timesteps, -1)) > 0
+        chosen = np.unique(np.linspace(0, flat.shape[1] - 1, RASTER_NEURONS).astype(int))
+        spikes[f"spikes/{name}"] = flat[:, chosen]
+    path = workdir / "recorded.npz"
+    with files.naming(path), open(path, "wb") as file:
+        np.savez_compressed(
+            file, class_names=np.array(dataset.class_names), image=first[0], image_label=test.labels[0],
+            image_prediction=predicted[0], logits_by_timestep=np.asarray(record["logits"][0]),
+            wrong_images=wrong_images, wrong_labels=wrong_labels, wrong_predictions=predicted[wrong],
+            **spikes)
+
+
+def _machine() -> str:
+    kinds = {device.device_kind for device in jax.devices()}
+    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}{processes}, {os.cpu_count()} CPU cores; "
+            f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")

@@ -1,0 +1,110 @@
+"""One saved step, read back and checked: by every process, or by none.
+
+Without orbax's manager, whose barriers would leave the other processes waiting for one that cannot read.
+"""
+
+import contextlib
+import json
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from . import hosts, manifest
+from .checksum import checksums
+from .leaves import CheckpointError, blank, describe, show
+
+SHOWN_DIFFERENCES = 5  # paths named when a checkpoint is of another network
+
+
+class DamageError(Exception):
+    """What is wrong with a checkpoint, the same on every process."""
+
+
+def make_record(leaves: dict[str, Any], arrays: dict[str, Any], metadata: dict[str, Any],
+                metric: float | None) -> dict[str, Any]:
+    """What is kept as JSON beside the arrays: {"crc32", "record": {"metadata", "metric", "leaves"}}.
+
+    Raises:
+        CheckpointError: a leaf that cannot be saved.
+    """
+    described = {path: describe(path, leaf) for path, leaf in leaves.items()}
+    sums = checksums(arrays.values())
+    record = {"metadata": metadata, "metric": None if metric is None else float(metric),
+              "leaves": {path: [*described[path], total] for path, total in zip(leaves, sums, strict=True)}}
+    text = json.dumps(record)
+    return {"crc32": zlib.crc32(text.encode()), "record": json.loads(text)}
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The record of one step.
+
+    Raises:
+        ValueError: it is damaged; so may be nearly any other exception.
+    """
+    saved = json.loads((folder / "metadata" / "metadata").read_bytes())
+    if zlib.crc32(json.dumps(saved["record"]).encode()) != saved["crc32"]:
+        raise ValueError("its metadata do not match their checksum")
+    return saved["record"]
+
+
+def read(folder: Path, leaves: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """({path: array as the target's leaf is to be read}, metadata) of one step, all of it checked.
+
+    Every process must ask for it; each checks its share of the files, and the values that it reads.
+
+    Raises:
+        DamageError: in every process, with what the first of those that met damage says.
+        CheckpointError: the step is of another network.
+    """
+    _on_all_processes(manifest.check, folder, jax.process_index(), jax.process_count())
+    record = _on_all_processes(read_record, folder)
+    _check_structure(folder, record["leaves"], leaves)
+    arrays = _on_all_processes(_read_arrays, folder, leaves)
+    _on_all_processes(_check_sums, arrays, record["leaves"])
+    return arrays, record["metadata"]
+
+
+def with_elements(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Those that orbax takes; it refuses empty ones."""
+    return {path: array for path, array in arrays.items() if array.size}
+
+
+def _on_all_processes(reads: Callable[..., Any], *arguments: Any) -> Any:
+    """What `reads` returns, if it returns on every process: they must go on, or to the checkpoint before, together."""
+    result, problem = None, ""
+    try:
+        result = reads(*arguments)
+    except Exception as error:  # a damaged file may raise nearly anything in tensorstore, json or orbax
+        problem = f"{type(error).__name__}: {error}"
+    for said in hosts.gather(problem):
+        if said:
+            raise DamageError(said)
+    return result
+
+
+def _read_arrays(folder, leaves):
+    arrays = {path: blank(leaf) for path, leaf in leaves.items()}
+    with contextlib.closing(ocp.StandardCheckpointHandler()) as handler:
+        args = ocp.args.StandardRestore(with_elements(arrays))
+        return arrays | handler.restore(folder / "state", args=args)
+
+
+def _check_structure(folder, saved, leaves):
+    found = {path: leaf[:2] for path, leaf in saved.items()}
+    wanted = {path: describe(path, leaf) for path, leaf in leaves.items()}
+    differences = [
+        f"{path or 'the state'} is {show(found.get(path))} in the checkpoint, {show(wanted.get(path))} in the target"
+        for path in wanted | found if found.get(path) != wanted.get(path)]
+    if differences:
+        raise CheckpointError(f"step {folder.name} in {folder.parent} is of another network ({len(differences)} leaves "
+                              "differ): " + "; ".join(differences[:SHOWN_DIFFERENCES]))
+
+
+def _check_sums(arrays, saved):
+    for (path, array), total in zip(arrays.items(), checksums(arrays.values()), strict=True):
+        if [list(array.shape), total] != saved[path][1:]:
+            raise ValueError(f"the values of {path} do not match their checksum")
