@@ -13,7 +13,7 @@ from narrow import narrowed
 from dietjax import LIF, LIFParams, ReLU
 from dietjax.encode import Poisson
 from dietjax.errors import InputError
-from dietjax.models import Layer, Network, build, parameter_count, resnet, vgg
+from dietjax.models import Layer, Network, build, convolution, parameter_count, resnet, vgg
 from dietjax.models.convolution import winograd
 from dietjax.models.layer import batch_norm, connections, synapse
 
@@ -493,6 +493,16 @@ class TestSynapse:
         for form in (chosen, winograd):
             got, same_vjp = jax.vjp(form, x, kernel)
             assert_close((got, same_vjp(cotangent)), (want, vjp(cotangent)), 1e-11)
+
+    def test_winograd_of_a_few_images_at_a_time_is_that_of_all(self, x64, monkeypatch):
+        rng = np.random.default_rng(0)
+        x, kernel, cotangent = (jnp.asarray(rng.normal(size=shape)) for shape in ((6, 4, 4, 32), (3, 3, 32, 40),
+                                                                                  (6, 4, 4, 40)))
+        monkeypatch.setattr(convolution, "PART_BYTES", 5 * 4 * 16 * 4 * 32)  # five images' tiles: three divide six
+        assert convolution.images_at_once(x.shape) == 3
+        want, vjp = jax.vjp(winograd, x, kernel)
+        got, same_vjp = jax.vjp(convolution.convolve, x, kernel)
+        assert_close((got, same_vjp(cotangent)), (want, vjp(cotangent)), 1e-11)
 
     def test_winograd_of_halves_rounds_once(self):
         """Spikes and weights in bfloat16 give what float32 gives, rounded: the transforms' sums lose nothing."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from .errors import InputError
 from .models import Network
-from .models.convolution import suits_winograd
+from .models.convolution import images_at_once, suits_winograd
 
 WORKING_BLOCKS = 4
 """Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,
@@ -37,19 +37,20 @@ def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = 
     per_step = batch * sum(neurons) * size * kept
     constant = batch * neurons[0] * size * (timesteps // blocks - 1) if net.encoder.constant else 0
     states = (timesteps // chunk) * batch * sum(neurons) * 4 if chunk < timesteps else 0
-    working = max(WORKING_BLOCKS * batch * chunk * math.prod(c.out_shape) * size + batch * chunk * _transforms(c)
+    working = max(WORKING_BLOCKS * batch * chunk * math.prod(c.out_shape) * size + _transforms(c, batch * chunk)
                   for c in wiring.values())
     return per_step * (timesteps // blocks) - constant + states + working
 
 
-def _transforms(connection):
-    """Bytes that a convolution's own form takes for an image and timestep: on the CPU Winograd's tiles, twice."""
+def _transforms(connection, images):
+    """Bytes that a convolution's own form takes: on the CPU Winograd's tiles, twice."""
     if jax.default_backend() != "cpu" or len(connection.kernel) != 4 or not suits_winograd(
             connection.kernel, connection.stride):
         return 0
     # with their cotangents; measured 1 to 3 times (VGG9, VGG4, VGG6 at batch 32 to 128)
-    tiles = 4 * math.prod(connection.out_shape[:2]) * sum(connection.kernel[2:])  # 16 values for 4 pixels, float32
-    return 2 * 4 * tiles
+    height, width = connection.out_shape[:2]
+    tiles = 4 * height * width * sum(connection.kernel[2:])  # 16 values for 4 pixels, float32
+    return 2 * 4 * tiles * images_at_once((images, height, width, connection.kernel[2]))
 
 
 def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bool) -> None:

@@ -14,6 +14,10 @@ from ..types import Array
 LEAST_CHANNELS = 32
 """Channels, in and out, from which Winograd's form is faster: with fewer, its transforms cost more than they save."""
 
+PART_BYTES = 16 * 2**20
+"""Transformed tiles of one layer that are alive at once: with more, page faults and cache misses cost as much as adding
+up a kernel's gradient part by part, and memory besides."""
+
 
 def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
     """[N, H, W, in] by [k, k, in, out] -> [N, ⌈H/stride⌉, ⌈W/stride⌉, out]; zero outside the map, k odd."""
@@ -25,8 +29,7 @@ def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
 
     if not suits_winograd(kernel.shape, stride):
         return direct(x, kernel)
-    # recomputed for the backward pass: its transformed tiles are four times as large as the map
-    return jax.lax.platform_dependent(x, kernel, cpu=jax.checkpoint(winograd), default=direct)
+    return jax.lax.platform_dependent(x, kernel, cpu=_winograd_in_parts, default=direct)
 
 
 def suits_winograd(kernel: tuple[int, ...], stride: int) -> bool:
@@ -34,26 +37,106 @@ def suits_winograd(kernel: tuple[int, ...], stride: int) -> bool:
     return kernel[:2] == (3, 3) and stride == 1 and min(kernel[2:]) >= LEAST_CHANNELS
 
 
+def _winograd_in_parts(x, kernel):
+    """`winograd`, some images at a time: transformed tiles, four times as large as the map, then stay small."""
+    size = images_at_once(x.shape)
+    if size == len(x):
+        return winograd(x, kernel)
+    _, y = jax.lax.scan(lambda _, part: (None, winograd(part, kernel)), None, x.reshape(-1, size, *x.shape[1:]))
+    return y.reshape(-1, *y.shape[2:])
+
+
+def images_at_once(shape: tuple[int, ...]) -> int:
+    """Of a map [N, H, W, in], how many images Winograd's form takes at a time: a divisor of N.
+
+    All of them where tiles are few, and where there are several devices: these hold a share of the images each, and
+    would have to send them to one another, part by part.
+    """
+    count, height, width, channels = shape
+    image = 4 * 16 * -(-height // 2) * -(-width // 2) * channels
+    if jax.device_count() > 1:
+        return count
+    return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * image <= PART_BYTES))
+
+
+@jax.custom_vjp
 def winograd(x: Array, kernel: Array) -> Array:
     """A 3×3 convolution of stride 1, by F(2×2, 3×3) of Lavin & Gray, "Fast algorithms for convolutional neural
     networks", CVPR 2016: every 4×4 tile d of the input, two apart, gives 2×2 outputs Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A.
 
-    Halves are computed in float32, whose rounding the sums of the transforms need.
+    Halves are computed in float32, whose rounding the sums of the transforms need. The backward pass finds the tiles
+    again. No forward-mode derivatives, as of the neurons.
     """
-    dtype, wide = x.dtype, jnp.promote_types(x.dtype, jnp.float32)
-    batch, height, width, _ = x.shape
-    rows, columns = -(-height // 2), -(-width // 2)  # tiles
-    x = jnp.pad(x.astype(wide), ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
-    kernel = kernel.astype(wide)
-    tiles = [[x[:, i:i + 2 * rows - 1:2, j:j + 2 * columns - 1:2] for j in range(4)] for i in range(4)]
-    inputs = _both_axes(lambda d: (d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]), tiles)
-    weights = _both_axes(lambda g: (g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]), kernel)
-    products = [[v.reshape(-1, v.shape[-1]) @ u for v, u in zip(*pair, strict=True)]
-                for pair in zip(inputs, weights, strict=True)]
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    products = _pairs(jnp.matmul, _input_tiles(x.astype(wide)), _both_axes(_kernel_rows, kernel.astype(wide)))
     outputs = _both_axes(lambda m: (m[0] + m[1] + m[2], m[1] - m[2] - m[3]), products)
-    outputs = [[y.reshape(batch, rows, columns, -1) for y in row] for row in outputs]
-    y = jnp.stack([jnp.stack(row, axis=3) for row in outputs], axis=2)  # [N, rows, 2, columns, 2, out]
-    return y.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width].astype(dtype)
+    return _interleave(outputs, x.shape).astype(x.dtype)
+
+
+def _forward(x, kernel):
+    return winograd(x, kernel), (x, kernel)
+
+
+def _backward(residuals, g):
+    """Transposed by JAX, reading tiles would sum sixteen padded maps; here each pixel gathers from its tiles."""
+    x, kernel = residuals
+    wide = jnp.promote_types(x.dtype, jnp.float32)
+    height, width, channels = g.shape[1:]
+    g = jnp.pad(g.astype(wide), ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
+    g = [[g[:, i::2, j::2].reshape(-1, channels) for j in range(2)] for i in range(2)]
+    g = _both_axes(lambda y: (y[0], y[0] + y[1], y[0] - y[1], -y[1]), g)
+    g_kernel = _pairs(lambda v, m: v.T @ m, _input_tiles(x.astype(wide)), g)
+    g_kernel = _both_axes(lambda u: (u[0] + (u[1] + u[2]) / 2, (u[1] - u[2]) / 2, (u[1] + u[2]) / 2 + u[3]), g_kernel)
+    g_tiles = _pairs(lambda m, u: m @ u.T, g, _both_axes(_kernel_rows, kernel.astype(wide)))
+    g_tiles = _both_axes(lambda v: (v[0], v[1] - v[2] + v[3], v[1] + v[2] - v[0], -v[3]), g_tiles)
+    rows, columns = -(-height // 2), -(-width // 2)
+    g_tiles = [[d.reshape(-1, rows, columns, x.shape[-1]) for d in row] for row in g_tiles]
+    g_x = [_gather(row, 2) for row in zip(*[_gather(column, 1) for column in zip(*g_tiles, strict=True)], strict=True)]
+    g_kernel = jnp.stack([jnp.stack(row) for row in g_kernel])
+    return _interleave(g_x, x.shape).astype(x.dtype), g_kernel.astype(kernel.dtype)
+
+
+winograd.defvjp(_forward, _backward)
+
+
+def _input_tiles(x):
+    """Bᵀ d B, as a 4×4 grid of [tiles, in]."""
+    height, width, channels = x.shape[1:]
+    rows, columns = -(-height // 2), -(-width // 2)
+    x = jnp.pad(x, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
+    tiles = [[x[:, i:i + 2 * rows - 1:2, j:j + 2 * columns - 1:2] for j in range(4)] for i in range(4)]
+    tiles = _both_axes(lambda d: (d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]), tiles)
+    return [[v.reshape(-1, channels) for v in row] for row in tiles]
+
+
+def _kernel_rows(g):
+    return g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]
+
+
+def _gather(d, axis):
+    """Sums of tiles where they overlap: (even, odd) pixels along this axis of the four positions [N, rows, columns, C].
+
+    Position p of tile i lies on pixel 2i + p − 1.
+    """
+    def shifted(x, by):
+        edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
+        return jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
+
+    return d[1] + shifted(d[3], 1), d[2] + shifted(d[0], -1)
+
+
+def _interleave(grid, shape):
+    """A 2×2 grid of even and odd pixels, each of as many values as [N, rows, columns, C], as one map of this shape."""
+    batch, height, width, _ = shape
+    rows, columns = -(-height // 2), -(-width // 2)
+    grid = [[y.reshape(batch, rows, columns, -1) for y in row] for row in grid]
+    y = jnp.stack([jnp.stack(row, axis=3) for row in grid], axis=2)  # [N, rows, 2, columns, 2, C]
+    return y.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
+
+
+def _pairs(function, first, second):
+    """A function of each pair of two grids."""
+    return [[function(a, b) for a, b in zip(*rows, strict=True)] for rows in zip(first, second, strict=True)]
 
 
 def _both_axes(transform, grid):
