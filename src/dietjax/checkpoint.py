@@ -199,7 +199,7 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # of tensorstore, orbax or the file system, of nearly any type
-            if jax.process_index() == 0:  # half a checkpoint must not go on filling a full disk
+            if hosts.is_first():  # half a checkpoint must not go on filling a full disk
                 for remains in self.directory.glob(f"{step}.*"):
                     shutil.rmtree(remains, ignore_errors=True)
             full = os.strerror(errno.ENOSPC)  # tensorstore says it at the end of half a page

@@ -6,6 +6,8 @@ XLA's CPU backend multiplies as fast as the machine can where maps are large, an
 took 0.5-0.9 of the time of XLA's own from 32 channels on, on maps from 4×4 to 32×32 (docs/performance.md).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -91,7 +93,7 @@ def _backward(residuals, g):
     g_tiles = _both_axes(lambda v: (v[0], v[1] - v[2] + v[3], v[1] + v[2] - v[0], -v[3]), g_tiles)
     rows, columns = -(-height // 2), -(-width // 2)
     g_tiles = [[d.reshape(-1, rows, columns, x.shape[-1]) for d in row] for row in g_tiles]
-    g_x = [_gather(row, 2) for row in zip(*[_gather(column, 1) for column in zip(*g_tiles, strict=True)], strict=True)]
+    g_x = _both_axes(functools.partial(_gather, 1), g_tiles, functools.partial(_gather, 2))
     g_kernel = jnp.stack([jnp.stack(row) for row in g_kernel])
     return _interleave(g_x, x.shape).astype(x.dtype), g_kernel.astype(kernel.dtype)
 
@@ -113,7 +115,7 @@ def _kernel_rows(g):
     return g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]
 
 
-def _gather(d, axis):
+def _gather(axis, d):
     """Sums of tiles where they overlap: (even, odd) pixels along this axis of the four positions [N, rows, columns, C].
 
     Position p of tile i lies on pixel 2i + p − 1.
@@ -139,7 +141,7 @@ def _pairs(function, first, second):
     return [[function(a, b) for a, b in zip(*rows, strict=True)] for rows in zip(first, second, strict=True)]
 
 
-def _both_axes(transform, grid):
-    """A linear transform of a grid of arrays, along its columns and then along its rows."""
+def _both_axes(transform, grid, of_rows=None):
+    """A linear transform of a grid of arrays, along its columns and then (that or another one) along its rows."""
     grid = list(zip(*[transform(column) for column in zip(*grid, strict=True)], strict=True))
-    return [transform(row) for row in grid]
+    return [(of_rows or transform)(row) for row in grid]
