@@ -7,11 +7,13 @@ import subprocess
 import sys
 
 import jax
+import numpy as np
 import pytest
 
-from dietjax import cli
-from dietjax.bench import measure, networks, show
+from dietjax import cli, peers
+from dietjax.bench import measure, memory, networks, show
 from dietjax.bench.measure import Call, Result
+from dietjax.data.dataset import Example
 from dietjax.errors import InputError
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -162,6 +164,101 @@ def test_shares_are_of_the_bandwidth_of_the_copy(results):
         assert copy["share"] is None and ours["share"] == pytest.approx(2.5 * copy["ms"] / ours["ms"])
 
 
+def test_training_batches_are_compared_with_decoding_the_same_images(bench, monkeypatch, tmp_path):
+    from dietjax.bench import input as reading
+
+    asked = []
+    monkeypatch.setattr(reading, "IMAGES", 6)
+    monkeypatch.setattr(reading, "MADE", 3)
+    monkeypatch.setattr(reading, "_loop", lambda decode, indices, threads: asked.append(
+        (threads, [decode(i) for i in indices.tolist()])))
+    plot = tmp_path / "plot.png"
+    status, out, err = bench("input", "--image-size", 32, "--batch", 4, "--threads", 2, "--runs", 1, "--json", "--plot",
+                             plot)
+    assert status == 0, err
+    found = json.loads(out)
+    assert [row["what"] for row in found["rows"]] == ["cv2.imread", "cv2.imdecode, from memory", "training batches"]
+    assert "8 images a run" in found["title"]  # whole batches
+    (threads, read), (_, from_memory) = asked[:2]
+    assert threads == 2 and len(read) == 8 and {image.shape for image in read} == {(375, 500, 3)}
+    np.testing.assert_array_equal(read, from_memory)
+    assert re.search(r"made for this, 10\d kB each", found["title"])
+    for row in found["rows"]:
+        assert row["share"] == pytest.approx(found["rows"][0]["ms"] / row["ms"])
+        assert row["images/s/core"] == pytest.approx(8e3 / row["ms"] / min(2, os.cpu_count()))
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_is_stored_as_pixels_has_no_decoding_to_compare_with(bench, monkeypatch, digits_folder):
+    from dietjax.bench import input as reading
+
+    opened = reading.data.load("digits", digits_folder, image_size=8)
+    opened.train.source = [Example(np.zeros((8, 8, 1), np.uint8), 0)]
+    monkeypatch.setattr(reading.data, "load", lambda *_, **__: opened)
+    status, _, err = bench("input", "--name", "digits")
+    assert status == 2 and "digits stores pixels, not JPEG or PNG files" in err
+
+
+def test_what_is_prepared_is_not_timed(timed):
+    make, order = timed
+    rows = measure.alternate([make("a", [0, 1], prepare=lambda: order.append("before"))], 1)
+    assert order == ["before", "a"] * 2 and rows[0]["ms"] == 1000
+
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="peaks are read from /proc")
+
+
+@linux
+def test_the_peak_of_a_step_is_what_it_holds_at_once_at_most():
+    held = np.ones(16 * 2**20, np.uint8)
+
+    def step():
+        first = np.ones(32 * 2**20, np.uint8)
+        del first
+        return np.ones(64 * 2**20, np.uint8).sum() + held[0]
+
+    assert 63 < memory._peak(step, None) / 2**20 * 1e6 < 72  # Linux counts pages to within a few dozen
+
+
+def test_no_peak_where_the_system_does_not_say(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(InputError, match="/proc, which darwin does not have; leave --peer away"):
+        memory._peak(lambda: None, None)
+
+
+@linux
+@pytest.mark.slow
+def test_a_step_s_peak_is_at_least_its_temporaries():
+    subject = networks.Subject("VGG4", (16, 16, 3), 10, (8,), 8)
+    planned = memory._planned(subject, "SNN", {}, 4, "float32")["temporary MB"]
+    _, peak = memory._in_its_own_process(subject, "SNN", {}, 4, "float32")
+    assert planned <= peak < planned + 60  # outputs, and what the allocator rounds up
+
+
+def test_peaks_stand_beside_what_peers_take(bench, monkeypatch):
+    asked = []
+
+    def runs(subject, name, options, steps, dtype):
+        asked.append((name, options, steps))
+        return f"{name}'s mode", 100.0 * len(asked)
+
+    monkeypatch.setattr(memory, "_in_its_own_process", runs)
+    monkeypatch.setattr(memory, "_planned", lambda *_: {"predicted MB": 3.0, "temporary MB": 2.0})
+    monkeypatch.setattr(peers, "check", lambda *names: None)
+    monkeypatch.setattr(measure.metadata, "version", lambda name: "1")
+    status, out, err = bench("memory", *NETWORK, "--timesteps", 4, "--chunk", 2, "--peer", "spikingjelly", "--peer",
+                             "norse", "--memory-level", 0, 1, "--json")
+    assert status == 0, err
+    found = json.loads(out)
+    assert [(row["network"], row["peak MB"], row.get("memory ratio")) for row in found["rows"]] == [
+        ("ANN, 4 images", 400, 1), ("SNN, layer by layer", 500, 1), ("SNN, chunk 2", 600, 1),
+        ("SNN, chunk 2, remat", 700, 1), ("spikingjelly", 100, None), ("spikingjelly, level 1", 200, None),
+        ("norse", 300, None)]
+    assert asked[:3] == [("spikingjelly", {}, 4), ("spikingjelly", {"memory_level": 1}, 4), ("norse", {}, 4)]
+    assert asked[-1] == ("SNN", {"chunk": 2, "remat": True}, 4)
+    assert found["notes"][-1] == "norse, T=4, float32: norse's mode"
+
+
 def test_schedules_are_the_whole_block_and_every_chunk():
     assert networks.schedules(4, (1, 2), False) == {
         "layer by layer": {}, "chunk 1": {"chunk": 1}, "chunk 2": {"chunk": 2}}
@@ -187,26 +284,30 @@ def test_plots_over_time_and_of_one_time(tmp_path, times, suffix, magic):
 
 
 @pytest.mark.slow
-def test_every_layer_of_the_timed_network_spikes():
+def test_peers_are_compared_on_a_network_whose_every_layer_spikes(monkeypatch):
     """Else libraries would agree on logits of 0."""
     subject = networks.Subject("VGG4", (8, 8, 1), 10, (8,), 2)
-    seen = []
-
-    class Peer:
-        exact = True
-
-        def logits(self, images):
-            return seen[0] + 1
-
     snn, images = subject.networks("float32")[1], subject.examples(2)[0]
     variables = jax.jit(snn.init)(jax.random.key(0), images)
     run = jax.jit(lambda variables, images: snn.apply(variables, images, 2))
-    for gain, says in ((networks.GAIN, r"differ from ours by at most 1\.0e\+00 of"), (0, "0, which compares nothing")):
+
+    def build(name, net, variables, images, labels, timesteps, dtype):
+        assert {str(leaf.dtype) for leaf in jax.tree.leaves(variables)} == {dtype} == {"float64"}
+
+        class Peer:
+            exact = name != "other"
+
+            def logits(self, images):
+                return net.apply(variables, images, timesteps)[0] + 1
+
+        return Peer()
+
+    monkeypatch.setattr(peers, "build", build)
+    for name, gain, says in (("same", networks.GAIN, r"in float64 .* at most 1\.0e\+00 of"),
+                             ("same", 0, "0, which compares nothing"), ("other", 0, "its neuron is not ours")):
         scaled = networks.lively(variables, gain)
-        logits, record = run(scaled, images)
-        assert all(rate > 0 for rate in record["spike_rate"].values()) == (gain > 0)
-        seen[:] = [logits]
-        assert re.search(says, networks.agreement(Peer(), snn, scaled, images, 2))
+        assert all(rate > 0 for rate in run(scaled, images)[1]["spike_rate"].values()) == (gain > 0)
+        assert re.search(says, networks.agreement(name, subject, scaled, 2))
 
 
 # ---- many devices
@@ -214,9 +315,7 @@ def test_every_layer_of_the_timed_network_spikes():
 SCALING = """
 import sys, jax
 from dietjax import cli
-from dietjax.models import convolution
 jax.config.update("jax_disable_most_optimizations", True)
-convolution.LEAST_CHANNELS = 10**9  # the gradients of Winograd's kernels would be reduced as 16 values for 9
 sys.exit(cli.main(sys.argv[1:]))
 """
 
@@ -260,6 +359,8 @@ MISTAKES = {
     "no classifier": (["step", *NETWORK, "--classifier", 0], "--classifier must be at least 1"),
     "no neurons": (["neuron", "--neurons", -3], "--neurons must be at least 1, got -3"),
     "no features": (["layer", "--features", 8, 0], "--features must be at least 1"),
+    "no images": (["input", "--batch", 0], "--batch must be at least 1, got 0"),
+    "no such folder": (["input", "--name", "folder:/nowhere"], "/nowhere/train is no directory"),
     "no devices": (["scaling", "--devices", 0], "--devices must be at least 1"),
     "dtype": (["step", "--dtype", "int8"], "int8"),
     "plot": (["neuron", "--plot", "plot.jpg"], "--plot plot.jpg must end in .png, .svg or .pdf"),
@@ -267,6 +368,8 @@ MISTAKES = {
     "unknown peer": (["step", "--peer", "torch"], "torch"),
     "missing peer": (["step", *NETWORK, "--peer", "norse"],
                      "norse cannot be imported.*`pip install norse torch` installs it"),
+    "missing peer of memory": (["memory", *NETWORK, "--peer", "norse"], "norse cannot be imported"),
+    "memory level": (["memory", *NETWORK, "--memory-level", 5], "memory-level"),
     "missing peer of a layer": (["layer", "--peer", "norse"], "norse cannot be imported"),
     "devices": (["scaling", *NETWORK, "--devices", 1, 1000],
                 "1000 devices asked for, .* has .*XLA_FLAGS=--xla_force_host_platform_device_count=1000"),

@@ -159,22 +159,27 @@ class Layer:
 
 @dataclasses.dataclass(frozen=True)
 class Memory:
-    """Temporary memory of a training step over T, predicted and as compiled; compiles, runs nothing."""
+    """Memory of a training step over T, predicted and as compiled; with --peer also as it runs, beside theirs."""
 
     of: Annotated[Of, Inlined] = Of(batch=128)
     timesteps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     chunk: tuple[int, ...] = (1, 4, 16)
     """Also in blocks of so many timesteps, with and without recomputation, where they divide T."""
     dtype: tuple[Dtype, ...] = ("float32",)
+    peer: Annotated[tuple[PeerName, ...], UseAppendAction] = ()
+    """Another library on the same network and weights; may be given several times. Needs dietjax[peers]."""
+    memory_level: tuple[Literal[0, 1, 2, 3, 4], ...] = (0,)
+    """How hard SpikingJelly saves memory; from 2 on it needs a GPU."""
     output: Annotated[Output, Inlined] = Output()
 
     def __call__(self) -> None:
         """Compile and show."""
         self.output.check()
         _positive(timesteps=self.timesteps, chunk=self.chunk)
-        from .networks import sweep_memory
+        from .memory import sweep
 
-        self.output.show(sweep_memory(self.of.subject(), self.timesteps, self.chunk, self.dtype), self)
+        self.output.show(sweep(self.of.subject(), self.timesteps, self.chunk, self.dtype, self.peer,
+                               self.memory_level), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,6 +204,31 @@ class Scaling:
         self.output.show(scaling(self.of.subject(), self.devices, self.timesteps, self.dtype, self.runs), self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """Training batches from image files (decoding, cropping, resizing), against OpenCV's decoding alone."""
+
+    name: str | None = None
+    """A set of images to be resized, as in --data.name; default: JPEGs of ImageNet's usual size, made for this."""
+    data_dir: str | None = None
+    """A tensorflow-datasets directory, as in --data.data-dir."""
+    image_size: int = 224
+    batch: int = 128
+    """Images in a batch."""
+    threads: int | None = None
+    """That decode; default: one per CPU core."""
+    runs: int = 10
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Measure and show."""
+        self.output.check()
+        _positive(image_size=self.image_size, batch=self.batch, threads=self.threads or 1, runs=self.runs)
+        from .input import pipeline
+
+        self.output.show(pipeline(self.name, self.data_dir, self.image_size, self.batch, self.threads, self.runs), self)
+
+
 def _positive(**values):
     for name, value in values.items():
         if any(v < 1 for v in (value if isinstance(value, tuple) else (value,))):
@@ -212,6 +242,7 @@ Suite = OmitSubcommandPrefixes[
     | Annotated[Layer, subcommand("layer")]
     | Annotated[Memory, subcommand("memory")]
     | Annotated[Scaling, subcommand("scaling")]
+    | Annotated[Input, subcommand("input")]
 ]
 
 

@@ -29,6 +29,8 @@ class Call:
     """Does it once. May return before jax has finished."""
     temporary: int | None = None
     """Bytes of temporaries that XLA's compiler plans for; None where nobody says."""
+    prepare: Callable[[], Any] = lambda: None
+    """Done before every run, not timed."""
     base: bool = False
     """Whether the calls after it are compared with it, up to the next such one."""
 
@@ -70,6 +72,7 @@ def alternate(calls: Sequence[Call], runs: int) -> list[dict[str, Any]]:
     times: list[list[float]] = [[] for _ in calls]
     for turn in range(runs + 1):
         for call, measured in zip(calls, times, strict=True):
+            call.prepare()
             start = time.perf_counter()
             jax.block_until_ready(call.run())
             if turn:

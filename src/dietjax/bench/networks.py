@@ -1,4 +1,4 @@
-"""A network's training step, inference and memory, beside its ANN's and other libraries'."""
+"""A network's training step and inference, beside its ANN's and other libraries'."""
 
 import dataclasses
 import itertools
@@ -9,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import memory, models, readout
+from .. import models, readout
 from ..errors import InputError
 from ..kernels import check_backend
 from ..models import Network
 from ..neurons import LIF, ReLU
-from ..train import compiler_options
-from .measure import Call, Result, alternate, compiled, environment, temporary_bytes
+from .measure import Call, Result, alternate, compiled, environment
 
 LAYERWISE = "layer by layer"
 GAIN = 3
@@ -115,7 +114,7 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
             peer = libraries.build(name, snn, variables, *map(np.asarray, few), steps, dtype)
             calls.append(Call({"network": f"{name} {peer.version}", **labels},
                               peer.training_step if train else peer.inference))
-            notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {agreement(peer, snn, variables, few[0], steps)}")
+            notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {agreement(name, subject, variables, steps)}")
     what = "training step: loss and gradients" if train else "inference"
     return Result(f"{what}; {subject}", alternate(calls, runs), environment(*peers), tuple(notes))
 
@@ -126,40 +125,21 @@ def lively(variables: dict[str, Any], gain: float = GAIN) -> dict[str, Any]:
                        for name, layer in variables["params"].items()}}
 
 
-def agreement(peer, snn, variables, images, timesteps):
-    """How far its logits are from ours: speed counts among those that compute the same."""
-    ours = np.asarray(jax.jit(inference(snn, timesteps, {}))(variables, images, None), np.float64)
-    theirs = np.asarray(peer.logits(np.asarray(images)), np.float64)
-    if not peer.exact:
-        return "its neuron is not ours, logits are not compared"
-    if not ours.any():
-        return "all our logits are 0, which compares nothing"
-    return f"logits differ from ours by at most {np.abs(ours - theirs).max():.1e} of {np.abs(ours).max():.1e}"
+def agreement(name: str, subject: Subject, variables: dict[str, Any], timesteps: int) -> str:
+    """How far a peer's logits are from ours in float64: speed counts among those that compute the same.
 
+    In fewer digits a membrane that lies at its threshold falls to this side or that, and the layers behind differ.
+    """
+    from .. import peers
 
-def sweep_memory(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dtypes: Sequence[str]) -> Result:
-    """Temporaries of a training step over T, as predicted (`dietjax.memory`) and as XLA compiled them; nothing runs."""
-    rows, notes = [], []
-    for chunk in chunks:
-        if left_out := [str(steps) for steps in timesteps if steps % chunk or steps == chunk]:
-            notes.append(f"no rows of chunk {chunk} at T={', '.join(left_out)}: it must divide T and be less")
-    for dtype, steps in itertools.product(dtypes, timesteps):
-        ann, snn = subject.networks(dtype)
-        wanted = {f"ANN, {subject.batch * steps} images": (ann, subject.batch * steps, 1, {})}
-        for name, schedule in schedules(steps, [c for c in chunks if steps % c == 0 and c < steps], True).items():
-            wanted[f"SNN, {name}"] = snn, subject.batch, steps, schedule
-        base = None
-        for name, (net, batch, t, schedule) in wanted.items():
-            images = jax.ShapeDtypeStruct((batch, *subject.image_shape), jnp.float32)
-            variables = jax.eval_shape(net.init, jax.random.key(0), images)
-            labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
-            options = compiler_options(jax.default_backend())
-            program = jax.jit(training(net, t, schedule), compiler_options=options).lower(variables, images, labels)
-            measured = temporary_bytes(program.compile())
-            if measured is None:
-                raise InputError(f"XLA's backend {jax.default_backend()!r} does not say what memory a program takes")
-            base = measured if base is None else base
-            rows.append({"network": name, "dtype": dtype, "T": steps,
-                         "predicted MB": memory.training_step(net, batch, t, **schedule) / 1e6,
-                         "temporary MB": measured / 1e6, "memory ratio": measured / base})
-    return Result(f"temporary memory of a training step; {subject}", rows, environment(), tuple(notes))
+    with jax.enable_x64(True):
+        net, (images, labels) = subject.networks("float64")[1], subject.examples(2)
+        variables = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), variables)
+        peer = peers.build(name, net, variables, *map(np.asarray, (images, labels)), timesteps, "float64")
+        if not peer.exact:
+            return "its neuron is not ours, logits are not compared"
+        ours = np.asarray(jax.jit(inference(net, timesteps, {}))(variables, images, labels))
+        if not ours.any():
+            return "all our logits are 0, which compares nothing"
+        difference = np.abs(ours - peer.logits(np.asarray(images))).max()
+        return f"in float64 its logits differ from ours by at most {difference:.1e} of {np.abs(ours).max():.1e}"

@@ -26,8 +26,7 @@ def scaling(subject: Subject, devices: Sequence[int], timesteps: int, dtypes: Se
     """Weak scaling, data parallel: rows by number of devices, each compared with one device.
 
     "efficiency" is one device's time over the row's. "sent MB" is what every device sends in a step, as its compiled
-    program says; "ring MB" what a ring must send for the gradients, 2(n - 1)/n of the parameters. On the CPU it sends
-    more: the gradients of Winograd's kernels are reduced before they are transformed back, 16 values for 9.
+    program says; "ring MB" what a ring must send for the gradients, 2(n - 1)/n of the parameters.
 
     Args:
         subject: the network, and one device's batch.

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from .measure import Result
 
 FORMATS = {"ms": "{:.2f}", "q25": "{:.2f}", "q75": "{:.2f}", "ratio": "{:.3f}", "temporary MB": "{:.1f}",
-           "predicted MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}", "images/s": "{:.1f}",
-           "efficiency": "{:.2f}", "sent MB": "{:.3f}", "ring MB": "{:.3f}"}
+           "predicted MB": "{:.1f}", "peak MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}",
+           "images/s": "{:.1f}", "images/s/core": "{:.0f}", "efficiency": "{:.2f}",
+           "sent MB": "{:.3f}", "ring MB": "{:.3f}"}
 
 
 def table(result: Result) -> None:
@@ -52,7 +53,7 @@ def plot(result: Result, path: pathlib.Path) -> None:
     for row in result.rows:
         label = str(row[name])
         label = label.split(",")[0] if label.startswith("ANN") else label  # its image count grows with T
-        series.setdefault(f"{label}, {row['dtype']}", []).append(row)
+        series.setdefault(", ".join((label, *([row["dtype"]] if "dtype" in row else []))), []).append(row)
     over_time = len({row.get("T") for row in result.rows}) > 1
     figure = Figure(figsize=(7, 4) if over_time else (7, 0.8 + 0.45 * len(result.rows)), layout="constrained")
     axes = figure.add_subplot()
