@@ -9,10 +9,11 @@ Command:  dietjax prepare cifar10
           dietjax prepare cifar10_part.npz
           dietjax train experiments/cifar10_vgg4_cpu.py --workdir runs/cifar10_part
           All of CIFAR-10, in about five times the hours: --data.name cifar10.
-Hardware: two CPU cores (AMD EPYC), shared with other work.
-Hours:    0.15 (547 seconds, of which ANN 225 and SNN 251; alone on the machine it would be less).
+Hardware: two CPU cores (AMD EPYC).
+Hours:    0.09 (320 seconds, of which ANN 171 and SNN 108).
 Expected: ANN and SNN above 55 % (chance: 10 %); the authors give no figure for this network.
-Obtained: ANN 62.25 %; converted 56.90 %, SNN 62.60 % at 5 timesteps, ratio 4.94 (seed 0, jax 0.10.2).
+Obtained: ANN 62.70 %; converted 57.65 %, SNN 61.50 % at 5 timesteps, ratio 4.92 (seed 0, jax 0.10.2). An earlier form of
+          the convolutions, other in its rounding alone: 62.25, 56.90, 62.60 %, ratio 4.94.
 """
 
 from dietjax.config import Conversion, Data, Experiment, Model, Phase
