@@ -12,8 +12,8 @@ Command:  dietjax prepare cifar10
 Hardware: two CPU cores (AMD EPYC).
 Hours:    0.09 (320 seconds, of which ANN 171 and SNN 108).
 Expected: ANN and SNN above 55 % (chance: 10 %); the authors give no figure for this network.
-Obtained: ANN 62.70 %; converted 57.65 %, SNN 61.50 % at 5 timesteps, ratio 4.92 (seed 0, jax 0.10.2). An earlier form of
-          the convolutions, other in its rounding alone: 62.25, 56.90, 62.60 %, ratio 4.94.
+Obtained: ANN 62.70 %; converted 57.65 %, SNN 61.50 % at 5 timesteps, ratio 4.92 (seed 0, jax 0.10.2). Another
+          form of the convolutions, which differs in its rounding alone, gave 62.25, 56.90 and 62.60 %, ratio 4.94.
 """
 
 from dietjax.config import Conversion, Data, Experiment, Model, Phase

@@ -1,4 +1,4 @@
-"""The neuron alone against the device's copy bandwidth, and the public benchmark of one linear layer with LIF."""
+"""The neuron against the device's copy bandwidth, the public benchmark of one layer, the forms of a convolution."""
 
 import itertools
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..kernels import check_backend
+from ..models.convolution import direct, winograd_in_parts
 from ..models.layer import synapse
 from ..neurons import LIF
 from ..unroll import unroll
@@ -86,3 +87,22 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
                          f"ours {spikes:.0f}{'' if peer.exact else ' (not the same neuron)'}")
     return Result(f"linear n × n and LIF, batch {batch}, T={timesteps}, forward and backward", alternate(calls, runs),
                   environment(*peers), tuple(notes))
+
+
+def convolution(sides: Sequence[int], channels: tuple[int, int], images: int, dtypes: Sequence[str],
+                runs: int) -> Result:
+    """A 3×3 convolution of stride 1, forward and both gradients, in the two forms of `models.convolution`."""
+    calls = []
+    for dtype, side in itertools.product(dtypes, sides):
+        shapes = ((images, side, side, channels[0]), (3, 3, *channels), (images, side, side, channels[1]))
+        arrays = [jax.random.normal(jax.random.key(i), shape, dtype) for i, shape in enumerate(shapes)]
+        for name, form in (("XLA's own", direct), ("Winograd", winograd_in_parts)):
+            def both(x, kernel, cotangent, form=form):
+                y, pull = jax.vjp(form, x, kernel)
+                return y, pull(cotangent)
+
+            run, temporary = compiled(both, *arrays)
+            calls.append(Call({"what": name, "dtype": dtype, "map": f"{side}×{side}"}, run, temporary,
+                              base=form is direct))
+    what = f"3×3 convolution of {channels[0]} to {channels[1]} channels, {images} images"
+    return Result(f"{what}, forward and both gradients", alternate(calls, runs), environment())

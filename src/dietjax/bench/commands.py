@@ -1,73 +1,11 @@
 """The arguments of `dietjax bench`. jax loads inside the commands: `--help` answers at once."""
 
 import dataclasses
-import os
-import pathlib
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from tyro.conf import OmitSubcommandPrefixes, UseAppendAction, arg, subcommand
+from tyro.conf import OmitSubcommandPrefixes, UseAppendAction, subcommand
 
-from ..errors import InputError
-
-PeerName = Literal["spyx", "spikingjelly", "snntorch", "norse"]
-Dtype = Literal["float32", "bfloat16", "float16"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Output:
-    """What is printed and written."""
-
-    json: bool = False
-    """Print JSON instead of a table."""
-    plot: pathlib.Path | None = None
-    """Also draw it into this file (png, svg or pdf)."""
-
-    def show(self, result: Any, command: Any) -> None:
-        """Print and draw, the result beside the arguments of the command."""
-        from . import show
-
-        settings = {"command": type(command).__name__.lower(), **dataclasses.asdict(command)}
-        settings.pop("output")
-        result = dataclasses.replace(result, settings=settings)
-
-        print(show.as_json(result)) if self.json else show.table(result)
-        if self.plot is not None:
-            show.plot(result, self.plot)
-
-    def check(self) -> None:
-        """Refuse a plot that could not be written, before anything is measured."""
-        if self.plot is not None and self.plot.suffix not in (".png", ".svg", ".pdf"):
-            raise InputError(f"--plot {self.plot} must end in .png, .svg or .pdf")
-        if self.plot is not None and not self.plot.absolute().parent.is_dir():
-            raise InputError(f"--plot {self.plot}: there is no folder {self.plot.absolute().parent}")
-        if self.plot is not None and not os.access(self.plot.absolute().parent, os.W_OK):
-            raise InputError(f"--plot {self.plot}: the folder {self.plot.absolute().parent} cannot be written")
-
-
-@dataclasses.dataclass(frozen=True)
-class Of:
-    """Which network."""
-
-    model: str = "VGG9"
-    """VGG4/6/9/11/13/16/19 or ResNet12/20/34."""
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    """Height, width, channels."""
-    num_classes: int = 10
-    classifier: tuple[int, ...] | None = None
-    """Widths of the hidden fully connected layers; default: the paper's."""
-    batch: int = 8
-    """Images in a batch."""
-
-    def subject(self) -> Any:
-        """As the benchmarks take it."""
-        from .networks import Subject
-
-        _positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
-                  classifier=self.classifier or ())
-        return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch)
-
-
-Inlined = arg(name="")
+from .options import Dtype, Inlined, Of, Output, PeerName, positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +31,7 @@ class Step:
     def __call__(self) -> None:
         """Measure and show."""
         self.output.check()
-        _positive(timesteps=self.timesteps, chunk=self.chunk, runs=self.runs)
+        positive(timesteps=self.timesteps, chunk=self.chunk, runs=self.runs)
         from .networks import compare
 
         self.output.show(compare(
@@ -124,11 +62,33 @@ class Neuron:
     def __call__(self) -> None:
         """Measure and show."""
         self.output.check()
-        _positive(batch=self.batch, neurons=self.neurons, timesteps=self.timesteps, runs=self.runs)
+        positive(batch=self.batch, neurons=self.neurons, timesteps=self.timesteps, runs=self.runs)
         from .cells import neuron
 
         self.output.show(neuron(self.batch, self.neurons, self.timesteps, self.backend, self.dtype, self.runs),
                          self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Convolution:
+    """A 3×3 convolution, forward and both gradients: XLA's own form against Winograd's, which a CPU takes."""
+
+    side: tuple[int, ...] = (16, 8, 4)
+    """Of the square map."""
+    channels: tuple[int, int] = (256, 256)
+    """In and out."""
+    images: int = 160
+    dtype: tuple[Dtype, ...] = ("float32",)
+    runs: int = 10
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Measure and show."""
+        self.output.check()
+        positive(side=self.side, channels=self.channels, images=self.images, runs=self.runs)
+        from .cells import convolution
+
+        self.output.show(convolution(self.side, self.channels, self.images, self.dtype, self.runs), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +110,7 @@ class Layer:
     def __call__(self) -> None:
         """Measure and show."""
         self.output.check()
-        _positive(features=self.features, batch=self.batch, timesteps=self.timesteps, runs=self.runs)
+        positive(features=self.features, batch=self.batch, timesteps=self.timesteps, runs=self.runs)
         from .cells import layer
 
         self.output.show(layer(self.features, self.batch, self.timesteps, self.backend, self.dtype, self.peer,
@@ -175,7 +135,7 @@ class Memory:
     def __call__(self) -> None:
         """Compile and show."""
         self.output.check()
-        _positive(timesteps=self.timesteps, chunk=self.chunk)
+        positive(timesteps=self.timesteps, chunk=self.chunk)
         from .memory import sweep
 
         self.output.show(sweep(self.of.subject(), self.timesteps, self.chunk, self.dtype, self.peer,
@@ -198,7 +158,7 @@ class Scaling:
     def __call__(self) -> None:
         """Measure and show."""
         self.output.check()
-        _positive(devices=self.devices, timesteps=self.timesteps, runs=self.runs)
+        positive(devices=self.devices, timesteps=self.timesteps, runs=self.runs)
         from .scaling import scaling
 
         self.output.show(scaling(self.of.subject(), self.devices, self.timesteps, self.dtype, self.runs), self)
@@ -223,16 +183,10 @@ class Input:
     def __call__(self) -> None:
         """Measure and show."""
         self.output.check()
-        _positive(image_size=self.image_size, batch=self.batch, threads=self.threads or 1, runs=self.runs)
+        positive(image_size=self.image_size, batch=self.batch, threads=self.threads or 1, runs=self.runs)
         from .input import pipeline
 
         self.output.show(pipeline(self.name, self.data_dir, self.image_size, self.batch, self.threads, self.runs), self)
-
-
-def _positive(**values):
-    for name, value in values.items():
-        if any(v < 1 for v in (value if isinstance(value, tuple) else (value,))):
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
 
 Suite = OmitSubcommandPrefixes[
@@ -240,6 +194,7 @@ Suite = OmitSubcommandPrefixes[
     | Annotated[Inference, subcommand("inference")]
     | Annotated[Neuron, subcommand("neuron")]
     | Annotated[Layer, subcommand("layer")]
+    | Annotated[Convolution, subcommand("convolution")]
     | Annotated[Memory, subcommand("memory")]
     | Annotated[Scaling, subcommand("scaling")]
     | Annotated[Input, subcommand("input")]

@@ -72,7 +72,7 @@ def plot(result: Result, path: pathlib.Path) -> None:
         bars = axes.barh(range(len(rows)), [row[value] for row in rows], xerr=spread, color="#0072b2")
         axes.bar_label(bars, [FORMATS[value].format(row[value]) for row in rows], padding=4, fontsize="small")
         axes.set_yticks(range(len(rows)), [", ".join(v if isinstance(v, str) else f"{k} {v}" for k, v in row.items()
-                                                     if k in (name, "dtype", "n", "T")) for row in rows])
+                                                     if k in (name, "dtype", "n", "map", "T")) for row in rows])
         axes.margins(x=0.15)
         axes.set_xlabel(value)
     axes.set_title(result.title, fontsize="medium", loc="left")

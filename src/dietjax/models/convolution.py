@@ -24,15 +24,17 @@ up a kernel's gradient part by part, and memory besides."""
 
 def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
     """[N, H, W, in] by [k, k, in, out] -> [N, ⌈H/stride⌉, ⌈W/stride⌉, out]; zero outside the map, k odd."""
-    pad = kernel.shape[0] // 2
-
-    def direct(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
+    own = functools.partial(direct, stride=stride)
     if not suits_winograd(kernel.shape, stride):
-        return direct(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=_winograd_in_parts, default=direct)
+        return own(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, cpu=winograd_in_parts, default=own)
+
+
+def direct(x: Array, kernel: Array, stride: int = 1) -> Array:
+    """The same, always as XLA's own convolution."""
+    pad = kernel.shape[0] // 2
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
 def suits_winograd(kernel: tuple[int, ...], stride: int) -> bool:
@@ -40,7 +42,7 @@ def suits_winograd(kernel: tuple[int, ...], stride: int) -> bool:
     return kernel[:2] == (3, 3) and stride == 1 and min(kernel[2:]) >= LEAST_CHANNELS
 
 
-def _winograd_in_parts(x, kernel):
+def winograd_in_parts(x: Array, kernel: Array) -> Array:
     """`winograd`, some images at a time: transformed tiles, four times as large as the map, then stay small."""
     size = images_at_once(x.shape)
     if size == len(x):

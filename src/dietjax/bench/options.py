@@ -1,0 +1,75 @@
+"""What several commands of `dietjax bench` ask for. jax loads inside: `--help` answers at once."""
+
+import dataclasses
+import os
+import pathlib
+from typing import Any, Literal
+
+from tyro.conf import arg
+
+from ..errors import InputError
+
+PeerName = Literal["spyx", "spikingjelly", "snntorch", "norse"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+Inlined = arg(name="")
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """What is printed and written."""
+
+    json: bool = False
+    """Print JSON instead of a table."""
+    plot: pathlib.Path | None = None
+    """Also draw it into this file (png, svg or pdf)."""
+
+    def show(self, result: Any, command: Any) -> None:
+        """Print and draw, the result beside the arguments of the command."""
+        from . import show
+
+        settings = {"command": type(command).__name__.lower(), **dataclasses.asdict(command)}
+        settings.pop("output")
+        result = dataclasses.replace(result, settings=settings)
+
+        print(show.as_json(result)) if self.json else show.table(result)
+        if self.plot is not None:
+            show.plot(result, self.plot)
+
+    def check(self) -> None:
+        """Refuse a plot that could not be written, before anything is measured."""
+        if self.plot is not None and self.plot.suffix not in (".png", ".svg", ".pdf"):
+            raise InputError(f"--plot {self.plot} must end in .png, .svg or .pdf")
+        if self.plot is not None and not self.plot.absolute().parent.is_dir():
+            raise InputError(f"--plot {self.plot}: there is no folder {self.plot.absolute().parent}")
+        if self.plot is not None and not os.access(self.plot.absolute().parent, os.W_OK):
+            raise InputError(f"--plot {self.plot}: the folder {self.plot.absolute().parent} cannot be written")
+
+
+@dataclasses.dataclass(frozen=True)
+class Of:
+    """Which network."""
+
+    model: str = "VGG9"
+    """VGG4/6/9/11/13/16/19 or ResNet12/20/34."""
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    """Height, width, channels."""
+    num_classes: int = 10
+    classifier: tuple[int, ...] | None = None
+    """Widths of the hidden fully connected layers; default: the paper's."""
+    batch: int = 8
+    """Images in a batch."""
+
+    def subject(self) -> Any:
+        """As the benchmarks take it."""
+        from .networks import Subject
+
+        positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
+                 classifier=self.classifier or ())
+        return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch)
+
+
+def positive(**values: int | tuple[int, ...]) -> None:
+    """Refuse a number, or one of several, below 1, by the name of its option."""
+    for name, value in values.items():
+        if any(v < 1 for v in (value if isinstance(value, tuple) else (value,))):
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
