@@ -7,14 +7,16 @@ Prints what it found as one line of JSON.
 
 import functools
 import json
+import pathlib
 import sys
+import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import test_train as t
 
-from dietjax import hosts, train
+from dietjax import hosts, run_folder, train
 from dietjax.collectives import collectives
 from dietjax.config import Data, Hosts, Parallel, Phase
 from dietjax.data import Stream
@@ -176,8 +178,18 @@ def two(port, process):
     found = {"curve": snn_on(4, 2).curve()}
     jax.config.update("jax_enable_x64", False)
     found["evaluation"], found["streamed"] = evaluation(mesh_of(4)), streamed_evaluation(mesh_of(4))
-    found["first says"] = [hosts.first_says(hosts.is_first()), hosts.first_says(not hosts.is_first())]
+    found["from first"] = hosts.from_first(f"said by {process}")
     hosts.agree({"seed": 3})
+    shared = pathlib.Path(tempfile.gettempdir()) / f"dietjax-{port}"
+    shared.mkdir(exist_ok=True)
+    run_folder.check_shared(shared)
+    run_folder.SHARED_WITHIN = 1
+    own = shared / process
+    own.mkdir()
+    try:
+        run_folder.check_shared(own)
+    except InputError as error:
+        found["own folder"] = str(error)
     for what, settings in (("differs", {"seed": int(process)}), ("lacks", {"flip": 1} if hosts.is_first() else {})):
         try:
             hosts.agree({"other": 1} | settings)

@@ -1,7 +1,9 @@
 """Laws of dietjax.checkpoint: what comes back is what was saved, bit for bit, or an error says so."""
 
 import asyncio
+import errno
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
+from dietjax import hosts, stored
 from dietjax.checkpoint import CheckpointError, Checkpoints, SaveError
 
 # tensorstore's threads report a failed read to an event loop that orbax has already closed.
@@ -218,6 +221,38 @@ def test_a_run_resumed_before_a_damaged_step_saves_that_step_again(tmp_path):
         restored, _, step = checkpoints.restore(small_state(0))
     assert step == 2
     assert_same(restored, small_state(3))
+
+
+@pytest.mark.parametrize("reads, error", [
+    ("read_record", OSError(errno.ESTALE, "Stale file handle")),
+    ("read_record", OSError(errno.EMFILE, "Too many open files")),
+    ("_read_arrays", ValueError("RESOURCE_EXHAUSTED: Out of memory")),
+    ("_read_arrays", ValueError("anything, when every file is as it was written")),
+])
+def test_what_the_machine_cannot_read_now_is_not_given_up_for_damaged(tmp_path, monkeypatch, reads, error):
+    def fails(*_):
+        raise error
+
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(step, small_state(step), {})
+        with monkeypatch.context() as patch:
+            patch.setattr(stored, reads, fails)
+            says = rf"step 2 in {tmp_path} could not be read: .*{re.escape(str(error))}.*nothing was removed"
+            with pytest.raises(CheckpointError, match=says):
+                checkpoints.restore(small_state(0))
+        assert checkpoints.restore(small_state(0))[2] == 2
+        checkpoints.save(3, small_state(3), {})
+    assert (tmp_path / "2").is_dir()
+
+
+def test_a_step_that_others_list_and_this_process_does_not_see_is_no_damage(tmp_path, monkeypatch):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, small_state(1), {})
+        checkpoints.wait()
+        monkeypatch.setattr(hosts, "from_first", lambda text: "[1, 2]")  # as process 0 lists them
+        with pytest.raises(CheckpointError, match=r"step 2 .* process 0 does not see it: all need the one directory"):
+            checkpoints.restore(small_state(0))
 
 
 def test_when_all_are_damaged_all_are_named(tmp_path):

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from dietjax import recipe
+from dietjax import memory, recipe
 from dietjax.cli import load_experiment
 from dietjax.config import check
 from dietjax.data import Dataset, Split
@@ -46,13 +46,15 @@ def test_the_papers_files_are_there():
 
 
 @every_file
-def test_an_experiment_loads_and_its_networks_build(path):
+def test_an_experiment_loads_and_its_networks_build(path, monkeypatch):
     experiment = load_experiment(path)
     check(experiment)
     assert experiment.name == path.stem
     dataset = stand_in(experiment.data)
-    recipe._check_resources(experiment, dataset)
-    for phase, net in zip(("ann", "snn"), recipe.networks(experiment, dataset), strict=True):
+    nets = recipe.networks(experiment, dataset)
+    monkeypatch.setattr(memory, "device_memory", lambda: 80 * 10**9)
+    recipe._check_resources(experiment, dataset, *nets)
+    for phase, net in zip(("ann", "snn"), nets, strict=True):
         state = abstract_state(net, make_optimizer(getattr(experiment, phase), 1))
         logits, _ = jax.eval_shape(lambda v, net=net, phase=phase: net.apply(
             v, jax.numpy.zeros((2, *dataset.image_shape)), experiment.timesteps if phase == "snn" else 1),

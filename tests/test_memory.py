@@ -84,7 +84,7 @@ def test_a_step_that_does_not_fit_is_refused_with_the_largest_chunk_that_would(l
                                              f"{sizes[8] / 1e9:.1f} GB.*; chunk={chunk} would fit"):
             memory.check(vgg4(), 100, 8, None, remat=False)
     limit(min(sizes.values()) - 1)
-    with pytest.raises(InputError, match="no chunk would fit; use a smaller batch or more devices"):
+    with pytest.raises(InputError, match="no chunk would fit; use a smaller batch, more parts of it"):
         memory.check(vgg4(), 100, 8, None, remat=False)
 
 
@@ -116,6 +116,15 @@ def test_training_asks_before_it_touches_anything(limit):
         fit.fit(vgg4(), None, Dataset("none", split, split, ("a", "b"), (0.5,), (0.5,)),
                 Phase(batch_size=8 * jax.device_count()), name="snn", schedule=Schedule(2), seed=0, augment=Data(),
                 fixed=(), checkpoints=None, begin=None, log=None, advance=None)
+
+
+def test_a_conversion_that_does_not_fit_is_refused_with_the_images_that_would(limit):
+    """Three float32 blocks of the largest layer, conv1: 8×8×64 neurons of one image over 10 timesteps."""
+    image = 3 * 4 * 10 * 8 * 8 * 64
+    limit(5 * image)
+    memory.check_conversion(vgg4(), 5, 10)
+    with pytest.raises(InputError, match=rf"6 images over 10 timesteps .*; use at most --conversion\.images 5"):
+        memory.check_conversion(vgg4(), 6, 10)
 
 
 def test_a_device_has_its_share_of_the_machine():

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from dietjax import PLIF, data, outcome, recipe, train
+from dietjax import PLIF, data, memory, outcome, recipe, train
 from dietjax.checkpoint import Checkpoints
 from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase
 from dietjax.errors import InputError
@@ -188,7 +188,7 @@ def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
     images = data.normalise(dataset.test.images, dataset.mean, dataset.std)
     for phase, timesteps in (("ann", 1), ("snn", experiment.timesteps)):
         net, variables = networks[phase]
-        measured, _ = outcome.measure(net, variables, dataset, timesteps, experiment.seed)
+        measured, _ = outcome.measure(net, variables, dataset, experiment, timesteps)
         assert measured["accuracy"] == summary[phase]["accuracy"]
         logits = np.asarray(jax.jit(net.apply, static_argnums=2)(variables, images, timesteps)[0])
         accuracy = np.mean(logits.argmax(-1) == dataset.test.labels)
@@ -256,6 +256,28 @@ def test_a_workdir_of_another_experiment_is_refused_by_field(digits, tmp_path):
     assert content(tmp_path) == before
 
 
+@pytest.mark.slow
+def test_an_ann_serves_another_snn_until_that_is_saved(uninterrupted, workplace, digits):
+    """What comes after the ANN may change, and is then done anew; the ANN is not touched."""
+    workdir = workplace[0] / "other_snn"
+    process = start(workplace, workdir, "wrote converted.json")
+    assert process.returncode == -9, process.stderr
+    first, ann = (workdir / "converted.json").read_text(), unaltered(workdir / "checkpoints" / "ann")
+    options = ("--conversion.percentile", "99", "--snn.epochs", "1", "--snn.accumulate", "2")
+    process = start(workplace, workdir, "never", *options)
+    assert process.returncode == 0, process.stderr
+    assert unaltered(workdir / "checkpoints" / "ann") == ann
+    assert (workdir / "converted.json").read_text() != first
+    lines = metrics_of(workdir)
+    assert {key: lines[key] for key in lines if key[0] == "ann"} == {
+        key: line for key, line in metrics_of(uninterrupted).items() if key[0] == "ann"}
+    assert max(step for phase, _, step in lines if phase == "snn") == STEPS
+    process = start(workplace, workdir, "never", *options, "--snn.learning-rate", "1")
+    assert process.returncode == 2 and "snn.learning_rate: there 0.001, asked for 1.0" in process.stderr
+    process = start(workplace, workdir, "never", *options[:-1], "1")  # how it lies on the devices may always change
+    assert process.returncode == 0 and "finished" in process.stdout
+
+
 def test_a_folder_that_is_no_run_is_refused(digits, tmp_path):
     (tmp_path / "thesis.tex").write_text("do not lose me")
     before = content(tmp_path)
@@ -300,6 +322,19 @@ def test_a_damaged_config_is_refused(digits, tmp_path, text):
 def test_what_only_a_later_phase_needs_is_checked_first(digits, tmp_path, changes, says):
     with pytest.raises(InputError, match=says):
         recipe.run(tiny(**changes), tmp_path / "run", QUIET)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fits, says", [(1.5, "a training step on 64 images a device at 200 timesteps"),
+                                        (None, "use at most --conversion.images 3")])
+def test_memory_of_later_phases_is_checked_first(digits, tmp_path, monkeypatch, fits, says):
+    ann = recipe.networks(tiny(), data.load("digits"))[0]
+    # an SNN of 200 timesteps, or 3 of 64 images over 400 timesteps: three blocks of 8×8 neurons of 8 channels
+    limit = int(fits * memory.training_step(ann, BATCH, 1)) if fits else 3 * 3 * 4 * 10**5 * 8 * 8 * 8
+    monkeypatch.setattr(memory, "device_memory", lambda: limit)
+    asked = {"timesteps": 200} if fits else {"conversion": Conversion(images=64, timesteps=10**5)}
+    with pytest.raises(InputError, match=says):
+        recipe.run(tiny(**asked), tmp_path / "run", QUIET)
     assert not (tmp_path / "run").exists()
 
 

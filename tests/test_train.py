@@ -1,6 +1,9 @@
 """Laws of dietjax.train, feed and fit: the optimiser, the sharded steps, the loop of one phase."""
 
 import functools
+import itertools
+import os
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +15,8 @@ import dietjax.fit
 from dietjax import train
 from dietjax.checkpoint import Checkpoints
 from dietjax.config import Data, Phase
-from dietjax.data import Dataset, Split
+from dietjax.data import DataError, Dataset, Split
+from dietjax.errors import Stopped
 from dietjax.feed import Resident
 from dietjax.mesh import make_mesh
 from dietjax.models import Layer, Network
@@ -51,9 +55,9 @@ def init(net):
     return jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))
 
 
-def fit(net, variables, dataset, folder, phase, name="snn", fixed=(), augment=Data()):
+def fit(net, variables, dataset, folder, phase, name="snn", fixed=(), augment=Data(), seen=None):
     """`fit.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
-    seen = []
+    seen = [] if seen is None else seen
     with Checkpoints(folder) as checkpoints:
         variables, _ = dietjax.fit.fit(
             net, variables, dataset, phase, name=name, schedule=Schedule(2 if name == "snn" else 1), seed=0,
@@ -284,6 +288,45 @@ def test_a_diverged_state_is_never_saved(tmp_path, name, neuron):
         neurons = [layer["neuron"] for layer in saved[0].variables["params"].values() if "neuron" in layer]
         assert all(neuron.threshold > 0 for neuron in neurons)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(saved))
+
+
+# ---- evaluations that do not come to their end
+
+
+def evaluations_that(monkeypatch, happens):
+    """The second evaluation does this before it begins."""
+    count, original = itertools.count(1), dietjax.fit.evaluate
+
+    def evaluate(*arguments):
+        if next(count) == 2:
+            happens()
+        return original(*arguments)
+
+    monkeypatch.setattr(dietjax.fit, "evaluate", evaluate)
+
+
+def corrupt():
+    raise DataError("one.png is corrupt")
+
+
+@pytest.mark.parametrize("happens, error, says", [
+    (lambda: os.kill(os.getpid(), signal.SIGTERM), Stopped, "snn is saved at step 6 of 9; the same command"),
+    (corrupt, DataError, "one.png is corrupt"),
+])
+def test_an_epoch_whose_evaluation_is_broken_off_is_saved_and_evaluated_on_resuming(tmp_path, monkeypatch, happens,
+                                                                                   error, says):
+    net, dataset, phase = make_net(), make_dataset(), Phase(epochs=3, batch_size=BATCH)
+    whole, expected = fit(net, init(net), dataset, tmp_path / "whole", phase)
+    seen = []
+    with monkeypatch.context() as patch:
+        evaluations_that(patch, happens)
+        with pytest.raises(error, match=says):
+            fit(net, init(net), dataset, tmp_path / "broken", phase, seen=seen)
+    assert Checkpoints(tmp_path / "broken").latest_step() == 2 * EXAMPLES // BATCH
+    resumed, _ = fit(net, init(net), dataset, tmp_path / "broken", phase, seen=seen)
+    assert leaf_bytes(resumed) == leaf_bytes(whole)
+    assert [(split, step, values["loss"]) for split, step, values in seen] == [
+        (split, step, values["loss"]) for split, step, values in expected]
 
 
 def sound_metrics(**changes):

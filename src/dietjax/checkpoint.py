@@ -10,6 +10,7 @@ is tensorstore's arrays and JSON.
 
 import contextlib
 import errno
+import json
 import math
 import operator
 import os
@@ -117,10 +118,11 @@ class Checkpoints:
         target: arrays or `jax.ShapeDtypeStruct`s in the structure to return; a leaf with a sharding is placed by it,
             and a process reads no more of it than its devices hold.
         A damaged checkpoint is named in a warning, the one before it is used, and the next save removes the damaged
-        one. With `step` given only that one will do. A checkpoint of another network is always a CheckpointError.
+        one. With `step` given only that one will do. A checkpoint of another network is always a CheckpointError; so is
+        one that the machine cannot read now (too many open files, no permission), which is no damage.
         """
         self.wait()
-        steps = self._steps()
+        steps = json.loads(hosts.from_first(json.dumps(self._steps())))  # a file system may show others less
         if step is not None and step not in steps:
             raise CheckpointError(f"there is no step {step} in {self.directory}, only {steps}")
         leaves = by_path(target)

@@ -75,7 +75,7 @@ class Evaluate:
         results = {}
         for phase, (net, variables) in networks.items():
             steps = timesteps if phase == "snn" else 1
-            results[phase], _ = outcome.measure(net, variables, dataset, steps, experiment.seed)
+            results[phase], _ = outcome.measure(net, variables, dataset, experiment, steps)
         if self.margin:
             results["snn"]["early_exit"] = early_exit.measure(
                 *networks["snn"], dataset, self.margin, timesteps, self.batch_size, experiment.seed)
@@ -134,7 +134,7 @@ class Convert:
         ann, variables = networks["ann"]
         snn = recipe.networks(experiment, dataset)[1]
         converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
-        result, _ = outcome.measure(snn, converted, dataset, experiment.timesteps, experiment.seed)
+        result, _ = outcome.measure(snn, converted, dataset, experiment, experiment.timesteps)
         result |= outcome.neuron_means(converted)
         if self.json:
             print(json.dumps(result))
@@ -175,7 +175,7 @@ class EnergyOf:
             if "snn" not in networks:
                 raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
             net, variables = networks["snn"]
-            record, _ = outcome.measure(net, variables, dataset, experiment.timesteps, experiment.seed)
+            record, _ = outcome.measure(net, variables, dataset, experiment, experiment.timesteps)
         else:
             if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
                 raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "

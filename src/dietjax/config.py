@@ -88,6 +88,11 @@ class Phase:
     accumulate: int = 1
     """Parts that a batch is split into, one after the other: activations of one part at a time are in memory."""
 
+    @property
+    def part_size(self) -> int:
+        """Examples in memory at once, over all devices; also of the test set."""
+        return self.batch_size // self.accumulate
+
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:

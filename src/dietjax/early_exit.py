@@ -80,10 +80,9 @@ def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Seque
 
     Batches of one leave image by image; larger ones wait for their slowest image. See `predict`.
     """
-    count = len(dataset.test.labels)
+    count = dataset.test.num_examples
     correct, taken = np.zeros(len(margins)), np.zeros(len(margins))
-    for start in range(0, count, batch_size):
-        images, labels = (x[start:start + batch_size] for x in dataset.test)
+    for start, (images, labels) in zip(range(0, count, batch_size), dataset.test.batches(batch_size), strict=True):
         images = data.normalise(images, dataset.mean, dataset.std, jnp.float32)
         key = jax.random.fold_in(jax.random.key(seed), start)
         exits = predict(net, variables, images, margins, timesteps=timesteps, key=key)

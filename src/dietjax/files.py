@@ -33,6 +33,11 @@ def is_temporary(found: pathlib.Path, path: pathlib.Path) -> bool:
     return found.name.startswith(f".{path.name}.")
 
 
+def read_text(path: pathlib.Path) -> str:
+    """A text file's contents, "" where there is none."""
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
     """Replace a JSON file atomically."""
     write_text(path, json.dumps(value, indent=1) + "\n")

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from . import data, memory
 from .checkpoint import Checkpoints
@@ -18,6 +19,7 @@ from .meter import Meter
 from .models import Network
 from .preemption import Preemption
 from .train import (
+    Interrupted,
     Schedule,
     TrainingError,
     abstract_state,
@@ -34,6 +36,19 @@ LOG_EVERY = 50
 """Training steps that a line of the log covers; an epoch's last line covers what is left of it."""
 
 
+def check(net: Network, phase: Phase, name: str, schedule: Schedule, parallel: Parallel) -> Mesh:
+    """The mesh that a phase runs on.
+
+    Raises:
+        InputError: the devices do not divide so, the batch does not divide over them, or a step cannot fit.
+    """
+    mesh = make_mesh(parallel)
+    check_batch_size(name, phase, mesh)
+    memory.check(net, phase.part_size // mesh.size, schedule.timesteps, schedule.chunk,
+                 remat=schedule.chunk is not None)
+    return mesh
+
+
 def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, name: str, schedule: Schedule, seed: int,
         augment: Any, fixed: Sequence[str], checkpoints: Checkpoints, begin: Callable[[int], None],
         log: Callable[[str, int, dict], None], advance: Callable[[int, int, dict], None],
@@ -47,7 +62,8 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         augment: the `config.Data`.
         fixed: neuron parameters that are not trained.
         checkpoints: where the state is kept; one is written after every `phase.checkpoint_every` epochs, at the end,
-            and where a signal stops the phase.
+            and where a signal stops the phase. A signal that comes during the evaluation at the end of an epoch stops
+            that too; it is repeated when the phase resumes.
         begin: called once with the step that training starts or resumes from.
         log: called with ("train" | "test", step, values).
         advance: called with (step, total steps, latest values) after each look at the metrics.
@@ -60,12 +76,11 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     Raises:
         Stopped: SIGTERM or Ctrl-C; the state after the step it came in is saved.
         TrainingError: it diverged; nothing of that is saved.
+        InputError: a step cannot fit; or a test image cannot be read, and then the state before it is saved (on
+            several hosts it is not: those that can read theirs wait for the one that cannot).
         SaveError: the machine could not write a checkpoint.
     """
-    mesh, count = make_mesh(parallel), dataset.train.num_examples
-    check_batch_size(name, phase, mesh)
-    memory.check(net, phase.batch_size // (mesh.size * phase.accumulate), schedule.timesteps, schedule.chunk,
-                 remat=schedule.chunk is not None)
+    mesh, count = check(net, phase, name, schedule, parallel), dataset.train.num_examples
     total_steps = -(-phase.epochs * count // phase.batch_size)
     optimizer = make_optimizer(phase, total_steps, fixed)
     shardings = state_shardings(mesh, abstract_state(net, optimizer))
@@ -78,7 +93,8 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         seconds, gathered = metadata["seconds"], metadata["gathered"]
     begin(start)
     advance(start, total_steps, {})
-    if start >= total_steps:
+    untested = restored is not None and metadata.get("untested", False)
+    if start >= total_steps and not untested:
         return local(state.variables, mesh), seconds
     feed = make_feed(dataset, augment, seed, phase.batch_size, mesh)
     train_step = make_train_step(net, optimizer, feed.fetch, mesh, schedule, seed, phase.accumulate)
@@ -87,12 +103,31 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     session = time.perf_counter()
     meter = Meter(net, name, phase.batch_size, gathered)
 
-    def save(done, metric):
-        metadata = {"seconds": seconds + time.perf_counter() - session, "gathered": meter.gathered}
+    def save(done, metric, untested=False):
+        metadata = {"seconds": seconds + time.perf_counter() - session, "gathered": meter.gathered,
+                    "untested": untested}
         checkpoints.save(done, state, metadata, metric=metric)
+
+    def test(done):
+        """The accuracy after so many steps."""
+        tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.part_size, mesh, seed, preemption.reached)
+        if not np.isfinite(tested["loss"]):  # never saved
+            raise diverged(name, f"loss on the test set is {tested['loss']:.4g} after step {done - 1}")
+        log("test", done, {"epoch": done * phase.batch_size / count, **tested})
+        return tested["accuracy"]
+
+    def stop(done):
+        checkpoints.wait()
+        raise Stopped(f"{name} is saved at step {done} of {total_steps}; the same command goes on from there",
+                      preemption.signal)
 
     try:
         with Preemption() as preemption:
+            if untested:
+                try:
+                    test(start)
+                except Interrupted:
+                    stop(start)
             for step in range(start, total_steps):
                 with meter.waiting():
                     arguments = feed.arguments(step)
@@ -108,19 +143,22 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
                     advance(done, total_steps, values)
                 ends = done == total_steps or (epoch_ends and epoch % phase.checkpoint_every == 0)
                 if ends:
-                    tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.batch_size, mesh, seed)
-                    if not np.isfinite(tested["loss"]):  # never saved
-                        raise diverged(name, f"loss on the test set is {tested['loss']:.4g} after step {step}")
-                    log("test", done, {"epoch": done * phase.batch_size / count, **tested})
-                    save(done, tested["accuracy"])
+                    try:
+                        save(done, test(done))
+                    except Interrupted:
+                        save(done, None, untested=True)
+                        stop(done)
+                    except data.DataError:
+                        if jax.process_count() == 1:
+                            save(done, None, untested=True)
+                            checkpoints.wait()
+                        raise
                     meter.pause()
                 if preemption.reached():
                     if not ends:
                         meter.collect(done)
                         save(done, None)
-                    checkpoints.wait()
-                    raise Stopped(f"{name} is saved at step {done} of {total_steps}; the same command goes on from "
-                                  "there", preemption.signal)
+                    stop(done)
     except TrainingError as error:
         kept = checkpoints.latest_step()
         kept = "There is no checkpoint yet." if kept is None else f"The checkpoint of step {kept} is good, and kept."

@@ -76,9 +76,9 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def first_says(answer: bool) -> bool:
-    """Process 0's answer, in every process: what they decide to do must be the same."""
-    return answer if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(np.array(answer)))
+def from_first(text: str) -> str:
+    """Process 0's text, in every process: what they decide by must be the same."""
+    return gather(text)[0]
 
 
 @contextlib.contextmanager

@@ -19,17 +19,19 @@ def write(folder: Path) -> None:
     files.write_text(folder / NAME, _text(listed))
 
 
-def check(folder: Path, part: int = 0, parts: int = 1) -> None:
+def check(folder: Path, part: int = 0, parts: int = 1) -> bool:
     """Compare the files with the manifest: this part of them, for readers that share the work.
 
-    A folder without a manifest passes: it is of an earlier version, or the writer was killed just before listing it.
+    Returns:
+        Whether there is one: without it the folder passes, being of an earlier version, or of a writer that was killed
+        just before listing it.
 
     Raises:
         ValueError: naming the first file that is missing or not as it was written.
     """
     path = folder / NAME
     if not path.exists():
-        return
+        return False
     listed = _read(path)
     for name in sorted(listed)[part::parts]:
         size, crc = listed[name]
@@ -40,6 +42,7 @@ def check(folder: Path, part: int = 0, parts: int = 1) -> None:
             raise ValueError(f"{name} has {found} bytes instead of {size}")
         if _measure(folder / name)[1] != crc:
             raise ValueError(f"{name} does not match its checksum")
+    return True
 
 
 def _names(folder):

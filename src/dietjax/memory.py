@@ -1,4 +1,4 @@
-"""How much memory a training step takes, before it is compiled, and which chunk would make it fit."""
+"""How much memory training and conversion take, before they are compiled, and what would make them fit."""
 
 import math
 import os
@@ -13,6 +13,10 @@ from .models.convolution import images_at_once, suits_winograd
 WORKING_BLOCKS = 4
 """Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,
 the currents' cotangent, and a copy in the order that the convolution wants."""
+
+BALANCING_BLOCKS = 3
+"""Blocks of the largest layer that live at once while its threshold is set: currents, their copy as ordered bits from
+which the percentile is selected, and what the layer before gave."""
 
 
 def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = None, remat: bool = False) -> int:
@@ -66,13 +70,27 @@ def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bo
     smaller = [c for c in range(timesteps, 0, -1) if timesteps % c == 0
                and training_step(net, batch, timesteps, c, remat=True) <= limit]
     if not smaller:
-        remedy = "no chunk would fit; use a smaller batch or more devices"
+        remedy = "no chunk would fit; use a smaller batch, more parts of it (accumulate) or more devices"
     elif smaller[0] < timesteps:
         remedy = f"chunk={smaller[0]} would fit (it recomputes within blocks)"
     else:
         remedy = "without a chunk it would fit"
     raise InputError(f"a training step on {batch} images a device at {timesteps} timesteps takes about "
                      f"{needed / 1e9:.1f} GB, a device has {limit / 1e9:.1f} GB; {remedy}")
+
+
+def check_conversion(net: Network, images: int, timesteps: int) -> None:
+    """Refuse a threshold balancing that cannot fit: one device holds the largest layer's currents of all timesteps.
+
+    Raises:
+        InputError: with the estimate, and the number of images that would fit.
+    """
+    image = BALANCING_BLOCKS * 4 * timesteps * max(math.prod(c.out_shape) for c in net.connections())
+    limit = device_memory()
+    if images * image > limit:
+        raise InputError(f"the conversion of {images} images over {timesteps} timesteps takes about "
+                         f"{images * image / 1e9:.1f} GB, a device has {limit / 1e9:.1f} GB; use at most "
+                         f"--conversion.images {limit // image}, or fewer --conversion.timesteps")
 
 
 def device_memory() -> int:

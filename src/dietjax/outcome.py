@@ -13,6 +13,7 @@ from . import data, energy, files, hosts, models
 from .config import Experiment
 from .mesh import make_mesh
 from .models import Network
+from .neurons import ReLU
 from .train import Schedule, evaluate, make_eval_step
 
 RASTER_NEURONS = 200
@@ -21,12 +22,14 @@ WRONG_IMAGES = 64
 """Misclassified images that are kept for the report."""
 
 
-def measure(net: Network, variables: dict, dataset: data.Dataset, timesteps: int, seed: int = 0, batch_size: int = 256,
-            chunk: int | None = None) -> tuple[dict, np.ndarray]:
-    """Test-set metrics and predictions of a network, see `train.evaluate`."""
-    mesh = make_mesh()
+def measure(net: Network, variables: dict, dataset: data.Dataset, experiment: Experiment,
+            timesteps: int = 1) -> tuple[dict, np.ndarray]:
+    """Test-set metrics and predictions of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
+    mesh, spiking = make_mesh(), not isinstance(net.neuron, ReLU)
+    phase = experiment.snn if spiking else experiment.ann
+    chunk = experiment.chunk if spiking and timesteps == experiment.timesteps else None
     step = make_eval_step(net, dataset, Schedule(timesteps, chunk), mesh)
-    return evaluate(step, variables, dataset.test, batch_size, mesh, seed)
+    return evaluate(step, variables, dataset.test, phase.part_size, mesh, experiment.seed)
 
 
 def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
@@ -43,8 +46,8 @@ def summarise(experiment: Experiment, dataset: data.Dataset, workdir: pathlib.Pa
     converted: what converted.json holds.
     """
     net, variables = snn
-    ann_tested, _ = measure(*ann, dataset, 1)
-    tested, predicted = measure(net, variables, dataset, experiment.timesteps, experiment.seed, chunk=experiment.chunk)
+    ann_tested, _ = measure(*ann, dataset, experiment)
+    tested, predicted = measure(net, variables, dataset, experiment, experiment.timesteps)
     trained = neuron_means(variables)
     shapes = {c.name: c.out_shape for c in net.connections()}
     if hosts.is_first():

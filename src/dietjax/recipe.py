@@ -4,28 +4,23 @@ A run's folder holds config.json, checkpoints/{ann,snn}, metrics.jsonl, tensorbo
 done recorded.npz, summary.json and report.html. The same command again goes on where it stopped.
 """
 
-import dataclasses
 import json
 import pathlib
 
 import jax
 import jax.numpy as jnp
 
-from . import config, convert, data, encode, files, hosts, models
+from . import config, convert, data, encode, files, hosts, memory, models, run_folder
 from .checkpoint import Checkpoints
 from .config import Experiment
 from .errors import InputError
-from .fit import fit
-from .mesh import check_batch_size, make_mesh
+from .fit import check, fit
 from .metrics import MetricsLog
 from .models import Network
 from .neurons import LIF, ReLU
 from .outcome import measure, neuron_means, summarise
 from .terminal import Terminal
 from .train import Schedule, abstract_state, make_optimizer
-
-LOCAL = ("data.dir", "data.threads")
-"""Settings that may differ from machine to machine, and change no result."""
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> dict:
@@ -41,16 +36,22 @@ def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> di
     """
     with hosts.together():
         config.check(experiment)
-        _check_workdir(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
-    hosts.agree({key: value for key, value in _flat(_as_stored(experiment)).items() if key not in LOCAL})
+        run_folder.check(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
+    hosts.agree(run_folder.settings(experiment))
     with hosts.together():
         dataset = open_data(experiment.data)
         ann, snn = networks(experiment, dataset)
-        _check_resources(experiment, dataset)
-        _claim(experiment, workdir)
-    if hosts.first_says((workdir / "summary.json").exists()):
+        _check_resources(experiment, dataset, ann, snn)
+    hosts.agree({"training images": dataset.train.num_examples, "test images": dataset.test.num_examples,
+                 "classes": dataset.class_names, "mean": dataset.mean, "standard deviation": dataset.std,
+                 "image shape": dataset.image_shape})
+    with hosts.together():
+        run_folder.claim(experiment, workdir)
+    run_folder.check_shared(workdir)
+    finished = hosts.from_first(files.read_text(workdir / "summary.json"))
+    if finished:
         terminal.say(f"{workdir} is finished: nothing to do")
-        return json.loads((workdir / "summary.json").read_text())
+        return json.loads(finished)
     log = MetricsLog(workdir, writes=hosts.is_first())
     try:
         ann_variables = jax.jit(ann.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
@@ -138,8 +139,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
 
 
 def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
-    phase = getattr(experiment, name)
-    schedule = Schedule(experiment.timesteps, experiment.chunk, experiment.truncate) if name == "snn" else Schedule()
+    phase, schedule = getattr(experiment, name), _schedule(experiment, name)
 
     def record(split, step, values):
         log.write(name, split, step, values)
@@ -153,15 +153,21 @@ def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
                    advance=advance, parallel=experiment.parallel)
 
 
+def _schedule(experiment, name):
+    return Schedule(experiment.timesteps, experiment.chunk, experiment.truncate) if name == "snn" else Schedule()
+
+
 def _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, terminal):
     """(The SNN's variables, what converted.json holds). Deterministic given the ANN, so a resumed run repeats it
     instead of keeping a checkpoint of it, and every process computes it for itself.
     """
     variables = convert_ann(experiment, ann, ann_variables, snn, dataset)
+    hosts.agree({f"converted {field}": means for field, means in neuron_means(variables).items()})
     path = workdir / "converted.json"
-    if hosts.first_says(path.exists()):
-        return variables, json.loads(path.read_text())
-    tested, _ = measure(snn, variables, dataset, experiment.timesteps, experiment.seed, chunk=experiment.chunk)
+    converted = hosts.from_first(files.read_text(path))
+    if converted:
+        return variables, json.loads(converted)
+    tested, _ = measure(snn, variables, dataset, experiment, experiment.timesteps)
     log.begin("converted", -1)  # what a killed run logged without finishing
     log.write("converted", "test", 0, tested)
     terminal.epoch("converted", tested)
@@ -171,48 +177,16 @@ def _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, termina
     return variables, converted
 
 
-def _as_stored(experiment: Experiment) -> dict:
-    return json.loads(json.dumps(dataclasses.asdict(experiment)))
-
-
-def _check_workdir(experiment, workdir):
-    path = workdir / "config.json"
-    if path.exists():
-        stored, wanted = _flat(_as_stored(config.read_stored(path))), _flat(_as_stored(experiment))
-        different = [f"{key}: there {stored.get(key)!r}, asked for {wanted.get(key)!r}"
-                     for key in sorted(stored.keys() | wanted)
-                     if key not in LOCAL and not key.startswith("parallel.") and stored.get(key) != wanted.get(key)]
-        if different:
-            raise InputError(f"{workdir} holds another experiment's run ({'; '.join(different)}); "
-                             "nothing was changed. Choose another --workdir, or ask for that experiment")
-    elif workdir.exists() and not (workdir.is_dir() and all(files.is_temporary(f, path) for f in workdir.iterdir())):
-        raise InputError(f"{workdir} is no run of dietjax and not empty; nothing was changed. Choose another --workdir")
-
-
-def _check_resources(experiment, dataset):
+def _check_resources(experiment, dataset, ann, snn):
     """What the later phases need, before the first one has trained for hours."""
     _check_images(experiment, dataset)
-    mesh = make_mesh(experiment.parallel)
-    for name in ("ann", "snn"):
-        check_batch_size(name, getattr(experiment, name), mesh)
+    for name, net in (("ann", ann), ("snn", snn)):
+        check(net, getattr(experiment, name), name, _schedule(experiment, name), experiment.parallel)
+    if experiment.conversion.method != "max":
+        memory.check_conversion(snn, experiment.conversion.images, experiment.conversion.timesteps)
 
 
 def _check_images(experiment, dataset):
     if experiment.conversion.images > dataset.train.num_examples:
         raise InputError(f"conversion.images={experiment.conversion.images}, but {dataset.name} has "
                          f"{dataset.train.num_examples} training images")
-
-
-def _claim(experiment, workdir):
-    if not hosts.is_first():
-        return
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        files.write_json(workdir / "config.json", _as_stored(experiment))
-    except OSError as error:
-        raise InputError(f"workdir {workdir} cannot be written: {error.strerror}; choose another --workdir") from error
-
-
-def _flat(tree, prefix=""):
-    return {k: v for name, value in tree.items() for k, v in (
-        _flat(value, f"{prefix}{name}.").items() if isinstance(value, dict) else [(f"{prefix}{name}", value)])}

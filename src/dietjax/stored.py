@@ -4,6 +4,7 @@ Without orbax's manager, whose barriers would leave the other processes waiting 
 """
 
 import contextlib
+import errno
 import json
 import zlib
 from collections.abc import Callable
@@ -15,9 +16,13 @@ import orbax.checkpoint as ocp
 
 from . import hosts, manifest
 from .checksum import checksums
+from .errors import InputError
 from .leaves import CheckpointError, blank, describe, show
 
 SHOWN_DIFFERENCES = 5  # paths named when a checkpoint is of another network
+OF_THE_FILES = (None, errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
+"""Errors of the system that speak of what lies on the disk. Others (too many open files, no permission, a server that
+was away) pass, and a good checkpoint must not be given up for them."""
 
 
 class DamageError(Exception):
@@ -58,13 +63,14 @@ def read(folder: Path, leaves: dict[str, Any]) -> tuple[dict[str, Any], dict[str
 
     Raises:
         DamageError: in every process, with what the first of those that met damage says.
-        CheckpointError: the step is of another network.
+        CheckpointError: the step is of another network, or the machine could not read it now.
     """
-    _on_all_processes(manifest.check, folder, jax.process_index(), jax.process_count())
-    record = _on_all_processes(read_record, folder)
+    listed = _on_all_processes(folder, _check_files, folder)
+    record = _on_all_processes(folder, read_record, folder)
     _check_structure(folder, record["leaves"], leaves)
-    arrays = _on_all_processes(_read_arrays, folder, leaves)
-    _on_all_processes(_check_sums, arrays, record["leaves"])
+    # files that are as they were written cannot be what stops it
+    arrays = _on_all_processes(folder, _read_arrays, folder, leaves, of_files=not listed)
+    _on_all_processes(folder, _check_sums, arrays, record["leaves"])
     return arrays, record["metadata"]
 
 
@@ -73,17 +79,36 @@ def with_elements(arrays: dict[str, Any]) -> dict[str, Any]:
     return {path: array for path, array in arrays.items() if array.size}
 
 
-def _on_all_processes(reads: Callable[..., Any], *arguments: Any) -> Any:
-    """What `reads` returns, if it returns on every process: they must go on, or to the checkpoint before, together."""
-    result, problem = None, ""
+def _on_all_processes(folder: Path, reads: Callable[..., Any], *arguments: Any, of_files: bool = True) -> Any:
+    """What `reads` returns, if it returns on every process: they must go on, or to the checkpoint before, together.
+
+    of_files: whether what it raises may come from the files; else it is the machine's.
+    """
+    result, problem = None, None
     try:
         result = reads(*arguments)
     except Exception as error:  # a damaged file may raise nearly anything in tensorstore, json or orbax
-        problem = f"{type(error).__name__}: {error}"
-    for said in hosts.gather(problem):
-        if said:
-            raise DamageError(said)
+        problem = f"{type(error).__name__}: {error}", of_files and _is_damage(error)
+    said = [found for found in map(json.loads, hosts.gather(json.dumps(problem))) if found]
+    for text, damage in said:
+        if not damage:
+            raise CheckpointError(f"step {folder.name} in {folder.parent} could not be read: {text}. It may be good: "
+                                  "nothing was removed. Mend that, and give the same command again")
+    if said:
+        raise DamageError(said[0][0])
     return result
+
+
+def _is_damage(error):
+    if isinstance(error, OSError):
+        return error.errno in OF_THE_FILES
+    return not isinstance(error, InputError | MemoryError) and "RESOURCE_EXHAUSTED" not in str(error)
+
+
+def _check_files(folder):
+    if not folder.is_dir():  # the first process listed it
+        raise CheckpointError(f"process {jax.process_index()} does not see it: all need the one directory, at one path")
+    return manifest.check(folder, jax.process_index(), jax.process_count())
 
 
 def _read_arrays(folder, leaves):

@@ -43,6 +43,10 @@ class TrainingError(InputError):
     """Training diverged; says at which step and what went wrong first."""
 
 
+class Interrupted(Exception):
+    """An evaluation was left off."""
+
+
 def learning_rate(phase: Phase, total_steps: int) -> optax.Schedule:
     """The phase's rate at the first step, along a cosine to 0 after the last."""
     return optax.cosine_decay_schedule(phase.learning_rate, total_steps)
@@ -222,12 +226,17 @@ def make_eval_step(net: Network, dataset: data.Dataset, schedule: Schedule, mesh
 
 
 def evaluate(eval_step: Callable, variables: dict, split: data.Split | data.Stream, batch_size: int, mesh: Mesh,
-             seed: int = 0) -> tuple[dict, np.ndarray]:
+             seed: int = 0, stop: Callable[[], bool] = lambda: False) -> tuple[dict, np.ndarray]:
     """Every example exactly once.
+
+    stop: asked after every batch whether to leave off, by every process with the same answer.
 
     Returns:
         ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,
         "spike_rate" {layer: ...}, "input_rate" under Poisson}, predicted classes [N]).
+
+    Raises:
+        Interrupted: `stop` said so.
     """
     def sharding(size):  # the last batch may not divide over the devices: then each takes it whole
         return batch_sharding(mesh) if size % mesh.size == 0 else replicated(mesh)
@@ -241,6 +250,8 @@ def evaluate(eval_step: Callable, variables: dict, split: data.Split | data.Stre
         examples.append(seen)
         rates.append(jax.tree.map(lambda r, size=size: float(r) * size / count, rate))
         start += size
+        if stop():
+            raise Interrupted
     gathered = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
     by_timestep = gathered["correct"].mean(0).tolist()
     metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}

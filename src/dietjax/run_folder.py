@@ -1,0 +1,103 @@
+"""A run's folder: which experiment's it is, what may still change in it, and that all processes share it."""
+
+import dataclasses
+import json
+import pathlib
+import time
+import uuid
+
+import jax
+
+from . import config, files, hosts
+from .config import Experiment
+from .errors import InputError
+
+LOCAL = ("data.dir", "data.threads")
+"""Settings that may differ from machine to machine, and change no result."""
+ANY_TIME = ("parallel.", "ann.accumulate", "snn.accumulate")
+"""Beginnings of those that say how a run lies on its devices: they may change whenever it is resumed."""
+AFTER_THE_ANN = ("snn.", "conversion.", "neuron.", "timesteps", "chunk", "truncate", "encoder")
+"""And of those that may change as long as the SNN has not been saved: an ANN of many hours serves others too."""
+SHARED_WITHIN = 60
+"""Seconds in which every process must see a file of process 0's: network file systems show new ones late."""
+
+
+def check(experiment: Experiment, workdir: pathlib.Path) -> None:
+    """Refuse a folder that holds something else, before anything is loaded.
+
+    Raises:
+        InputError: it holds another experiment's run, naming every setting that differs and may not; or other files.
+    """
+    path = workdir / "config.json"
+    if path.exists():
+        begun = any((workdir / "checkpoints" / "snn").glob("*"))
+        different = [said for key, said in _differences(experiment, path).items()
+                     if begun or not key.startswith(AFTER_THE_ANN)]
+        if different:
+            raise InputError(f"{workdir} holds another experiment's run ({'; '.join(different)}); "
+                             "nothing was changed. Choose another --workdir, or ask for that experiment")
+    elif workdir.exists() and not (workdir.is_dir() and all(files.is_temporary(f, path) for f in workdir.iterdir())):
+        raise InputError(f"{workdir} is no run of dietjax and not empty; nothing was changed. Choose another --workdir")
+
+
+def claim(experiment: Experiment, workdir: pathlib.Path) -> None:
+    """Make the folder the experiment's; on process 0 alone.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    if not hosts.is_first():
+        return
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if path.exists() and _differences(experiment, path):  # of what comes after the ANN, see `check`
+            (workdir / "converted.json").unlink(missing_ok=True)
+        files.write_json(path, _as_stored(experiment))
+    except OSError as error:
+        raise InputError(f"workdir {workdir} cannot be written: {error.strerror}; choose another --workdir") from error
+
+
+def check_shared(workdir: pathlib.Path) -> None:
+    """Refuse a folder that each process has for itself: each would restore another step.
+
+    Raises:
+        InputError: in every process, naming those that do not see what process 0 writes.
+    """
+    if jax.process_count() == 1:
+        return
+    name = hosts.from_first(f".config.json.{uuid.uuid4().hex}")  # new, so that no cache can know that it is not there
+    with hosts.together():
+        if hosts.is_first():
+            (workdir / name).touch()
+    with hosts.together():
+        limit = time.monotonic() + SHARED_WITHIN
+        while not (workdir / name).exists():
+            if time.monotonic() > limit:
+                raise InputError(f"it does not see in {workdir} what process 0 writes there; --workdir must be on a "
+                                 "file system that all processes share, at one path")
+            time.sleep(0.1)
+    if hosts.is_first():
+        (workdir / name).unlink()
+
+
+def settings(experiment: Experiment) -> dict:
+    """All that a run's processes must agree on, flat: {"snn.epochs": 20, ...}."""
+    return {key: value for key, value in _flat(_as_stored(experiment)).items() if key not in LOCAL}
+
+
+def _differences(experiment, path):
+    """{setting: what is stored and what is asked for} of those that change a run's results."""
+    stored, wanted = _flat(_as_stored(config.read_stored(path))), _flat(_as_stored(experiment))
+    return {key: f"{key}: there {stored.get(key)!r}, asked for {wanted.get(key)!r}"
+            for key in sorted(stored.keys() | wanted)
+            if key not in LOCAL and not key.startswith(ANY_TIME) and stored.get(key) != wanted.get(key)}
+
+
+def _as_stored(experiment: Experiment) -> dict:
+    return json.loads(json.dumps(dataclasses.asdict(experiment)))
+
+
+def _flat(tree, prefix=""):
+    return {k: v for name, value in tree.items() for k, v in (
+        _flat(value, f"{prefix}{name}.").items() if isinstance(value, dict) else [(f"{prefix}{name}", value)])}
