@@ -123,7 +123,7 @@ def test_a_conversion_that_does_not_fit_is_refused_with_the_images_that_would(li
     image = 3 * 4 * 10 * 8 * 8 * 64
     limit(5 * image)
     memory.check_conversion(vgg4(), 5, 10)
-    with pytest.raises(InputError, match=rf"6 images over 10 timesteps .*; use at most --conversion\.images 5"):
+    with pytest.raises(InputError, match=r"6 images over 10 timesteps .*; use at most --conversion\.images 5"):
         memory.check_conversion(vgg4(), 6, 10)
 
 
