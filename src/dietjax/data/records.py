@@ -34,7 +34,8 @@ class Records:
         missing = [path.name for path in info.filepaths if not path.exists()]
         if missing:
             raise DataError(f"{builder.data_dir} lacks {', '.join(missing)}: remove it and prepare the set again.")
-        self._readers = [_open(path) for path in info.filepaths]
+        self._paths = info.filepaths
+        self._readers = [_open(path) for path in self._paths]
         self._locks = [threading.Lock() for _ in self._readers]
         # dataset_info.json only declares: count what the files hold
         counts = [reader.num_records() for reader in self._readers]
@@ -65,12 +66,13 @@ class Records:
     def _record(self, index: int) -> bytes:
         file = bisect.bisect_right(self._ends, index)
         start = self._ends[file - 1] if file else 0
-        try:
-            with self._locks[file]:
+        with self._locks[file]:
+            try:
                 self._readers[file].seek(index - start)
                 return self._readers[file].read()
-        except (RuntimeError, IndexError) as error:  # a chunk that fails its checksum
-            raise CorruptImage(f"{self.where(index)} is corrupt: {error}") from error
+            except (RuntimeError, IndexError) as error:  # a chunk that fails its checksum
+                self._readers[file] = _open(self._paths[file])  # a reader repeats its first error for ever
+                raise CorruptImage(f"{self.where(index)} is corrupt: {error}") from error
 
 
 def _open(path):
