@@ -53,6 +53,16 @@ class TestFolder:
         pixels = arrays["train_images"] / 255
         np.testing.assert_allclose((dataset.mean[0], dataset.std[0]), (pixels.mean(), pixels.std()), rtol=1e-9)
 
+    @pytest.mark.parametrize("name", ["mnist", "digits"])
+    @pytest.mark.parametrize("prepared", [False, True])
+    def test_a_name_that_is_an_official_sets_too_lends_no_statistics(self, tmp_path, arrays, name, prepared):
+        folder, pixels = write_folder(tmp_path / name, arrays), arrays["train_images"] / 255
+        if prepared:
+            data.prepare(f"folder:{folder}", tmp_path / "tfds")
+        dataset = data.load(name if prepared else f"folder:{folder}", tmp_path / "tfds")
+        assert dataset.image_shape == (6, 5, 1)
+        np.testing.assert_allclose((dataset.mean[0], dataset.std[0]), (pixels.mean(), pixels.std()), rtol=1e-9)
+
     def test_those_of_any_size_stream_at_one(self, tmp_path):
         for i, (height, width) in enumerate([(20, 30), (40, 25), (9, 9), (100, 50)]):
             for split in ("train", "test"):
