@@ -260,6 +260,15 @@ def test_a_mistake_is_a_message_and_an_exit_status(dietjax, mistaken, mistake):
     assert not (mistaken / "new").exists()
 
 
+@pytest.mark.parametrize("workdir", ["gs://bucket/run", "s3://bucket/run", "file:///run", "gs:/bucket/run"])
+def test_a_run_s_folder_is_no_address(dietjax, folder, tmp_path, monkeypatch, workdir):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = dietjax("train", folder / "tiny.py", "--workdir", workdir)
+    assert status == 2 and out == ""
+    assert re.search("--workdir .*run is an address, and a run's folder is on a file system: mount it", err)
+    assert not any(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments, says", [
     (["train", "{}/../tiny.py", "--workdir", "{}", "--snn.epochs", "2"], "snn.epochs: there 1, asked for 2"),

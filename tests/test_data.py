@@ -137,6 +137,7 @@ class TestDigits:
         pixels = digits.train.images / 255
         np.testing.assert_allclose(digits.mean, [pixels.mean()], atol=5e-5)
         np.testing.assert_allclose(digits.std, [pixels.std()], atol=5e-5)
+        assert (digits.mean, digits.std) == data.STATISTICS["digits"]
 
     def test_processes_can_build_at_the_same_time(self, tmp_path, digits):
         code = (
@@ -176,6 +177,22 @@ class TestLoad:
         pixels = colour[0][:4] / 255
         np.testing.assert_allclose(dataset.mean, pixels.mean((0, 1, 2)), rtol=1e-12)
         np.testing.assert_allclose(dataset.std, pixels.std((0, 1, 2)), rtol=1e-9)
+
+    @pytest.mark.parametrize("name, module, known", [
+        ("cifar10", "tensorflow_datasets.image_classification.cifar", True),
+        ("cifar10", "dietjax.data.build", False),  # a user's npz or folder, prepared under that name
+        ("cifar10", "my_sets.cifar10", False),
+        ("mnist", "tensorflow_datasets.image_classification.mnist", False),  # not in colour
+    ])
+    def test_known_statistics_are_the_official_sets_alone(self, colour, tmp_path, name, module, known):
+        examples = colour_examples(*colour)
+        prepared = prepare(tmp_path, name, colour_features(), {"train": examples, "test": examples})
+        edit_info(prepared, lambda info: info.update(moduleName=module))
+        dataset = data.load(name, tmp_path)
+        pixels = colour[0] / 255
+        measured = pixels.mean((0, 1, 2)), pixels.std((0, 1, 2))
+        expected = data.STATISTICS[name] if known else measured
+        np.testing.assert_allclose((dataset.mean, dataset.std), expected, rtol=1e-9)
 
     def test_name_may_carry_a_version(self, colour_dir):
         assert len(data.load("colour:1.0.0", colour_dir).train.labels) == 4

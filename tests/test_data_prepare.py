@@ -9,7 +9,8 @@ import pytest
 import requests
 
 from dietjax import cli, data
-from dietjax.data import sets
+from dietjax.data import images, records, sets
+from dietjax.data.dataset import CorruptImage
 
 CLASSES = ("cat", "dog")
 
@@ -50,6 +51,16 @@ class TestFolder:
         for split in ("train", "test"):
             assert_holds(getattr(dataset, split), arrays[f"{split}_images"], arrays[f"{split}_labels"])
         pixels = arrays["train_images"] / 255
+        np.testing.assert_allclose((dataset.mean[0], dataset.std[0]), (pixels.mean(), pixels.std()), rtol=1e-9)
+
+    @pytest.mark.parametrize("name", ["mnist", "digits"])
+    @pytest.mark.parametrize("prepared", [False, True])
+    def test_a_name_that_is_an_official_sets_too_lends_no_statistics(self, tmp_path, arrays, name, prepared):
+        folder, pixels = write_folder(tmp_path / name, arrays), arrays["train_images"] / 255
+        if prepared:
+            data.prepare(f"folder:{folder}", tmp_path / "tfds")
+        dataset = data.load(name if prepared else f"folder:{folder}", tmp_path / "tfds")
+        assert dataset.image_shape == (6, 5, 1)
         np.testing.assert_allclose((dataset.mean[0], dataset.std[0]), (pixels.mean(), pixels.std()), rtol=1e-9)
 
     def test_those_of_any_size_stream_at_one(self, tmp_path):
@@ -214,6 +225,20 @@ class TestRecords:
         file.write_bytes(content)
         with pytest.raises(data.DataError, match=r"example . of split train .* is corrupt"):
             data.load("pets", prepared.parent.parent)
+
+    def test_a_damaged_chunk_costs_its_own_examples_alone(self, prepared, arrays):
+        file = next(prepared.glob("pets-train*"))
+        content = bytearray(file.read_bytes())
+        content[content.index(b"IDAT") + 8] ^= 1  # of the first: all others come after it
+        file.write_bytes(content)
+        train = records.open_prepared("pets", prepared.parent.parent).train
+        for _ in range(2):
+            with pytest.raises(CorruptImage, match="example 0 of split train"):
+                train[0]
+            for index in range(1, 8):
+                image, label = train[index]
+                np.testing.assert_array_equal(images.decode(image, ""), arrays["train_images"][index][..., None])
+                assert label == arrays["train_labels"][index]
 
     def test_a_cut_file_is_named(self, prepared):
         file = next(prepared.glob("pets-train*"))

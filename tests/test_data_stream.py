@@ -87,6 +87,15 @@ class TestTraining:
         np.testing.assert_array_equal(np.sort(labels), np.repeat(np.arange(7), 3))
 
 
+    def test_threads_are_as_many_as_the_cores_that_the_process_may_use(self, monkeypatch):
+        monkeypatch.setattr("os.cpu_count", lambda: 64)
+        monkeypatch.setattr("os.sched_getaffinity", lambda process: {3, 5, 8}, raising=False)
+        assert stream()._threads == 3
+        monkeypatch.delattr("os.sched_getaffinity")
+        assert stream()._threads == 64
+        assert stream(threads=2)._threads == 2
+
+
 class TestEvaluation:
     @pytest.mark.parametrize("batch_size", [50, 16, 64, 7])
     def test_every_example_once_in_order_and_centred(self, batch_size):

@@ -57,6 +57,18 @@ def test_begin_drops_a_torn_last_line(log, torn):
     assert log.path.read_text() == ANN
 
 
+@pytest.mark.parametrize("damaged", [
+    b"\n", b"\0\0\0\0\n", b'{"phase": "ann", "sp\0\0\0\n', b'\xff\xfe{"phase"}\n', b"1.5\n", b'{"phase": "ann"}\n',
+    b'{"phase": "ann", "step": "10"}\n', b'{"phase":\r"ann"\x0c\x85\n'])
+def test_begin_drops_a_damaged_line_says_which_and_keeps_the_others(log, damaged):
+    lines = (ANN + SNN).encode().splitlines(keepends=True)
+    log.path.write_bytes(b"".join([*lines[:2], damaged, *lines[2:]]))
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl line 3 is damaged and was dropped") as caught:
+        log.begin("ann", 20)
+    assert len(caught) == 1
+    assert log.path.read_bytes() == (ANN + SNN).encode()
+
+
 def test_begin_does_not_touch_a_file_with_nothing_to_drop(log):
     log.path.write_text(ANN)
     before = log.path.stat()

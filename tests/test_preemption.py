@@ -9,7 +9,7 @@ import pytest
 
 from dietjax.preemption import Preemption
 
-SIGNALS = [signal.SIGTERM, signal.SIGINT]
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 class Terminated(Exception):
@@ -18,12 +18,13 @@ class Terminated(Exception):
 
 @pytest.fixture(autouse=True)
 def handlers():
-    """Both signals raise, however pytest was started (in the background SIGINT is ignored); restored afterwards."""
+    """Signals raise, however pytest was started (in the background SIGINT is ignored); restored afterwards."""
     def terminated(number, frame):
         raise Terminated
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGHUP, terminated)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     for number, handler in before.items():
@@ -41,13 +42,30 @@ def test_the_first_signal_is_noted_and_the_second_acts(number, acts):
             time.sleep(5)
 
 
-@pytest.mark.parametrize("sent", [False, True])
+def test_hang_ups_are_noted_however_many_come():
+    with Preemption() as preemption:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert preemption.reached() and preemption.signal == signal.SIGHUP
+
+
+def test_an_ignored_hang_up_stays_ignored():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Preemption() as preemption:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not preemption.reached()
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert preemption.reached()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+
+
+@pytest.mark.parametrize("sent", [None, signal.SIGTERM, signal.SIGHUP])
 def test_afterwards_signals_act_as_before(sent):
     before = [signal.getsignal(number) for number in SIGNALS]
     with Preemption():
         assert [signal.getsignal(number) for number in SIGNALS] != before
         if sent:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), sent)
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 

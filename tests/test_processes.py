@@ -79,6 +79,7 @@ from dietjax.preemption import Preemption
 mesh = make_mesh(arguments["meshes"][0])
 state = {"w": jax.device_put(jnp.zeros(8), NamedSharding(mesh, P(("data", "fsdp"))))}
 together = jax.jit(lambda s: jax.tree.map(lambda x: x + 1 + 0 * x.sum(), s), donate_argnums=0)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # however pytest was started
 step, end = 0, time.monotonic() + 60
 with Checkpoints(arguments["directory"]) as checkpoints, Preemption() as preemption:
     while not preemption.reached():
@@ -157,6 +158,6 @@ def test_damage_that_one_process_meets_sends_all_to_the_checkpoint_before(copy, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT", "SIGHUP"])
 def test_a_signal_to_one_process_stops_all_after_the_same_step(tmp_path, name):
     run(STOPS, tmp_path / "run", (1, 2), processes=2, signal=name)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 from typing import Annotated
 
 from tyro.conf import Positional, arg
@@ -21,7 +22,7 @@ class Train:
     file: Positional[pathlib.Path]
     """Python file that defines `experiment`, such as experiments/digits_vgg.py."""
     workdir: pathlib.Path
-    """Folder of the run."""
+    """Folder of the run, on a file system."""
     hosts: Annotated[Hosts, arg(name="")] = Hosts()
     experiment: Annotated[Experiment, arg(name="")] = Experiment(name="")
 
@@ -32,6 +33,9 @@ class Train:
 
         if self.file.suffix != ".py":  # else it has been loaded, see cli._run
             raise InputError(f"{self.file} is no Python file; an experiment is one, such as experiments/digits_vgg.py")
+        if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(self.workdir)):  # a Path has one slash left of gs://
+            raise InputError(f"--workdir {self.workdir} is an address, and a run's folder is on a file system: mount "
+                             "it, or give a local path, or a shared one for several hosts")
         hosts.start(self.hosts)
         terminal = Terminal(quiet=not hosts.is_first())
         summary = recipe.run(self.experiment, self.workdir, terminal)

@@ -35,7 +35,7 @@ class Data:
     skip_corrupt: bool = False
     """Train on the next readable image in the place of a corrupt one, with a warning."""
     threads: int | None = None
-    """That decode images; None: one per CPU core."""
+    """That decode images; None: one per CPU core that this process may use."""
 
 
 @dataclasses.dataclass(frozen=True)

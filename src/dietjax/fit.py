@@ -74,7 +74,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         sessions included).
 
     Raises:
-        Stopped: SIGTERM or Ctrl-C; the state after the step it came in is saved.
+        Stopped: SIGTERM, SIGHUP or Ctrl-C; the state after the step it came in is saved.
         TrainingError: it diverged; nothing of that is saved.
         InputError: a step cannot fit; or a test image cannot be read, and then the state before it is saved (on
             several hosts it is not: those that can read theirs wait for the one that cannot).

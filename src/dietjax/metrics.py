@@ -6,6 +6,7 @@ import os
 import pathlib
 import socket
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -24,14 +25,24 @@ class MetricsLog:
         self._file = None
 
     def begin(self, phase: str, step: int) -> None:
-        """Start or resume a phase at a step: its lines beyond that go, and a last line that was not written whole."""
+        """Start or resume a phase at a step: its lines beyond that go, and a last line that was not written whole.
+
+        So do damaged lines, as a power cut leaves them, with a warning: a run must not end for want of one.
+        """
         if not self._writes:
             return
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        kept = [line for line in lines if line.endswith("\n") and _stays(json.loads(line), phase, step)]
-        if kept != lines:
+        # bytes: damaged ones are no text, and may hold what str takes for the end of a line
+        *lines, torn = self.path.read_bytes().split(b"\n") if self.path.exists() else [b""]
+        kept = []
+        for number, line in enumerate(lines, 1):
+            try:
+                if _stays(json.loads(line.decode()), phase, step):
+                    kept.append(line)
+            except (ValueError, TypeError, KeyError) as error:
+                warnings.warn(f"{self.path} line {number} is damaged and was dropped: {error!r}", stacklevel=2)
+        if kept != lines or torn:
             self.close()
-            files.write_text(self.path, "".join(kept))
+            files.write_text(self.path, "".join(f"{line.decode()}\n" for line in kept))
         self._writers[phase] = _Events(self._tensorboard / phase)
         self._writers[phase].begin(step)
 

@@ -1,4 +1,4 @@
-"""SIGTERM of a scheduler, or Ctrl-C: noticed between two training steps, so that these can be saved first."""
+"""SIGTERM of a scheduler, SIGHUP of a lost terminal, or Ctrl-C: noticed between two training steps, to save first."""
 
 import itertools
 import os
@@ -13,8 +13,11 @@ from jax.experimental import multihost_utils
 class Preemption:
     """Inside its `with` block a first SIGTERM or SIGINT is only noted; a second one of its kind acts as it always does.
 
+    A SIGHUP is only noted, however many come: when a connection drops, shell and kernel send one each, and the second
+    would end the run while it saves. Where it is ignored (nohup) it stays ignored.
+
     On several hosts a signal to one stops all, after the same step: jax's preemption service carries the notice of a
-    SIGTERM to the others and agrees on the step, so there the handler of SIGTERM is jax's own, and Ctrl-C sends one.
+    SIGTERM to the others and agrees on the step, so there the handler of SIGTERM is jax's own, and the others send one.
     Outside the main thread, where Python lets nobody handle signals, they act as they always do.
     """
 
@@ -29,7 +32,10 @@ class Preemption:
 
     def __enter__(self) -> "Preemption":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT,) if self._hosts else (signal.SIGINT, signal.SIGTERM):
+            noted = [signal.SIGINT] if self._hosts else [signal.SIGINT, signal.SIGTERM]
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                noted.append(signal.SIGHUP)
+            for number in noted:
                 self._previous[number] = signal.signal(number, self._notice)
         return self
 
@@ -45,7 +51,8 @@ class Preemption:
         return self._noticed
 
     def _notice(self, number: int, frame: FrameType | None) -> None:
-        self.signal, self._noticed = number, True
-        signal.signal(number, self._previous.pop(number))
-        if self._hosts:
+        first, self.signal, self._noticed = not self._noticed, number, True
+        if number != signal.SIGHUP:
+            signal.signal(number, self._previous.pop(number))
+        if self._hosts and first:
             os.kill(os.getpid(), signal.SIGTERM)

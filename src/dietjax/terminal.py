@@ -1,8 +1,10 @@
 """What a run says on the terminal: a progress bar with images per second and time left, and a line per evaluation."""
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,10 +16,13 @@ NOTABLE_WAIT = 0.1
 
 
 class Terminal:
-    """Where a run talks to. Without a terminal (a log file, CI) there is no bar, only the lines; quiet, nothing."""
+    """Where a run talks to. Without a terminal (a log file, CI) there is no bar, only the lines; quiet, nothing.
+
+    A run outlives it: when nobody reads on (`| head`, a dropped ssh connection), there is nothing more to be read.
+    """
 
     def __init__(self, console: Console | None = None, quiet: bool = False):
-        self.console = console or Console(highlight=False, quiet=quiet)
+        self.console = console or Console(file=_Outlived(sys.stdout), highlight=False, quiet=quiet)
 
     def say(self, text: str) -> None:
         """One line."""
@@ -48,3 +53,25 @@ class Terminal:
 
         with bar:
             yield advance
+
+
+class _Outlived:
+    """A file, until it cannot be written any more; from then on, nowhere."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+
+    def __getattr__(self, name):  # isatty, encoding and the like
+        return getattr(self._file, name)
+
+    def write(self, text):
+        self._try(self._file.write, text)
+
+    def flush(self):
+        self._try(self._file.flush)
+
+    def _try(self, method, *arguments):
+        try:
+            method(*arguments)
+        except OSError:  # what it still holds goes the same way, or Python's last flush would complain
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())

@@ -176,7 +176,7 @@ class Input:
     batch: int = 128
     """Images in a batch."""
     threads: int | None = None
-    """That decode; default: one per CPU core."""
+    """That decode; default: one per CPU core that this process may use."""
     runs: int = 10
     output: Annotated[Output, Inlined] = Output()
 

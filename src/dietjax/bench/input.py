@@ -1,7 +1,6 @@
 """Training batches from image files: decoding, cropping and resizing, against OpenCV's decoding alone."""
 
 import functools
-import os
 import pathlib
 import tempfile
 import threading
@@ -31,7 +30,7 @@ def pipeline(name: str | None, data_dir: str | None, image_size: int, batch: int
         name, data_dir: as in `data.load`; None: a folder of JPEGs of ImageNet's usual size, made for this.
         image_size: side of the pictures.
         batch: images in a batch.
-        threads: that decode, in every row; None: one per core.
+        threads: that decode, in every row; None: one per core that this process may use.
         runs: timed turns.
 
     Raises:
@@ -41,7 +40,7 @@ def pipeline(name: str | None, data_dir: str | None, image_size: int, batch: int
         if name is None:
             _make(pathlib.Path(folder))
         opened = name or f"folder:{folder}"
-        threads = threads or os.cpu_count()
+        threads = threads or data.stream.usable_cores()
         split = data.load(opened, data_dir, image_size=image_size, threads=threads).train
         batches = -(-IMAGES // batch)
         count = batches * batch
@@ -62,7 +61,7 @@ def pipeline(name: str | None, data_dir: str | None, image_size: int, batch: int
         finally:
             steady.stop()
     for row in rows:
-        row["images/s/core"] = count / row["ms"] * 1e3 / min(threads, os.cpu_count())
+        row["images/s/core"] = count / row["ms"] * 1e3 / min(threads, data.stream.usable_cores())
         row["share"] = 1 / row["ratio"]
     size = sum(map(len, memory)) / len(memory)
     title = f"input of {name or 'JPEGs made for this'}, {size / 1e3:.0f} kB each, to {image_size}×{image_size}"

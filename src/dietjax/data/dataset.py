@@ -20,7 +20,7 @@ STATISTICS = {
     # measured on the training split as stored (15 times the counts of 0..16)
     "digits": ((0.2874,), (0.3540,)),
 }
-"""Set -> (mean, std); a set that is not here is measured when it is loaded, see `load`."""
+"""Official set -> (mean, std); any other is measured when it is loaded, whatever it is called, see `load`."""
 
 
 class DataError(InputError):
@@ -65,6 +65,8 @@ class Stored(NamedTuple):
     class_names: tuple[str, ...]
     shape: tuple[int | None, int | None, int]
     """(H, W, C) of its images; None: they differ."""
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """(mean, std) of STATISTICS, where they are this set's; None: to be measured."""
 
 
 class Split(NamedTuple):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import CorruptImage, DataError, Example, Stored
+from .dataset import STATISTICS, CorruptImage, DataError, Example, Stored
 
 READER = "readahead_buffer_size:0,max_parallelism:0"
 """Options of array_record for random access; with its thread pool a record takes four times as long."""
@@ -19,6 +19,8 @@ READER_BYTES = 2**15
 """Each open file's buffer, as in array_record's own data source: a set may have a thousand, the default is 16 MB."""
 OTHER_FILES = 256
 """Files that the rest of a process may have open beside a set's."""
+OFFICIAL = re.compile(r"tensorflow_datasets\.|dietjax\.(data\.)?digits$")
+"""Modules of the builders whose sets STATISTICS are of; a set says who built it. One's own: `build`, or anything."""
 
 
 class Records:
@@ -34,7 +36,8 @@ class Records:
         missing = [path.name for path in info.filepaths if not path.exists()]
         if missing:
             raise DataError(f"{builder.data_dir} lacks {', '.join(missing)}: remove it and prepare the set again.")
-        self._readers = [_open(path) for path in info.filepaths]
+        self._paths = info.filepaths
+        self._readers = [_open(path) for path in self._paths]
         self._locks = [threading.Lock() for _ in self._readers]
         # dataset_info.json only declares: count what the files hold
         counts = [reader.num_records() for reader in self._readers]
@@ -65,12 +68,13 @@ class Records:
     def _record(self, index: int) -> bytes:
         file = bisect.bisect_right(self._ends, index)
         start = self._ends[file - 1] if file else 0
-        try:
-            with self._locks[file]:
+        with self._locks[file]:
+            try:
                 self._readers[file].seek(index - start)
                 return self._readers[file].read()
-        except (RuntimeError, IndexError) as error:  # a chunk that fails its checksum
-            raise CorruptImage(f"{self.where(index)} is corrupt: {error}") from error
+            except (RuntimeError, IndexError) as error:  # a chunk that fails its checksum
+                self._readers[file] = _open(self._paths[file])  # a reader repeats its first error for ever
+                raise CorruptImage(f"{self.where(index)} is corrupt: {error}") from error
 
 
 def _open(path):
@@ -119,7 +123,10 @@ def open_prepared(name: str, directory: Path) -> Stored:
     tests = [Records(builder, split) for split in held_out]
     # the labels of a contest's test split are kept back (ImageNet's: -1): then the validation split is the test
     test = next((records for records in tests if records[0].label >= 0), tests[0])
-    return Stored(builder.name, Records(builder, "train"), test, class_names, shape)
+    known = STATISTICS.get(builder.name) if OFFICIAL.match(builder.info.module_name) else None
+    if known and len(known[0]) != shape[2]:
+        known = None
+    return Stored(builder.name, Records(builder, "train"), test, class_names, shape, known)
 
 
 def _allow_open_files(name: str, count: int) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from . import records
 from .build import prepare
-from .dataset import STATISTICS, DataError, Dataset, Split, Stored
+from .dataset import DataError, Dataset, Split, Stored
 from .folder import open_folder
 from .stream import Stream
 
@@ -33,11 +33,11 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
             crops otherwise; as RGB, unless the set says that it is grey. None: as stored, which needs one size.
         skip_corrupt: train on the next readable image in the place of a corrupt one, with a CorruptImageWarning. Test
             images are never skipped: an accuracy over fewer images is another accuracy.
-        threads: that decode images; None: one per CPU core.
+        threads: that decode images; None: one per CPU core that this process may use.
 
     The test split is "test", or "validation" where there is none or it is not labelled. Mean and standard deviation
-    are those of STATISTICS, else measured on the training images: on all where the set is held in memory, else on
-    STATISTICS_SAMPLE of them, evenly spaced.
+    are those of STATISTICS for the official sets named there, else measured on the training images: on all where the
+    set is held in memory, else on STATISTICS_SAMPLE of them, evenly spaced.
 
     Raises DataError where the set is not prepared, has another file format, is no image classification set, does not
     hold the examples it declares, or has images that cannot be decoded.
@@ -53,7 +53,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     if image_size is None and (train.num_examples + test.num_examples) * math.prod(shape) <= RESIDENT_BYTES:
         train, test = (Split(*split.take(np.arange(split.num_examples))) for split in (train, test))
         sample = slice(None)
-    mean, std = STATISTICS.get(stored.name) or _statistics(train.take(sample)[0])
+    mean, std = stored.statistics or _statistics(train.take(sample)[0])
     if 0 in std:
         raise DataError(
             f"channel {std.index(0)} of the training images of {name} is constant and cannot be normalised: "

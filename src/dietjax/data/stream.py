@@ -20,6 +20,13 @@ AUGMENTATION = 1
 """Keeps the random numbers of crops apart from those of the order, which are drawn from [seed, epoch]."""
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use: a scheduler or a container often gives it few of the machine's."""
+    if hasattr(os, "sched_getaffinity"):  # Linux has it, macOS does not
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 class Stream:
     """A split of any size: what it yields depends on seed and step alone, not on threads or on who reads which rows.
 
@@ -30,13 +37,13 @@ class Stream:
         num_classes: labels are below it.
         skip_corrupt: a corrupt image is replaced by the next readable one in the order stored, with a warning; False:
             an error.
-        threads: that decode; None: as many as there are CPU cores.
+        threads: that decode; None: one per CPU core that this process may use.
     """
 
     def __init__(self, source: Source, image_shape: tuple[int, int, int], *, resized: bool, num_classes: int,
                  skip_corrupt: bool = False, threads: int | None = None):
         self.source, self.image_shape, self._resized, self._num_classes = source, image_shape, resized, num_classes
-        self._skip_corrupt, self._threads, self._reported = skip_corrupt, threads or os.cpu_count(), set()
+        self._skip_corrupt, self._threads, self._reported = skip_corrupt, threads or usable_cores(), set()
 
     @property
     def num_examples(self) -> int:

@@ -1,0 +1,38 @@
+"""Laws of dietjax.terminal: a run outlives whoever reads what it says."""
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+TALK = """
+import sys, time
+from dietjax.terminal import Terminal
+
+terminal = Terminal()
+with terminal.phase("ann") as advance:
+    for step in range(2):
+        advance(step, 2, {"images_per_second": 10.0, "loss": 0.5, "input_wait_share": 0.0})
+        terminal.epoch("ann", {"epoch": step, "accuracy": 0.5, "loss": 0.5})
+        time.sleep(0.3)  # the bar is drawn by a thread of its own, ten times a second
+        if not step:
+            sys.stdin.readline()
+terminal.say("x" * 100_000)  # more than a pipe holds
+"""
+
+
+@pytest.mark.parametrize("opened, drawn", [(os.pipe, False), (os.openpty, True)], ids=["pipe", "terminal"])
+def test_a_run_goes_on_when_nobody_reads_it_any_more(opened, drawn):
+    reader, writer = opened()
+    process = subprocess.Popen([sys.executable, "-c", TALK], stdin=subprocess.PIPE, stdout=writer,
+                               stderr=subprocess.PIPE, text=True, env=os.environ | {"TERM": "xterm", "COLUMNS": "200"})
+    os.close(writer)
+    said, end = b"", time.monotonic() + 60
+    while b"test accuracy" not in said and time.monotonic() < end:
+        said += os.read(reader, 1000)
+    os.close(reader)
+    _, errors = process.communicate("go on\n", timeout=60)
+    assert (b"\x1b" in said) == drawn
+    assert (process.returncode, errors) == (0, "")
