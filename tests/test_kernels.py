@@ -125,6 +125,60 @@ def test_only_the_currents_are_saved_for_the_backward_pass(backend):
     assert kept(backend) == 1 < kept("scan")
 
 
+@pytest.mark.parametrize("backend", ["scan", "xla", PALLAS])
+@pytest.mark.parametrize("threshold", [1e-4, 300.0])  # whose square float16 takes for 0, and for infinity
+def test_gradients_of_half_precision_parameters_are_those_of_wide_ones_rounded(backend, threshold):
+    neuron = LIF(leak=0.9, threshold=threshold)
+    currents = threshold * make_currents(20, jnp.float32)
+
+    def gradient(dtype):
+        params = neuron.init(jax.random.key(0), NEURONS, dtype)
+        exact = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32).astype(jnp.float16).astype(dtype), params)
+        score = jax.grad(lambda p: threshold * unroll(neuron, p, None, currents, backend=backend)[1].sum())
+        return jax.jit(score)(exact)
+
+    for half, wide in zip(gradient(jnp.float16), gradient(jnp.float32), strict=True):
+        assert half.dtype == jnp.float16 and wide != 0
+        np.testing.assert_allclose(np.asarray(half, np.float32), wide, rtol=2e-3)
+
+
+@pytest.mark.parametrize("neuron", [LIF(), LI()])
+def test_a_block_that_does_not_fit_is_refused_by_the_neuron_itself(neuron):
+    currents = make_currents(5)
+    params = neuron.init(jax.random.key(0), NEURONS)
+    state = neuron.initial_state(params, (BATCH, *NEURONS))
+    for timesteps in (0, 2, 7, 20):
+        with pytest.raises(InputError, match=rf"timesteps are 0|has 5 timesteps \(axis 1\), asked for {timesteps}"):
+            neuron.run(params, state, currents, timesteps)
+    other = neuron.initial_state(params, (1, *NEURONS))
+    with pytest.raises(InputError, match=r"the state is of shape \(1, 3, 4\), the current of \(2, 3, 4\)"):
+        unroll(neuron, params, other, currents)
+
+
+@pytest.mark.parametrize("backend, says", [("foo", "unknown backend 'foo'"), ("scan", "use dietjax.unroll.unroll")])
+def test_a_kernel_falls_back_on_nothing(backend, says):
+    neuron = LIF()
+    params = neuron.init(jax.random.key(0), NEURONS)
+    with pytest.raises(InputError, match=says):
+        neuron.run(params, neuron.initial_state(params, (BATCH, *NEURONS)), make_currents(5), 5, backend)
+
+
+@pytest.mark.parametrize("timesteps", [5, 20])
+def test_inside_shard_map_gradients_are_those_outside(timesteps):
+    mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    neuron, currents = LIF(leak=0.9, threshold=0.5), make_currents(timesteps)
+    params = neuron.init(jax.random.key(0), NEURONS)
+
+    def score(params, currents):
+        return unroll(neuron, params, None, currents)[1].sum()[None]
+
+    whole, spec = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec("d")
+    shared = jax.shard_map(score, mesh=mesh, in_specs=(whole, spec), out_specs=spec, check_vma=False)
+    for form in (shared, score):
+        found = jax.jit(jax.grad(lambda p, form=form: form(p, currents).sum()))(params)
+        np.testing.assert_allclose(found, jax.grad(lambda p: score(p, currents).sum())(params), rtol=1e-5)
+
+
 def test_a_subclass_with_its_own_step_is_run_by_that_step():
     class Stubborn(LIF):
         def step(self, params, state, current):

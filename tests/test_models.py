@@ -516,6 +516,8 @@ class TestSynapse:
 class TestErrors:
     @pytest.mark.parametrize("call, message", [
         (lambda: vgg("VGG15", 10, (32, 32, 3)), r"unknown network 'VGG15'; did you mean 'VGG1\d'"),
+        (lambda: vgg("VGG4", 10, (0, 8, 1)).connections(), r"image_shape is \(0, 8, 1\): .* must be at least 1"),
+        (lambda: vgg("VGG4", 0, (8, 8, 1)).connections(), r"layer 'fc2' has 0 features; it needs at least 1"),
         (lambda: resnet("ResNet21", 10, (32, 32, 3)), r"unknown network 'ResNet21'; did you mean 'ResNet20'"),
         (lambda: build("resnet18", 10, (32, 32, 3)), r"unknown network 'resnet18'; did you mean 'ResNet\d\d'"),
         (lambda: vgg("VGG9", 10, (32, 32, 3), neurn=LIF()), "unknown network option 'neurn'; did you mean 'neuron'"),

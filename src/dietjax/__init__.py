@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         energy,
         interop,
         kernels,
+        memory,
         models,
         neurons,
         readout,
@@ -35,8 +36,8 @@ _HOMES = {
     "neurons": ("IF", "IFParams", "LI", "LIF", "LIFParams", "MembraneState", "PLIF", "PLIFParams", "ReLU"),
     "surrogate": ("Surrogate", "spike"),
 }
-_MODULES = ("config", "convert", "data", "early_exit", "encode", "energy", "interop", "kernels", "models", "neurons",
-            "readout", "surrogate", "unroll")
+_MODULES = ("config", "convert", "data", "early_exit", "encode", "energy", "interop", "kernels", "memory", "models",
+            "neurons", "readout", "surrogate", "unroll")
 
 __all__ = [
     "IF",
@@ -57,6 +58,7 @@ __all__ = [
     "energy",
     "interop",
     "kernels",
+    "memory",
     "models",
     "neurons",
     "readout",

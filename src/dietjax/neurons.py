@@ -112,8 +112,11 @@ class IF:
             backend: str = "auto") -> tuple[MembraneState, Array]:
         """A block: currents [B, T, N], or [B, 1, N] for a constant one -> (state, spikes [B, T, N]).
 
-        The same numbers as T times `step`; what is saved for the backward pass is the currents alone.
+        The same numbers as T times `step`; what is saved for the backward pass is the currents alone (PLIF: also
+        scaled). `unroll` calls it; it has no backend "scan".
         """
+        check_block(current, timesteps)
+        _check_state(state.membrane, current)
         rule = kernels.Rule(self.reset == "subtract", self.surrogate)
         leak, threshold = self._checked(params, state.membrane)
         *state, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, *state, timesteps, backend)
@@ -124,12 +127,16 @@ class IF:
         return current
 
     def _checked(self, params, membrane):
-        """(leak, threshold), of shapes that belong to these neurons."""
+        """(leak, threshold), of shapes that belong to these neurons, at least as precise as the membrane: so are their
+        gradients' sums over time, and θ², which halves cannot hold.
+        """
         leak = getattr(params, "leak", None)
         for name, parameter in (("leak", leak), ("threshold", params.threshold)):
             if parameter is not None:
                 _check_broadcast(name, parameter, membrane)
-        return jnp.ones((), membrane.dtype) if leak is None else leak, params.threshold
+        leak = 1 if leak is None else leak
+        dtype = jnp.result_type(membrane, leak, params.threshold)
+        return jnp.asarray(leak, dtype), jnp.asarray(params.threshold, dtype)
 
     def _shared(self, shape):
         return {"layer": (), "channel": tuple(shape[-1:]), "neuron": tuple(shape)}[self.per]
@@ -230,8 +237,20 @@ class LI:
     def run(self, params: tuple[()], state: MembraneState, current: Array, timesteps: int,
             backend: str = "auto") -> tuple[MembraneState, Array]:
         """A block: currents [B, T, N], or [B, 1, N] -> (state, membranes [B, T, N]); the same on every backend."""
+        check_block(current, timesteps)
+        _check_state(state.membrane, current)
         membranes = linear.leaky_integral(current, self.leak, state.membrane, timesteps)
         return MembraneState(membranes[:, -1]), membranes
+
+
+def check_block(current: Array, timesteps: int) -> None:
+    """Refuse a block that does not hold so many timesteps, or nothing at all."""
+    if timesteps < 1 or current.size == 0:
+        raise InputError(f"current has shape {current.shape}, timesteps are {timesteps}: nothing to run; "
+                         "neither may be 0")
+    if current.shape[1] not in (1, timesteps):
+        raise InputError(f"current has {current.shape[1]} timesteps (axis 1), asked for {timesteps}; "
+                         "pass [B, T, N], or [B, 1, N] for a constant input")
 
 
 def clamp_leaks(params: Any) -> Any:
@@ -240,6 +259,13 @@ def clamp_leaks(params: Any) -> Any:
         return node._replace(leak=jnp.minimum(node.leak, 1)) if isinstance(node, LIFParams) else node
 
     return jax.tree.map(clamp, params, is_leaf=lambda node: isinstance(node, LIFParams))
+
+
+def _check_state(membrane, current):  # one of another batch would broadcast, and leak into all of it
+    wanted = current.shape[:1] + current.shape[2:]
+    if membrane.shape != wanted:
+        raise InputError(f"the state is of shape {membrane.shape}, the current of {wanted} ([B, N]); begin with an "
+                         "`initial_state` of that shape, or go on with the batch that the state is of")
 
 
 def _check_broadcast(name, parameter, current):  # [C] against other channels may broadcast by accident, or fail late

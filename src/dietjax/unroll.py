@@ -4,6 +4,7 @@ A network that maps a block of time to a block of time needs one loop only. `ove
 integer: chunk = T runs layer by layer, chunk = 1 step by step, anything between trades speed against memory.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 
 from . import kernels
 from .errors import InputError
+from .neurons import check_block
 from .types import Array, Neuron, Params, State
 
 UNROLL = 16
@@ -34,12 +36,7 @@ def unroll(neuron: Neuron, params: Params, state: State, current: Array, timeste
         (state after the block, outputs [B, T, N]; [B, 1, N] of a neuron without memory under a constant input).
     """
     timesteps = current.shape[1] if timesteps is None else timesteps
-    if timesteps < 1 or current.size == 0:
-        raise InputError(f"current has shape {current.shape}, timesteps are {timesteps}: nothing to run; "
-                         "neither may be 0")
-    if current.shape[1] not in (1, timesteps):
-        raise InputError(f"current has {current.shape[1]} timesteps (axis 1), asked for {timesteps}; "
-                         "pass [B, T, N], or [B, 1, N] for a constant input")
+    check_block(current, timesteps)
     kernels.check_backend(backend)
     if state is None:
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)
@@ -91,8 +88,9 @@ def over_blocks(
         (state after T, outputs with a leading axis of T / chunk blocks).
     """
     chunk = timesteps if chunk is None else chunk
-    if timesteps < 1 or chunk < 1 or timesteps % chunk:
-        raise InputError(f"chunk must divide timesteps, both at least 1; got chunk={chunk}, timesteps={timesteps}")
+    if not isinstance(chunk, numbers.Integral) or timesteps < 1 or chunk < 1 or timesteps % chunk:
+        raise InputError(f"chunk must divide timesteps, both at least 1; got chunk={chunk!r}, "
+                         f"timesteps={timesteps!r}")
 
     def body(state, start):
         return block(jax.lax.stop_gradient(state) if truncate else state, start)

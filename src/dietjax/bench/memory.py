@@ -20,7 +20,7 @@ from .. import memory
 from ..errors import InputError
 from ..train import compiler_options
 from .measure import Result, compiled, environment, temporary_bytes
-from .networks import Subject, lively, schedules, training
+from .networks import Subject, check_memory, lively, schedules, training
 
 OURS = ("ANN", "SNN")
 
@@ -75,14 +75,8 @@ def sweep(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dty
     return Result(f"memory of a training step; {subject}", rows, environment(*peers), tuple(notes))
 
 
-def _ours(subject, kind, steps, dtype):
-    """(network, images in its batch, its timesteps)."""
-    ann, snn = subject.networks(dtype)
-    return (ann, subject.batch * steps, 1) if kind == "ANN" else (snn, subject.batch, steps)
-
-
 def _planned(subject, kind, schedule, steps, dtype):
-    net, batch, steps = _ours(subject, kind, steps, dtype)
+    net, batch, steps = subject.runs(kind, steps, dtype)
     images = jax.ShapeDtypeStruct((batch, *subject.image_shape), jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), images)
     labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
@@ -109,7 +103,8 @@ def _leave_memory():
 def _run(subject, name, options, steps, dtype):
     """(how it ran, peak MB) of one step of ours or of a peer's."""
     if name in OURS:
-        net, batch, steps = _ours(subject, name, steps, dtype)
+        check_memory(subject, name, options, steps, dtype)
+        net, batch, steps = subject.runs(name, steps, dtype)
         variables = lively(jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *subject.image_shape))))
         run, _ = compiled(training(net, steps, options), variables, *subject.examples(batch))
         return "", _peak(lambda: jax.block_until_ready(run()), _jax_bytes)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import models, readout
+from .. import memory, models, readout
 from ..errors import InputError
 from ..kernels import check_backend
 from ..models import Network
@@ -40,6 +40,11 @@ class Subject:
                            dtype=compute)
         return snn.clone(neuron=ReLU()), snn
 
+    def runs(self, kind: str, timesteps: int, dtype: str) -> tuple[Network, int, int]:
+        """(network, images in its batch, its timesteps) of the "ANN" or "SNN"."""
+        ann, snn = self.networks(dtype)
+        return (ann, self.batch * timesteps, 1) if kind == "ANN" else (snn, self.batch, timesteps)
+
     def examples(self, count: int) -> tuple[jax.Array, jax.Array]:
         """(images normal, labels), the same ones for the same count."""
         key = jax.random.key(0)
@@ -62,6 +67,12 @@ def schedules(timesteps: int, chunks: Sequence[int], remat: bool) -> dict[str, d
         if remat:
             found[f"chunk {chunk}, remat"] = {"chunk": chunk, "remat": True}
     return found
+
+
+def check_memory(subject: Subject, kind: str, schedule: dict[str, Any], timesteps: int, dtype: str) -> None:
+    """Refuse a training step of the "ANN" or "SNN" that cannot fit, before anything is compiled."""
+    net, batch, timesteps = subject.runs(kind, timesteps, dtype)
+    memory.check(net, batch, timesteps, schedule.get("chunk"), schedule.get("remat", False))
 
 
 def training(net: Network, timesteps: int, schedule: dict[str, Any]):
@@ -93,13 +104,18 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
     make = training if train else inference
     for backend in backends:
         check_backend(backend)
-    for steps in timesteps:
-        schedules(steps, chunks, remat)
+    for dtype, steps in itertools.product(dtypes, timesteps):
+        for schedule in schedules(steps, chunks, remat).values():
+            if train:
+                check_memory(subject, "SNN", schedule, steps, dtype)
+        if train:
+            check_memory(subject, "ANN", {}, steps, dtype)
     calls, notes = [], []
     for dtype, steps in itertools.product(dtypes, timesteps):
         ann, snn = subject.networks(dtype)
         variables = jax.jit(snn.init)(jax.random.key(0), jnp.zeros((1, *subject.image_shape)))
-        weights = {"params": {name: {"kernel": layer["kernel"]} for name, layer in variables["params"].items()}}
+        weights = {"params": {name: {part: leaf for part, leaf in layer.items() if part != "neuron"}
+                              for name, layer in variables["params"].items()}}
         variables = lively(variables)
         many, few = subject.examples(subject.batch * steps), subject.examples(subject.batch)
         labels = {"dtype": dtype, "T": steps}
@@ -121,8 +137,8 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
 
 def lively(variables: dict[str, Any], gain: float = GAIN) -> dict[str, Any]:
     """The same with all kernels times `gain`."""
-    return {"params": {name: {**layer, "kernel": gain * layer["kernel"]}
-                       for name, layer in variables["params"].items()}}
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: gain * leaf if getattr(path[-1], "key", None) == "kernel" else leaf, variables)
 
 
 def agreement(name: str, subject: Subject, variables: dict[str, Any], timesteps: int) -> str:

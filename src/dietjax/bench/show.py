@@ -47,7 +47,7 @@ def plot(result: Result, path: pathlib.Path) -> None:
 
     Over T where T varies, else as bars.
     """
-    value = "ms" if "ms" in result.rows[0] else "temporary MB"
+    value = next(name for name in ("ms", "peak MB", "temporary MB") if name in result.rows[0])
     name = next(iter(result.rows[0]))
     series: dict[str, list[dict]] = {}
     for row in result.rows:

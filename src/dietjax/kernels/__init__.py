@@ -24,7 +24,13 @@ def check_backend(name: str) -> None:
 
 def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
         timesteps: int, backend: str = "auto") -> tuple[Array, Array | None, Array]:
-    """LIF over a block by one of the backends; see `xla.lif`. InputError where this process cannot run the backend."""
+    """LIF over a block by one of the backends; see `xla.lif`. InputError where this process cannot run the backend, and
+    for "scan", which is of the neuron's own `step`: `dietjax.unroll.unroll` runs it.
+    """
+    check_backend(backend)
+    if backend == "scan":
+        raise InputError("backend 'scan' runs a neuron's own step, and this is a kernel: use dietjax.unroll.unroll, or "
+                         "the backend 'auto'")
     arguments = rule, current, leak, threshold, membrane, elapsed, timesteps
     if backend not in ("pallas", "pallas_interpret"):
         return xla.lif(*arguments)

@@ -27,8 +27,8 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
     Args:
         rule: reset and surrogate.
         current: [B, T, N], or [B, 1, N] for one that is the same at every step.
-        leak: factor per step, broadcasts against [B, N].
-        threshold: > 0, broadcasts against [B, N].
+        leak: factor per step, of the shape [N] or of its last axes.
+        threshold: > 0, of the shape [N] or of its last axes.
         membrane: before the first step, [B, N]; its dtype is that of all arithmetic.
         elapsed: timesteps since the last spike, [B, N], or None where the surrogate does not ask for it.
         timesteps: T.

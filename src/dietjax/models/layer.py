@@ -69,7 +69,11 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
     found = []
     inputs = {}  # layer -> (source, shape) of what comes into it
     source, shape = None, tuple(image_shape)
+    if min(shape) < 1:
+        raise InputError(f"image_shape is {shape}: height, width and channels must be at least 1")
     for layer in layers:
+        if layer.features < 1:
+            raise InputError(f"layer {layer.name!r} has {layer.features} features; it needs at least 1")
         if layer.name in inputs:
             raise InputError(f"two layers are called {layer.name!r}; every layer needs a name of its own")
         if layer.kernel is not None and layer.kernel % 2 == 0:

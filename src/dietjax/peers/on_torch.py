@@ -92,11 +92,12 @@ def wide(dtype: str) -> torch.dtype:
 
 def _training_step(model, weighted, forward: Callable[[], torch.Tensor]):
     def step():
-        model.zero_grad(set_to_none=True)
         loss = forward()
         loss.backward()
         _wait()
-        return loss.item(), [module.weight.grad for module in weighted]
+        gradients = [module.weight.grad for module in weighted]
+        model.zero_grad(set_to_none=True)  # they are the caller's, as ours are
+        return loss.item(), gradients
 
     return step
 
