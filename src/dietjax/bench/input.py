@@ -65,7 +65,8 @@ def pipeline(name: str | None, data_dir: str | None, image_size: int, batch: int
         row["share"] = 1 / row["ratio"]
     size = sum(map(len, memory)) / len(memory)
     title = f"input of {name or 'JPEGs made for this'}, {size / 1e3:.0f} kB each, to {image_size}×{image_size}"
-    return Result(f"{title}; {count} images a run, batch {batch}, {threads} threads", rows, environment())
+    return Result(f"{title}; {count} images a run, batch {batch}, {threads} threads, OpenCV {cv2.__version__}", rows,
+                  environment())
 
 
 class _Steady:
