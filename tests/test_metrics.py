@@ -134,3 +134,10 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_nothing_hangs(small_dis
     with contextlib.suppress(OSError):  # of what is still to be written
         log.close()
     log.close()
+
+
+def test_begin_at_an_untested_step_drops_the_test_that_a_kill_left_of_it(log):
+    train = line("snn", 10, loss=2.0)
+    log.path.write_text(ANN + train + line("snn", 10, "test", loss=3.0))
+    log.begin("snn", 10, untested=True)
+    assert log.path.read_text() == ANN + train

@@ -61,7 +61,7 @@ def fit(net, variables, dataset, folder, phase, name="snn", fixed=(), augment=Da
     with Checkpoints(folder) as checkpoints:
         variables, _ = dietjax.fit.fit(
             net, variables, dataset, phase, name=name, schedule=Schedule(2 if name == "snn" else 1), seed=0,
-            augment=augment, fixed=fixed, checkpoints=checkpoints, begin=lambda step: None,
+            augment=augment, fixed=fixed, checkpoints=checkpoints, begin=lambda step, untested: None,
             log=lambda *line: seen.append(line), advance=lambda *_: None)
     return variables, seen
 

@@ -50,7 +50,7 @@ def check(net: Network, phase: Phase, name: str, schedule: Schedule, parallel: P
 
 
 def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, name: str, schedule: Schedule, seed: int,
-        augment: Any, fixed: Sequence[str], checkpoints: Checkpoints, begin: Callable[[int], None],
+        augment: Any, fixed: Sequence[str], checkpoints: Checkpoints, begin: Callable[[int, bool], None],
         log: Callable[[str, int, dict], None], advance: Callable[[int, int, dict], None],
         parallel: Parallel = Parallel()) -> tuple[dict, float]:
     """Train one phase to its end, from its last checkpoint if there is one.
@@ -64,7 +64,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         checkpoints: where the state is kept; one is written after every `phase.checkpoint_every` epochs, at the end,
             and where a signal stops the phase. A signal that comes during the evaluation at the end of an epoch stops
             that too; it is repeated when the phase resumes.
-        begin: called once with the step that training starts or resumes from.
+        begin: called once with the step that training starts or resumes from, and whether that is saved untested.
         log: called with ("train" | "test", step, values).
         advance: called with (step, total steps, latest values) after each look at the metrics.
         parallel: the mesh. On several hosts every process calls this, and each of the callbacks.
@@ -91,9 +91,9 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     if restored is not None:
         state, metadata, start = restored
         seconds, gathered = metadata["seconds"], metadata["gathered"]
-    begin(start)
-    advance(start, total_steps, {})
     untested = restored is not None and metadata.get("untested", False)
+    begin(start, untested)
+    advance(start, total_steps, {})
     if start >= total_steps and not untested:
         return local(state.variables, mesh), seconds
     feed = make_feed(dataset, augment, seed, phase.batch_size, mesh)

@@ -24,8 +24,9 @@ class MetricsLog:
         self._writers: dict[str, Any] = {}
         self._file = None
 
-    def begin(self, phase: str, step: int) -> None:
+    def begin(self, phase: str, step: int, untested: bool = False) -> None:
         """Start or resume a phase at a step: its lines beyond that go, and a last line that was not written whole.
+        Where the step is untested, what a killed evaluation of it wrote goes too.
 
         So do damaged lines, as a power cut leaves them, with a warning: a run must not end for want of one.
         """
@@ -36,7 +37,7 @@ class MetricsLog:
         kept = []
         for number, line in enumerate(lines, 1):
             try:
-                if _stays(json.loads(line.decode()), phase, step):
+                if _stays(json.loads(line.decode()), phase, step, untested):
                     kept.append(line)
             except (ValueError, TypeError, KeyError) as error:
                 warnings.warn(f"{self.path} line {number} is damaged and was dropped: {error!r}", stacklevel=2)
@@ -114,5 +115,6 @@ def _scalars(split: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float
                 yield f"{split}/{name}/{layer}" if layer else f"{split}/{name}", number
 
 
-def _stays(line, phase, step):
-    return line["phase"] != phase or line["step"] <= step
+def _stays(line, phase, step, untested):
+    last = step - 1 if untested and line["split"] == "test" else step
+    return line["phase"] != phase or line["step"] <= last

@@ -4,6 +4,7 @@ A run's folder holds config.json, checkpoints/{ann,snn}, metrics.jsonl, tensorbo
 done recorded.npz, summary.json and report.html. The same command again goes on where it stopped.
 """
 
+import functools
 import json
 import pathlib
 
@@ -149,7 +150,7 @@ def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
     with terminal.phase(name) as advance, Checkpoints(workdir / "checkpoints" / name) as checkpoints:
         return fit(net, variables, dataset, phase, name=name, schedule=schedule, seed=experiment.seed,
                    augment=experiment.data, fixed=experiment.neuron.fixed if name == "snn" else (),
-                   checkpoints=checkpoints, begin=lambda step: log.begin(name, step), log=record,
+                   checkpoints=checkpoints, begin=functools.partial(log.begin, name), log=record,
                    advance=advance, parallel=experiment.parallel)
 
 
