@@ -42,9 +42,9 @@ def test_a_thousand_timesteps_in_blocks_equal_one_run(x64):
     assert all(20 < rate < 980 for rate in record["spike_rate"].values())
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
     got = gradient(net, params, images, 1000, 40)
-    # spike rates are float32 means, added up in another order
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6 if a.dtype == jnp.float32 else 1e-8, atol=1e-10),
-                 got, want)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        rounding = 1e-6 if a.dtype == jnp.float32 else 1e-8  # spike rates are float32 means
+        np.testing.assert_allclose(a, b, rtol=rounding, atol=1e-10)
 
 
 def test_memory_of_a_backward_pass_grows_less_than_its_timesteps():
