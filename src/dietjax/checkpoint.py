@@ -15,6 +15,7 @@ import math
 import operator
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,9 @@ import orbax.checkpoint as ocp
 from . import hosts, manifest, stored
 from .errors import InputError
 from .leaves import CheckpointError, PyTree, by_path, place
+
+REMOVED_WITHIN = 10
+"""Seconds in which the remains of a failed save are removed; what is left then goes with the next save."""
 
 
 class SaveError(OSError):
@@ -201,9 +205,8 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # of tensorstore, orbax or the file system, of nearly any type
-            if hosts.is_first():  # half a checkpoint must not go on filling a full disk
-                for remains in self.directory.glob(f"{step}.*"):
-                    shutil.rmtree(remains, ignore_errors=True)
+            if hosts.is_first():
+                self._remove_remains(step)
             full = os.strerror(errno.ENOSPC)  # tensorstore says it at the end of half a page
             reason = full if full in str(error) else f"{type(error).__name__}: {error}"
             steps = self._steps()
@@ -212,6 +215,17 @@ class Checkpoints:
                 f"the checkpoint of step {step} could not be written in {self.directory}: {reason}. Make room there, "
                 f"or mend what is named, and give the same command again ({kept})"
             ) from error
+
+    def _remove_remains(self, step: int) -> None:
+        # Half a checkpoint must not go on filling a full disk. Writes that are under way when another one fails make
+        # its folders anew, so it has to stay away.
+        away, limit = 0, time.monotonic() + REMOVED_WITHIN
+        while away < 3 and time.monotonic() < limit:
+            remains = list(self.directory.glob(f"{step}.*"))
+            for folder in remains:
+                shutil.rmtree(folder, ignore_errors=True)
+            away = 0 if remains else away + 1
+            time.sleep(0.05)
 
     def _steps(self) -> list[int]:
         # orbax renames a checkpoint to its step when all of it is written
