@@ -37,7 +37,7 @@ def neuron(batch: int, neurons: int, timesteps: Sequence[int], backends: Sequenc
         run, temporary = compiled(lambda x: x + 1, currents)
         calls.append(Call({"what": "copy", **labels}, run, temporary, base=True))
         for backend in backends:
-            run, temporary = compiled(_forward_and_backward(backend), params, currents, cotangent)
+            run, temporary = compiled(_forward_and_backward(_lif(backend)), params, currents, cotangent)
             calls.append(Call({"what": f"LIF, {backend}", **labels}, run, temporary))
     rows = alternate(calls, runs)
     for row in rows:
@@ -46,12 +46,18 @@ def neuron(batch: int, neurons: int, timesteps: Sequence[int], backends: Sequenc
     return Result(f"LIF forward and backward, {batch} × {neurons} neurons", rows, environment())
 
 
-def _forward_and_backward(backend):
-    def both(params, currents, cotangent):
-        spikes, pull = jax.vjp(lambda p, c: unroll(LIF_CELL, p, None, c, backend=backend)[1], params, currents)
-        return spikes, pull(cotangent)
+def _forward_and_backward(function):
+    """(its arguments, the cotangent of what it gives) -> (what it gives, their gradients)."""
+    def both(*arguments):
+        *arguments, cotangent = arguments
+        y, pull = jax.vjp(function, *arguments)
+        return y, pull(cotangent)
 
     return both
+
+
+def _lif(backend):
+    return lambda params, currents: unroll(LIF_CELL, params, None, currents, backend=backend)[1]
 
 
 def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequence[str], dtypes: Sequence[str],
@@ -97,11 +103,7 @@ def convolution(sides: Sequence[int], channels: tuple[int, int], images: int, dt
         shapes = ((images, side, side, channels[0]), (3, 3, *channels), (images, side, side, channels[1]))
         arrays = [jax.random.normal(jax.random.key(i), shape, dtype) for i, shape in enumerate(shapes)]
         for name, form in (("XLA's own", direct), ("Winograd", winograd_in_parts)):
-            def both(x, kernel, cotangent, form=form):
-                y, pull = jax.vjp(form, x, kernel)
-                return y, pull(cotangent)
-
-            run, temporary = compiled(both, *arrays)
+            run, temporary = compiled(_forward_and_backward(form), *arrays)
             calls.append(Call({"what": name, "dtype": dtype, "map": f"{side}×{side}"}, run, temporary,
                               base=form is direct))
     what = f"3×3 convolution of {channels[0]} to {channels[1]} channels, {images} images"

@@ -171,7 +171,7 @@ class Input:
     name: str | None = None
     """A set of images to be resized, as in --data.name; default: JPEGs of ImageNet's usual size, made for this."""
     data_dir: str | None = None
-    """A tensorflow-datasets directory, as in --data.data-dir."""
+    """A tensorflow-datasets directory, as in --data.dir."""
     image_size: int = 224
     batch: int = 128
     """Images in a batch."""

@@ -18,8 +18,7 @@ import numpy as np
 
 from .. import memory
 from ..errors import InputError
-from ..train import compiler_options
-from .measure import Result, compiled, environment, temporary_bytes
+from .measure import Result, compiled, environment
 from .networks import Subject, check_memory, lively, schedules, training
 
 OURS = ("ANN", "SNN")
@@ -80,9 +79,7 @@ def _planned(subject, kind, schedule, steps, dtype):
     images = jax.ShapeDtypeStruct((batch, *subject.image_shape), jnp.float32)
     variables = jax.eval_shape(net.init, jax.random.key(0), images)
     labels = jax.ShapeDtypeStruct((batch,), jnp.int32)
-    options = compiler_options(jax.default_backend())
-    program = jax.jit(training(net, steps, schedule), compiler_options=options).lower(variables, images, labels)
-    measured = temporary_bytes(program.compile())
+    _, measured = compiled(training(net, steps, schedule), variables, images, labels)
     if measured is None:
         raise InputError(f"XLA's backend {jax.default_backend()!r} does not say what memory a program takes")
     return {"predicted MB": memory.training_step(net, batch, steps, **schedule) / 1e6, "temporary MB": measured / 1e6}
@@ -105,13 +102,13 @@ def _run(subject, name, options, steps, dtype):
     if name in OURS:
         check_memory(subject, name, options, steps, dtype)
         net, batch, steps = subject.runs(name, steps, dtype)
-        variables = lively(jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *subject.image_shape))))
+        variables = lively(subject.variables(net))
         run, _ = compiled(training(net, steps, options), variables, *subject.examples(batch))
         return "", _peak(lambda: jax.block_until_ready(run()), _jax_bytes)
     from .. import peers
 
     snn, examples = subject.networks(dtype)[1], subject.examples(subject.batch)
-    variables = lively(jax.jit(snn.init)(jax.random.key(0), jnp.zeros((1, *subject.image_shape))))
+    variables = lively(subject.variables(snn))
     peer = peers.build(name, snn, variables, *map(np.asarray, examples), steps, dtype, **options)
     return peer.mode, _peak(peer.training_step, _jax_bytes if name == "spyx" else _torch_bytes)
 

@@ -45,6 +45,10 @@ class Subject:
         ann, snn = self.networks(dtype)
         return (ann, self.batch * timesteps, 1) if kind == "ANN" else (snn, self.batch, timesteps)
 
+    def variables(self, net: Network) -> dict[str, Any]:
+        """Initial ones, the same for the same network."""
+        return jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *self.image_shape)))
+
     def examples(self, count: int) -> tuple[jax.Array, jax.Array]:
         """(images normal, labels), the same ones for the same count."""
         key = jax.random.key(0)
@@ -105,15 +109,13 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
     for backend in backends:
         check_backend(backend)
     for dtype, steps in itertools.product(dtypes, timesteps):
-        for schedule in schedules(steps, chunks, remat).values():
-            if train:
-                check_memory(subject, "SNN", schedule, steps, dtype)
-        if train:
-            check_memory(subject, "ANN", {}, steps, dtype)
+        wanted = [*(("SNN", schedule) for schedule in schedules(steps, chunks, remat).values()), ("ANN", {})]
+        for kind, schedule in wanted if train else ():
+            check_memory(subject, kind, schedule, steps, dtype)
     calls, notes = [], []
     for dtype, steps in itertools.product(dtypes, timesteps):
         ann, snn = subject.networks(dtype)
-        variables = jax.jit(snn.init)(jax.random.key(0), jnp.zeros((1, *subject.image_shape)))
+        variables = subject.variables(snn)
         weights = {"params": {name: {part: leaf for part, leaf in layer.items() if part != "neuron"}
                               for name, layer in variables["params"].items()}}
         variables = lively(variables)

@@ -4,8 +4,10 @@ import dataclasses
 import json
 import pathlib
 import sys
+import textwrap
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from .measure import Result
 
@@ -13,6 +15,9 @@ FORMATS = {"ms": "{:.2f}", "q25": "{:.2f}", "q75": "{:.2f}", "ratio": "{:.3f}", 
            "predicted MB": "{:.1f}", "peak MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}",
            "images/s": "{:.1f}", "images/s/core": "{:.0f}", "efficiency": "{:.2f}",
            "sent MB": "{:.3f}", "ring MB": "{:.3f}"}
+
+TITLE_WIDTH = 80
+"""Characters that fit across a plot."""
 
 
 def table(result: Result) -> None:
@@ -53,7 +58,8 @@ def plot(result: Result, path: pathlib.Path) -> None:
     for row in result.rows:
         label = str(row[name])
         label = label.split(",")[0] if label.startswith("ANN") else label  # its image count grows with T
-        series.setdefault(", ".join((label, *([row["dtype"]] if "dtype" in row else []))), []).append(row)
+        label += f", {row['dtype']}" if "dtype" in row else ""
+        series.setdefault(label, []).append(row)
     over_time = len({row.get("T") for row in result.rows}) > 1
     figure = Figure(figsize=(7, 4) if over_time else (7, 0.8 + 0.45 * len(result.rows)), layout="constrained")
     axes = figure.add_subplot()
@@ -63,7 +69,7 @@ def plot(result: Result, path: pathlib.Path) -> None:
         axes.set(xlabel="timesteps T", ylabel=value, xscale="log", yscale="log")
         ticks = sorted({row["T"] for row in result.rows})
         axes.set_xticks(ticks, map(str, ticks))
-        axes.minorticks_off()
+        axes.xaxis.set_minor_locator(NullLocator())  # of T alone: memory may lie within one power of ten
         axes.legend(fontsize="small")
     else:
         rows = result.rows[::-1]
@@ -75,5 +81,5 @@ def plot(result: Result, path: pathlib.Path) -> None:
                                                      if k in (name, "dtype", "n", "map", "T")) for row in rows])
         axes.margins(x=0.15)
         axes.set_xlabel(value)
-    axes.set_title(result.title, fontsize="medium", loc="left")
+    figure.suptitle(textwrap.fill(result.title, TITLE_WIDTH), fontsize="medium", x=0.01, horizontalalignment="left")
     figure.savefig(path, dpi=150)
