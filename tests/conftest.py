@@ -53,7 +53,7 @@ def narrow_networks():
     """Runs in this process have few channels; in another `python narrow.py` is the command line with such networks."""
     import narrow
 
-    from dietjax import recipe
+    from dietjax.run import recipe
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "networks", narrow.networks)

@@ -71,7 +71,7 @@ def test_what_is_out_of_range_is_refused_by_name(field, value):
 
 
 @pytest.mark.parametrize("field, value, near", [
-    ("encoder", "poison", "poisson"), ("dtype", "float16", "bfloat16"), ("neuron.per", "chanel", "channel"),
+    ("encoder", "poison", "poisson"), ("dtype", "float16", "bfloat16"), ("neuron.sharing", "chanel", "channel"),
     ("neuron.reset", "substract", "subtract"), ("ann.optimizer", "adamw", "adam"),
     ("conversion.method", "percentil", "percentile"),
 ])
@@ -82,7 +82,7 @@ def test_an_unknown_choice_names_the_nearest(field, value, near):
 
 @pytest.mark.parametrize("field, value", [
     ("timesteps", 2.5), ("timesteps", "5"), ("timesteps", True), ("timesteps", None), ("ann.learning_rate", "1e-3"),
-    ("model", "VGG9"), ("neuron.fixed", "leak"), ("neuron.fixed", ("leaks",)), ("model.classifier", 16),
+    ("model", "VGG9"), ("neuron.freeze", "leak"), ("neuron.freeze", ("leaks",)), ("model.classifier", 16),
     ("truncate", 1), ("data.dir", 3), ("data.skip_corrupt", 1), ("data.image_size", 22.5),
 ])
 def test_a_value_of_another_type_is_refused_by_name(field, value):
@@ -103,9 +103,9 @@ def test_chunk_must_divide_timesteps(timesteps, chunk, fits):
 
 @pytest.mark.parametrize("module, absent", [
     ("dietjax.config", ("jax", "flax", "optax", "numpy", "tyro")),
-    ("dietjax.cli", ("jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "cv2")),
+    ("dietjax.cli.main", ("jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "cv2")),
     ("dietjax", ("tensorflow_datasets", "grain", "array_record", "cv2")),
-    ("dietjax, dietjax.recipe, dietjax.train", ("tensorflow_datasets", "array_record", "cv2", "matplotlib")),
+    ("dietjax, dietjax.run.recipe, dietjax.train.loop", ("tensorflow_datasets", "array_record", "cv2", "matplotlib")),
 ])
 def test_import_loads_no_more_than_it_needs(module, absent):
     code = f"import sys, {module}; print([m for m in {absent} if m in sys.modules])"

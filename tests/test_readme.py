@@ -7,7 +7,7 @@ import shlex
 import numpy as np
 import pytest
 
-from dietjax import cli
+from dietjax.cli import main as cli
 
 README = pathlib.Path(__file__).parents[1] / "README.md"
 

@@ -10,34 +10,25 @@ Three lines of it:
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
-    from . import (
-        config,
-        convert,
-        data,
-        early_exit,
-        encode,
-        energy,
-        interop,
-        kernels,
-        memory,
-        models,
-        neurons,
-        readout,
-        surrogate,
-        unroll,
-    )
-    from .neurons import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams, ReLU
-    from .surrogate import Surrogate, spike
+    from . import config, convert, data, interop, models
+    from .analysis import early_exit, energy, memory
+    from .core import encode, kernels, losses, neurons, surrogate
+    from .core.neurons import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams, ReLU, clamp_leaks
+    from .core.surrogate import Surrogate, spike
+    from .core.unroll import unroll
 
-_HOMES = {
-    "neurons": ("IF", "IFParams", "LI", "LIF", "LIFParams", "MembraneState", "PLIF", "PLIFParams", "ReLU"),
-    "surrogate": ("Surrogate", "spike"),
+_MODULES = {
+    "config": "config", "convert": "convert", "data": "data", "interop": "interop", "models": "models",
+    "early_exit": "analysis.early_exit", "energy": "analysis.energy", "memory": "analysis.memory",
+    "encode": "core.encode", "kernels": "core.kernels", "losses": "core.losses", "neurons": "core.neurons",
+    "surrogate": "core.surrogate",
 }
-_MODULES = ("config", "convert", "data", "early_exit", "encode", "energy", "interop", "kernels", "memory", "models",
-            "neurons", "readout", "surrogate", "unroll")
+_MEMBERS = dict.fromkeys(("IF", "LI", "LIF", "PLIF", "IFParams", "LIFParams", "MembraneState", "PLIFParams", "ReLU",
+                          "clamp_leaks"), "core.neurons")
+_MEMBERS |= {"Surrogate": "core.surrogate", "spike": "core.surrogate", "unroll": "core.unroll"}
 
 __all__ = [
     "IF",
@@ -50,6 +41,7 @@ __all__ = [
     "PLIFParams",
     "ReLU",
     "Surrogate",
+    "clamp_leaks",
     "config",
     "convert",
     "data",
@@ -58,10 +50,10 @@ __all__ = [
     "energy",
     "interop",
     "kernels",
+    "losses",
     "memory",
     "models",
     "neurons",
-    "readout",
     "spike",
     "surrogate",
     "unroll",
@@ -71,10 +63,9 @@ __all__ = [
 def __getattr__(name: str):
     """Names load where they are first used, so that the command line answers `--help` without loading jax."""
     if name in _MODULES:
-        return importlib.import_module(f".{name}", __name__)
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(f".{home}", __name__), name)
+        return importlib.import_module(f".{_MODULES[name]}", __name__)
+    if name in _MEMBERS:
+        return getattr(importlib.import_module(f".{_MEMBERS[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

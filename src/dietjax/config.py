@@ -60,13 +60,13 @@ class Neuron:
 
     leak: float = 1.0
     """Initial leak: membrane kept per step, in [0, 1] (paper: 1)."""
-    per: Literal["layer", "channel", "neuron"] = "layer"
+    sharing: Literal["layer", "channel", "neuron"] = "layer"
     """How far a leak and a threshold are shared (paper: layer)."""
     reset: Literal["subtract", "zero"] = "subtract"
     """What a spike does to the membrane (paper: subtract the threshold)."""
     surrogate: str = "piecewise_linear"
     """Surrogate derivative, a name in `dietjax.surrogate.DERIVATIVES`."""
-    fixed: tuple[Literal["leak", "threshold"], ...] = ()
+    freeze: tuple[Literal["leak", "threshold"], ...] = ()
     """What fine-tuning leaves as it is: `leak threshold` trains the weights only (Rathi et al., ICLR 2020)."""
 
 
@@ -89,7 +89,7 @@ class Phase:
     """Parts that a batch is split into, one after the other: activations of one part at a time are in memory."""
 
     @property
-    def part_size(self) -> int:
+    def microbatch_size(self) -> int:
         """Examples in memory at once, over all devices; also of the test set."""
         return self.batch_size // self.accumulate
 

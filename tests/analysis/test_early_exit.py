@@ -1,16 +1,19 @@
-"""Laws of dietjax.early_exit: when a batch leaves, and with what."""
+"""Laws of dietjax.analysis.early_exit: when a batch leaves, and with what."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax import LIF, early_exit, outcome, readout
+from dietjax import LIF
+from dietjax.analysis import early_exit
 from dietjax.config import Experiment
+from dietjax.core import losses
+from dietjax.core.encode import Poisson
 from dietjax.data import Dataset, Split
-from dietjax.encode import Poisson
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network
+from dietjax.run import summary
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -35,9 +38,9 @@ def numpy_margin(logits):
 
 def test_margin_is_the_lead_of_the_largest_and_the_log_odds_of_two(network):
     logits = network[-1]
-    np.testing.assert_allclose(readout.margin(logits), numpy_margin(logits), rtol=1e-6)
+    np.testing.assert_allclose(losses.margin(logits), numpy_margin(logits), rtol=1e-6)
     best = np.sort(jax.nn.softmax(logits), axis=-1)
-    np.testing.assert_allclose(readout.margin(logits), np.log(best[..., -1] / best[..., -2]), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(losses.margin(logits), np.log(best[..., -1] / best[..., -2]), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 8])
@@ -98,7 +101,7 @@ def test_mean_timesteps_grow_with_the_margin_and_end_at_the_ordinary_accuracy(ne
     steps = [row["timesteps"] for row in rows]
     assert steps == sorted(steps) and steps[0] == 1 and steps[-1] == T and len(set(steps)) > 2
     for row, timesteps in ((rows[-1], T), (rows[0], 1)):
-        whole, _ = outcome.measure(net, variables, dataset, Experiment("noise"), timesteps)
+        whole, _ = summary.measure(net, variables, dataset, Experiment("noise"), timesteps)
         assert row["accuracy"] == whole["accuracy"]
     means = early_exit.measure(net, variables, dataset, (1,), T, BATCH)[0]["timesteps"]
     assert means >= early_exit.measure(net, variables, dataset, (1,), T, 1)[0]["timesteps"]

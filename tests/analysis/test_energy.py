@@ -1,12 +1,12 @@
-"""Laws of dietjax.energy: section 6 of the method, and hand arithmetic."""
+"""Laws of dietjax.analysis.energy: section 6 of the method, and hand arithmetic."""
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from dietjax import LIF, ReLU
-from dietjax.encode import Poisson
-from dietjax.energy import AC_JOULES, MAC_JOULES, estimate
+from dietjax.analysis.energy import AC_JOULES, MAC_JOULES, estimate
+from dietjax.core.encode import Poisson
 from dietjax.models import Layer, Network, vgg
 
 pytestmark = pytest.mark.usefixtures("quick_compile")

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dietjax import fit, memory
+from dietjax.analysis import memory
 from dietjax.bench import measure, networks
 from dietjax.config import Data, Phase
 from dietjax.data import Dataset, Split
 from dietjax.errors import InputError
 from dietjax.models import build
-from dietjax.train import Schedule
+from dietjax.train import loop
+from dietjax.train.state import TimeSchedule
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -113,9 +114,9 @@ def test_training_asks_before_it_touches_anything(limit):
     split = Split(jnp.zeros((8, 8, 8, 1), jnp.uint8), jnp.zeros((8,), jnp.int32))
     limit(10**5)
     with pytest.raises(InputError, match=r"on 8 images a device at 2 timesteps takes about .*; no chunk would fit"):
-        fit.fit(vgg4(), None, Dataset("none", split, split, ("a", "b"), (0.5,), (0.5,)),
-                Phase(batch_size=8 * jax.device_count()), name="snn", schedule=Schedule(2), seed=0, augment=Data(),
-                fixed=(), checkpoints=None, begin=None, log=None, advance=None)
+        loop.fit(vgg4(), None, Dataset("none", split, split, ("a", "b"), (0.5,), (0.5,)),
+                Phase(batch_size=8 * jax.device_count()), name="snn", schedule=TimeSchedule(2), seed=0, augment=Data(),
+                freeze=(), checkpoints=None, begin=None, log=None, advance=None)
 
 
 def test_a_conversion_that_does_not_fit_is_refused_with_the_images_that_would(limit):

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 import pytest
 
-from dietjax import cli, peers
-from dietjax.bench import measure, memory, networks, show
+from dietjax.bench import measure, memory, networks, peers, show
 from dietjax.bench.measure import Call, Result
-from dietjax.data.dataset import Example
+from dietjax.cli import main as cli
+from dietjax.data.source import Example
 from dietjax.data.stream import usable_cores
 from dietjax.errors import InputError
 
@@ -268,7 +268,7 @@ def test_peaks_stand_beside_what_peers_take(bench, monkeypatch, tmp_path):
 
 
 def test_a_step_that_cannot_fit_is_refused_before_it_is_compiled(bench, monkeypatch):
-    monkeypatch.setattr("dietjax.memory.device_memory", lambda: 1000)
+    monkeypatch.setattr("dietjax.analysis.memory.device_memory", lambda: 1000)
     status, _, err = bench("step", *NETWORK, "--timesteps", 2)
     assert status == 2 and "a training step on 1 images a device at 2 timesteps takes about" in err
 
@@ -328,7 +328,7 @@ def test_peers_are_compared_on_a_network_whose_every_layer_spikes(monkeypatch):
 
 SCALING = """
 import sys, jax
-from dietjax import cli
+from dietjax.cli import main as cli
 jax.config.update("jax_disable_most_optimizations", True)
 sys.exit(cli.main(sys.argv[1:]))
 """
@@ -412,7 +412,7 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_measured(be
 
 
 def test_help_loads_no_jax():
-    code = "import sys; from dietjax import cli\ntry: cli.main(sys.argv[1:])\n" \
+    code = "import sys; from dietjax.cli import main as cli\ntry: cli.main(sys.argv[1:])\n" \
            "finally: print([m for m in ('jax', 'flax', 'numpy', 'matplotlib') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code, "bench", "step", "--help"], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr

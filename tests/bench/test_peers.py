@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import dietjax
-from dietjax import peers
+from dietjax.bench import peers
+from dietjax.bench.peers.chain import check_layer, stages_of
+from dietjax.core.losses import cross_entropy
+from dietjax.core.unroll import unroll
 from dietjax.errors import InputError
 from dietjax.interop.torch import to_state_dict
-from dietjax.peers.chain import check_layer, stages_of
-from dietjax.readout import cross_entropy
-from dietjax.unroll import unroll
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -213,7 +213,7 @@ def test_unknown_names_have_a_nearest_match(problem):
     ({"readout": dietjax.LI(leak=0.5)}, "reads out with LI"),
     ({"neuron": dietjax.IF()}, r"LIF\(leak=1\) is IF"),
     ({"neuron": dietjax.LIF(reset="zero")}, "use reset='subtract'"),
-    ({"neuron": dietjax.LIF(per="channel")}, r"one leak per layer, this network's has shape \(64,\)"),
+    ({"neuron": dietjax.LIF(sharing="channel")}, r"one leak per layer, this network's has shape \(64,\)"),
 ])
 def test_what_no_peer_can_run_is_named(change, message, random_variables):
     net = _net(**{"neuron": dietjax.LIF(), "param_dtype": jnp.float32} | change)

@@ -18,8 +18,10 @@ import optax
 import orbax.checkpoint as ocp
 import pytest
 
-from dietjax import hosts, stored
-from dietjax.checkpoint import CheckpointError, Checkpoints, SaveError
+from dietjax.checkpoint import step as step_files
+from dietjax.checkpoint.manager import Checkpoints, SaveError
+from dietjax.checkpoint.tree import CheckpointError
+from dietjax.parallel import processes
 
 # tensorstore's threads report a failed read to an event loop that orbax has already closed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -237,7 +239,7 @@ def test_what_the_machine_cannot_read_now_is_not_given_up_for_damaged(tmp_path, 
         for step in (1, 2):
             checkpoints.save(step, small_state(step), {})
         with monkeypatch.context() as patch:
-            patch.setattr(stored, reads, fails)
+            patch.setattr(step_files, reads, fails)
             says = rf"step 2 in {tmp_path} could not be read: .*{re.escape(str(error))}.*nothing was removed"
             with pytest.raises(CheckpointError, match=says):
                 checkpoints.restore(small_state(0))
@@ -250,7 +252,7 @@ def test_a_step_that_others_list_and_this_process_does_not_see_is_no_damage(tmp_
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, small_state(1), {})
         checkpoints.wait()
-        monkeypatch.setattr(hosts, "from_first", lambda text: "[1, 2]")  # as process 0 lists them
+        monkeypatch.setattr(processes, "broadcast", lambda text: "[1, 2]")  # as process 0 lists them
         with pytest.raises(CheckpointError, match=r"step 2 .* process 0 does not see it: all need the one directory"):
             checkpoints.restore(small_state(0))
 
@@ -376,7 +378,7 @@ os._exit(9)
 
 
 def test_killed_while_saving_leaves_the_earlier_checkpoint(tmp_path):
-    source = Path(__file__).parents[1] / "src"
+    source = Path(__file__).parents[2] / "src"
     process = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(source)},

@@ -1,4 +1,4 @@
-"""Laws of dietjax.checksum: the stated sum, whoever holds the array, and another one as soon as a bit is another."""
+"""Laws of checksum: the stated sum, whoever holds the array, and another one as soon as a bit is another."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from dietjax.checksum import checksums
+from dietjax.checkpoint.checksum import checksums
 
 DTYPES = [np.uint8, np.int16, np.float32, np.float64, np.int64, np.bool_, ml_dtypes.bfloat16, np.complex64]
 

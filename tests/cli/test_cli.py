@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from dietjax import cli
-from dietjax.energy import AC_JOULES, MAC_JOULES
+from dietjax.analysis.energy import AC_JOULES, MAC_JOULES
+from dietjax.cli import main as cli
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
 
@@ -61,7 +61,7 @@ def summary(workdir):
 
 
 def test_help_loads_no_jax():
-    code = "import sys; from dietjax import cli\ntry: cli.main(sys.argv[1:])\n" \
+    code = "import sys; from dietjax.cli import main as cli\ntry: cli.main(sys.argv[1:])\n" \
            "finally: print([m for m in ('jax', 'flax', 'numpy', 'tensorflow_datasets') if m in sys.modules])"
     for arguments in (["--help"], ["train", "--help"], ["energy", "--help"]):
         found = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
@@ -285,7 +285,7 @@ def test_a_mistake_with_a_run_changes_nothing(dietjax, finished, arguments, says
 
 
 def test_the_installed_command_prints_a_mistake_on_stderr_alone(folder):
-    found = subprocess.run([sys.executable, "-m", "dietjax.cli", "evaluate", str(folder / "nowhere")], text=True,
+    found = subprocess.run([sys.executable, "-m", "dietjax", "evaluate", str(folder / "nowhere")], text=True,
                            capture_output=True)
     assert (found.returncode, found.stdout) == (2, "")
     assert found.stderr.startswith("error: ") and found.stderr.count("\n") == 1

@@ -9,19 +9,13 @@ import numpy as np
 import pytest
 
 from dietjax import LIF, PLIF, ReLU
-from dietjax.convert import (
-    balance_thresholds,
-    default_scale,
-    fold_batch_norm,
-    kth_smallest,
-    normalise_weights,
-    scale_thresholds,
-    with_neurons,
-)
-from dietjax.encode import Direct, Poisson
+from dietjax.convert import fold_batch_norm, normalise_weights
+from dietjax.convert.balance import balance_thresholds, default_scale, scale_thresholds, with_neurons
+from dietjax.convert.select import kth_smallest
+from dietjax.core.encode import Direct, Poisson
+from dietjax.core.unroll import unroll
 from dietjax.interop.torch import from_state_dict
 from dietjax.models import Layer, Network
-from dietjax.unroll import unroll
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -140,11 +134,11 @@ class TestBalance:
         for name, layer in variables["params"].items():
             np.testing.assert_array_equal(balanced["params"][name]["kernel"], layer["kernel"])
 
-    @pytest.mark.parametrize("per, shape", [("channel", (8,)), ("neuron", (8, 8, 8))])
-    def test_shared_threshold_fills_whatever_shape_the_neuron_has(self, x64, random_variables, per, shape):
+    @pytest.mark.parametrize("sharing, shape", [("channel", (8,)), ("neuron", (8, 8, 8))])
+    def test_shared_threshold_fills_whatever_shape_the_neuron_has(self, x64, random_variables, sharing, shape):
         one = Network(VGG_LIKE, IMAGE)
         variables = random_variables(one, dtype=jnp.float64)
-        many = one.clone(neuron=LIF(per=per))
+        many = one.clone(neuron=LIF(sharing=sharing))
         expected = neurons(balance_thresholds(one, variables, images(), timesteps=3))
         found = neurons(balance_thresholds(many, variables, images(), timesteps=3))
         assert found["conv2"].threshold.shape == found["conv2"].leak.shape == shape

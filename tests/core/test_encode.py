@@ -1,11 +1,11 @@
-"""Laws of dietjax.encode."""
+"""Laws of dietjax.core.encode."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax.encode import Direct, Poisson
+from dietjax.core.encode import Direct, Poisson
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -1,14 +1,15 @@
-"""Laws of dietjax.kernels: every backend gives the plain scan's values and gradients."""
+"""Laws of dietjax.core.kernels: every backend gives the plain scan's values and gradients."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams, kernels
+from dietjax import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams
+from dietjax.core import kernels
+from dietjax.core.kernels import tile
+from dietjax.core.unroll import unroll
 from dietjax.errors import InputError
-from dietjax.kernels import tile
-from dietjax.unroll import unroll
 
 BATCH, NEURONS = 2, (3, 4)
 BACKENDS = [name for name in kernels.BACKENDS if name not in ("auto", "scan", "pallas")]
@@ -31,7 +32,7 @@ def on_backends(cases, few):
 
 def make_params(neuron, seed=0, dtype=None):
     rng = np.random.default_rng(seed)
-    shape = SHAPES[neuron.per]
+    shape = SHAPES[neuron.sharing]
     threshold = jnp.asarray(rng.uniform(0.4, 0.9, shape), dtype)
     if isinstance(neuron, PLIF):
         return PLIFParams(jnp.asarray(rng.normal(0, 1, shape), dtype), threshold)
@@ -63,8 +64,9 @@ def assert_same(found, expected, tolerance):
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
 
 
-NEURON_KINDS = [LIF(), IF(reset="zero"), LIF(per="channel", reset="zero"), LIF(per="neuron", surrogate="stdb"),
-                IF(per="neuron", surrogate="arctan"), PLIF(per="channel"), PLIF(per="neuron", reset="subtract")]
+NEURON_KINDS = [LIF(), IF(reset="zero"), LIF(sharing="channel", reset="zero"), LIF(sharing="neuron", surrogate="stdb"),
+                IF(sharing="neuron", surrogate="arctan"), PLIF(sharing="channel"),
+                PLIF(sharing="neuron", reset="subtract")]
 
 
 @pytest.mark.parametrize("backend, case", on_backends(
@@ -83,7 +85,7 @@ def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
 
 @pytest.mark.parametrize("backend, timesteps", on_backends((5, 37), (10,)))
 def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
-    neuron = LIF(per="channel")
+    neuron = LIF(sharing="channel")
     membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1)
     found = both(neuron, backend, timesteps, make_params(neuron), membrane, current)
     assert_same(found, both(neuron, "scan", timesteps, make_params(neuron), membrane, current), 1e-11)
@@ -98,7 +100,7 @@ def test_every_surrogate(x64, backend, surrogate):
 
 
 @pytest.mark.parametrize("backend, dtype", on_backends(("bfloat16", "float16", "float32"), ("bfloat16",)))
-@pytest.mark.parametrize("neuron", [LIF(per="channel"), PLIF(per="channel")], ids=repr)
+@pytest.mark.parametrize("neuron", [LIF(sharing="channel"), PLIF(sharing="channel")], ids=repr)
 def test_membranes_are_float32_whatever_the_currents(backend, dtype, neuron):
     """Spikes and currents' gradients come in the currents' dtype, the rest in float32."""
     params, membrane = make_params(neuron, dtype=jnp.float32), make_currents(1, jnp.float32, 2)[:, 0]
@@ -114,7 +116,7 @@ def test_membranes_are_float32_whatever_the_currents(backend, dtype, neuron):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_only_the_currents_are_saved_for_the_backward_pass(backend):
     """Of arrays with a time axis, `jax.vjp` keeps the currents alone; the scan keeps membranes and spikes as well."""
-    neuron = LIF(per="channel")
+    neuron = LIF(sharing="channel")
     timesteps = 8
     params, membrane, current = make_params(neuron), make_currents(1, seed=2)[:, 0], make_currents(timesteps)
 
@@ -155,7 +157,7 @@ def test_a_block_that_does_not_fit_is_refused_by_the_neuron_itself(neuron):
         unroll(neuron, params, other, currents)
 
 
-@pytest.mark.parametrize("backend, says", [("foo", "unknown backend 'foo'"), ("scan", "use dietjax.unroll.unroll")])
+@pytest.mark.parametrize("backend, says", [("foo", "unknown backend 'foo'"), ("scan", "use dietjax.unroll")])
 def test_a_kernel_falls_back_on_nothing(backend, says):
     neuron = LIF()
     params = neuron.init(jax.random.key(0), NEURONS)

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from dietjax import LIF
-from dietjax.encode import Poisson
+from dietjax.core.encode import Poisson
+from dietjax.core.losses import cross_entropy
 from dietjax.models import Layer, Network
-from dietjax.readout import cross_entropy
-from dietjax.train import compiler_options
+from dietjax.train.step import compiler_options
 
 pytestmark = [pytest.mark.usefixtures("quick_compile"), pytest.mark.slow]
 

@@ -1,10 +1,10 @@
-"""Laws of dietjax.readout, against NumPy."""
+"""Laws of dietjax.core.losses, against NumPy."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dietjax.readout import correct, correct_in_top, cross_entropy
+from dietjax.core.losses import correct, correct_in_top, cross_entropy
 
 LABELS = np.array([2, 0, 1, 1])
 

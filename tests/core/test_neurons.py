@@ -1,4 +1,4 @@
-"""Laws of dietjax.neurons, against plain NumPy loops of section 1 and 2 of the method."""
+"""Laws of dietjax.core.neurons, against plain NumPy loops of section 1 and 2 of the method."""
 
 import functools
 
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dietjax import IF, LI, LIF, PLIF, LIFParams, MembraneState, PLIFParams, ReLU, Surrogate
-from dietjax.neurons import IFParams, clamp_leaks
-from dietjax.unroll import unroll
+from dietjax.core.neurons import IFParams, clamp_leaks
+from dietjax.core.unroll import unroll
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -47,12 +47,12 @@ def loop(neuron, params, current):
 
 
 class TestForward:
-    @pytest.mark.parametrize("per", SHARED)
+    @pytest.mark.parametrize("sharing", SHARED)
     @pytest.mark.parametrize("reset", RESETS)
-    def test_lif_is_the_numpy_loop(self, x64, per, reset):
-        current, leak, threshold = example(shared=SHARED[per])
-        neuron = LIF(per=per, reset=reset)
-        assert jax.tree.map(jnp.shape, neuron.init(jax.random.key(0), N)) == LIFParams(SHARED[per], SHARED[per])
+    def test_lif_is_the_numpy_loop(self, x64, sharing, reset):
+        current, leak, threshold = example(shared=SHARED[sharing])
+        neuron = LIF(sharing=sharing, reset=reset)
+        assert jax.tree.map(jnp.shape, neuron.init(jax.random.key(0), N)) == LIFParams(SHARED[sharing], SHARED[sharing])
         state, spikes = loop(neuron, LIFParams(jnp.asarray(leak), jnp.asarray(threshold)), jnp.asarray(current))
         expected, _, after = numpy_lif(current, leak, threshold, reset)
         assert 0.1 < expected.mean() < 0.9
@@ -62,7 +62,7 @@ class TestForward:
     @pytest.mark.parametrize("reset", RESETS)
     def test_lif_with_leak_one_is_if(self, reset):
         current = jnp.asarray(example()[0], jnp.float32)
-        lif, if_ = (kind(threshold=0.7, per="channel", reset=reset) for kind in (LIF, IF))
+        lif, if_ = (kind(threshold=0.7, sharing="channel", reset=reset) for kind in (LIF, IF))
         key = jax.random.key(0)
 
         def run(neuron, params, current):
@@ -164,14 +164,14 @@ def numpy_gradients(current, leak, threshold, reset, derivative, on_spikes, on_m
 
 
 class TestGradient:
-    @pytest.mark.parametrize("per", SHARED)
+    @pytest.mark.parametrize("sharing", SHARED)
     @pytest.mark.parametrize("reset", RESETS)
     @pytest.mark.parametrize("surrogate", ["piecewise_linear", "arctan", "stdb"])
-    def test_gradients_are_the_reverse_recursion(self, x64, per, reset, surrogate):
-        current, leak, threshold = example(1, shared=SHARED[per])
+    def test_gradients_are_the_reverse_recursion(self, x64, sharing, reset, surrogate):
+        current, leak, threshold = example(1, shared=SHARED[sharing])
         rng = np.random.default_rng(2)
         on_spikes, on_membrane = rng.normal(size=current.shape), rng.normal(size=current[:, 0].shape)
-        neuron = LIF(per=per, reset=reset, surrogate=surrogate)
+        neuron = LIF(sharing=sharing, reset=reset, surrogate=surrogate)
 
         @functools.partial(jax.grad, argnums=(0, 1, 2))
         def gradient(leak, threshold, current):
@@ -186,7 +186,7 @@ class TestGradient:
                       "stdb": lambda: numpy_stdb(spikes)}[surrogate]()
         d_leak, d_threshold, d_current = numpy_gradients(
             current, leak, threshold, reset, derivative, on_spikes, on_membrane)
-        own = {"layer": (0, 1, 2, 3), "channel": (0, 1, 2), "neuron": 0}[per]
+        own = {"layer": (0, 1, 2, 3), "channel": (0, 1, 2), "neuron": 0}[sharing]
         np.testing.assert_allclose(found[0], d_leak.sum(own), rtol=1e-11, atol=1e-13)
         np.testing.assert_allclose(found[1], d_threshold.sum(own), rtol=1e-11, atol=1e-13)
         np.testing.assert_allclose(found[2], d_current, rtol=1e-11, atol=1e-13)
@@ -215,25 +215,25 @@ def numpy_plif(current, decay_logit, threshold, reset):
 
 
 class TestPLIF:
-    @pytest.mark.parametrize("per", SHARED)
+    @pytest.mark.parametrize("sharing", SHARED)
     @pytest.mark.parametrize("reset", RESETS)
     @pytest.mark.parametrize("timesteps", [7, 37])
-    def test_plif_is_the_papers_loop(self, x64, per, reset, timesteps):
+    def test_plif_is_the_papers_loop(self, x64, sharing, reset, timesteps):
         rng = np.random.default_rng(3)
-        current, decay_logit = rng.normal(0.6, 1.2, (2, timesteps, *N)), rng.normal(0, 1, SHARED[per])
-        threshold = rng.uniform(0.3, 0.9, SHARED[per])
+        current, decay_logit = rng.normal(0.6, 1.2, (2, timesteps, *N)), rng.normal(0, 1, SHARED[sharing])
+        threshold = rng.uniform(0.3, 0.9, SHARED[sharing])
         expected, membrane = numpy_plif(current, decay_logit, threshold, reset)
         assert 0.1 < expected.mean() < 0.9
         params = PLIFParams(jnp.asarray(decay_logit), jnp.asarray(threshold))
         for backend in ("xla", "scan"):
             state, spikes = jax.jit(unroll, static_argnums=(0, 4, 5))(
-                PLIF(per=per, reset=reset), params, None, jnp.asarray(current), None, backend)
+                PLIF(sharing=sharing, reset=reset), params, None, jnp.asarray(current), None, backend)
             np.testing.assert_array_equal(spikes, expected)
             np.testing.assert_allclose(state.membrane, membrane, rtol=1e-10, atol=1e-13)
 
     @pytest.mark.parametrize("tau", [2.0, 1.25, 10.0])
     def test_plif_starts_at_its_time_constant(self, tau):
-        params = PLIF(tau=tau, per="channel").init(jax.random.key(0), N)
+        params = PLIF(tau=tau, sharing="channel").init(jax.random.key(0), N)
         np.testing.assert_allclose(params.leak, np.full(4, 1 - 1 / tau), rtol=1e-6)
         assert PLIF().init(jax.random.key(0), N) == PLIFParams(0, 1) and PLIF().reset == "zero"  # the paper's
 
@@ -292,7 +292,8 @@ class TestValue:
     def test_equal_neurons_are_equal_and_hash_equal(self):
         assert LIF(leak=0.9, surrogate="arctan") == LIF(leak=0.9, surrogate=Surrogate("arctan"))
         assert hash(LIF(leak=0.9, surrogate="arctan")) == hash(LIF(leak=0.9, surrogate=Surrogate("arctan")))
-        different = [LIF(), LIF(leak=0.9), LIF(reset="zero"), LIF(per="channel"), LIF(threshold=2), IF(), LI(), ReLU()]
+        different = [LIF(), LIF(leak=0.9), LIF(reset="zero"), LIF(sharing="channel"), LIF(threshold=2), IF(),
+                     LI(), ReLU()]
         assert len({*different, *different}) == len(different)
 
     def test_elapsed_time_is_carried_for_stdb_alone(self):
@@ -315,7 +316,7 @@ class TestErrors:
             kind(threshold=threshold)
 
     @pytest.mark.parametrize("field, given, nearest", [
-        ("per", "chanel", "channel"), ("reset", "substract", "subtract"), ("surrogate", "arctn", "arctan")])
+        ("sharing", "chanel", "channel"), ("reset", "substract", "subtract"), ("surrogate", "arctn", "arctan")])
     def test_unknown_word_gives_the_nearest(self, field, given, nearest):
         with pytest.raises(ValueError, match=f"unknown {field} '{given}'; did you mean '{nearest}'"):
             LIF(**{field: given})
@@ -324,7 +325,7 @@ class TestErrors:
         ("threshold", LIFParams(jnp.asarray(1.0), jnp.ones(64))), ("leak", LIFParams(jnp.ones(64), jnp.asarray(1.0)))])
     def test_parameters_of_other_channels_name_both_shapes(self, name, params):
         state = MembraneState(jnp.zeros((2, 8, 8, 128)))
-        with pytest.raises(ValueError, match=rf"{name} has shape \(64,\), the current ends in \(128,\).*per='layer'"):
+        with pytest.raises(ValueError, match=rf"{name} has shape \(64,\), .* ends in \(128,\).*sharing='layer'"):
             LIF().step(params, state, jnp.zeros((2, 8, 8, 128)))
 
     def test_one_channel_parameter_does_not_broadcast_by_accident(self):

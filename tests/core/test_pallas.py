@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu
 
-from dietjax.kernels import Rule, pallas, xla
-from dietjax.surrogate import Surrogate
+from dietjax.core.kernels import Rule, pallas, xla
+from dietjax.core.surrogate import Surrogate
 
 RULE = Rule(True, Surrogate())
 

@@ -1,4 +1,4 @@
-"""Laws of dietjax.surrogate: a step forward, one of the published derivatives backward."""
+"""Laws of dietjax.core.surrogate: a step forward, one of the published derivatives backward."""
 
 import math
 
@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from dietjax.core.surrogate import DERIVATIVES, Surrogate, spike
 from dietjax.errors import InputError
-from dietjax.surrogate import DERIVATIVES, Surrogate, spike
 
 E1 = math.exp(-1)
 L3 = math.log(3) / 4

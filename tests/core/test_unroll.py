@@ -1,4 +1,4 @@
-"""Laws of dietjax.unroll: the schedule over time changes neither values nor gradients, unless it truncates them."""
+"""Laws of unroll: the schedule over time changes neither values nor gradients, unless it truncates them."""
 
 import jax
 import jax.numpy as jnp
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from dietjax import LIF, LIFParams, MembraneState, ReLU
-from dietjax.unroll import over_blocks, unroll
+from dietjax.core.unroll import over_blocks, unroll
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 T = 6
-NEURON = LIF(per="channel")
+NEURON = LIF(sharing="channel")
 
 
 def parameters():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dietjax.data import DataError, images
-from dietjax.data.dataset import CorruptImage
+from dietjax.data.source import CorruptImage
 
 
 def encoded(image, suffix=".png"):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import requests
 
-from dietjax import cli, data
+from dietjax import data
+from dietjax.cli import main as cli
 from dietjax.data import images, records, sets
-from dietjax.data.dataset import CorruptImage
+from dietjax.data.source import CorruptImage
 
 CLASSES = ("cat", "dog")
 

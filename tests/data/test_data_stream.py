@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from dietjax import data, feed
+from dietjax import data
 from dietjax.config import Data
 from dietjax.data import images
-from dietjax.data.dataset import Example
+from dietjax.data.source import Example
 from dietjax.data.stream import Stream
-from dietjax.mesh import make_mesh
+from dietjax.parallel.mesh import make_mesh
+from dietjax.train import feed
 
 
 class Pictures:

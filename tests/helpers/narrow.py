@@ -6,7 +6,8 @@ python narrow.py train FILE --workdir RUN ...      the command line, with such n
 import dataclasses
 import sys
 
-from dietjax import cli, recipe
+from dietjax.cli import main as cli
+from dietjax.run import recipe
 
 SHRINK = 8  # VGG4's 64 and 128 channels become 8 and 16
 

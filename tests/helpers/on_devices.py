@@ -14,19 +14,23 @@ import tempfile
 import jax
 import jax.numpy as jnp
 import numpy as np
-import test_train as t
+import quadrants as t
 
-from dietjax import hosts, run_folder, train
-from dietjax.collectives import collectives
 from dietjax.config import Data, Hosts, Parallel, Phase
+from dietjax.core.neurons import LIF, ReLU
 from dietjax.data import Stream
-from dietjax.data.dataset import Example
+from dietjax.data.source import Example
 from dietjax.errors import InputError
-from dietjax.feed import Resident
-from dietjax.mesh import batch_sharding, local, make_mesh, place, state_shardings
 from dietjax.models import build
-from dietjax.neurons import LIF, ReLU
-from dietjax.train import Schedule
+from dietjax.parallel import processes
+from dietjax.parallel.collectives import collectives
+from dietjax.parallel.mesh import batch_sharding, local, make_mesh, place, state_shardings
+from dietjax.run import folder
+from dietjax.train.evaluate import evaluate, make_eval_step
+from dietjax.train.feed import Resident
+from dietjax.train.optimizer import make_optimizer
+from dietjax.train.state import TimeSchedule, abstract_state, initial_state
+from dietjax.train.step import make_train_step
 
 STEPS = 20
 PHASE = Phase(learning_rate=0.01, weight_decay=0.01)
@@ -40,15 +44,15 @@ class Run:
 
     def __init__(self, net, mesh, augment=AUGMENT, batch=t.BATCH, accumulate=1):
         self.net, self.mesh = net, mesh
-        self.optimizer = train.make_optimizer(PHASE, STEPS)
+        self.optimizer = make_optimizer(PHASE, STEPS)
         self.feed = Resident(t.make_dataset(), augment, 0, batch, mesh)
-        schedule = Schedule(2) if isinstance(net.neuron, LIF) else Schedule()
-        self.step = train.make_train_step(net, self.optimizer, self.feed.fetch, mesh, schedule, 0, accumulate)
-        self.shardings = state_shardings(mesh, train.abstract_state(net, self.optimizer))
+        schedule = TimeSchedule(2) if isinstance(net.neuron, LIF) else TimeSchedule()
+        self.step = make_train_step(net, self.optimizer, self.feed.fetch, mesh, schedule, 0, accumulate)
+        self.shardings = state_shardings(mesh, abstract_state(net, self.optimizer))
 
     def start(self):
         """The state before the first step."""
-        return self.put(train.initial_state(jax.tree.map(np.asarray, t.init(self.net)), self.optimizer))
+        return self.put(initial_state(jax.tree.map(np.asarray, t.init(self.net)), self.optimizer))
 
     def put(self, state):
         """A state of host arrays, on the mesh; a copy, because a step donates it."""
@@ -70,7 +74,7 @@ class Run:
     def collectives(self):
         """Of the compiled step, without its arguments ever being there."""
         state = jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-                             train.abstract_state(self.net, self.optimizer), self.shardings)
+                             abstract_state(self.net, self.optimizer), self.shardings)
         return [c._asdict() | {"sent": c.sent}
                 for c in collectives(self.step.lower(state, *self.feed.arguments(0)).compile().as_text())]
 
@@ -86,8 +90,8 @@ def mesh_of(devices, fsdp=1):
 def evaluation(mesh):
     """23 examples are 16 + 7, and 7 does not divide over several devices."""
     dataset = t.make_dataset(tests=23)
-    step = train.make_eval_step(PLAIN, dataset, Schedule(2), mesh)
-    metrics, predicted = train.evaluate(step, t.init(PLAIN), dataset.test, 16, mesh)
+    step = make_eval_step(PLAIN, dataset, TimeSchedule(2), mesh)
+    metrics, predicted = evaluate(step, t.init(PLAIN), dataset.test, 16, mesh)
     return [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]]
 
 
@@ -112,9 +116,9 @@ def streamed_evaluation(mesh):
     """The same, decoded as it is read; and what this process read for it."""
     dataset = t.make_dataset(tests=23)
     source = Watched(dataset.test)
-    step = train.make_eval_step(PLAIN, dataset, Schedule(2), mesh)
+    step = make_eval_step(PLAIN, dataset, TimeSchedule(2), mesh)
     stream = Stream(source, dataset.image_shape, resized=False, num_classes=dataset.num_classes)
-    metrics, predicted = train.evaluate(step, t.init(PLAIN), stream, 16, mesh)
+    metrics, predicted = evaluate(step, t.init(PLAIN), stream, 16, mesh)
     return [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]], sorted(source.read)
 
 
@@ -137,13 +141,13 @@ def export(platforms):
     """VGG16 on ImageNet, lowered for other machines: what the program takes and on how many devices."""
     net = build("VGG16", 1000, (224, 224, 3), dtype=jnp.bfloat16)
     mesh = mesh_of(8, 2)
-    optimizer = train.make_optimizer(PHASE, STEPS)
+    optimizer = make_optimizer(PHASE, STEPS)
 
     def fetch(key, images, labels):
         return images.astype(jnp.float32) / 255, labels
 
-    step = train.make_train_step(net, optimizer, fetch, mesh, Schedule(5), 0)
-    state = train.abstract_state(net, optimizer)
+    step = make_train_step(net, optimizer, fetch, mesh, TimeSchedule(5), 0)
+    state = abstract_state(net, optimizer)
     sharded = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state,
                            state_shardings(mesh, state))
     batch = batch_sharding(mesh)
@@ -173,31 +177,31 @@ def one():
 
 
 def two(port, process):
-    hosts.start(Hosts(coordinator=f"localhost:{port}", processes=2, process=int(process), peer_timeout=60))
+    processes.start(Hosts(coordinator=f"localhost:{port}", processes=2, process=int(process), peer_timeout=60))
     assert jax.device_count() == 4 and jax.local_device_count() == 2
     found = {"curve": snn_on(4, 2).curve()}
     jax.config.update("jax_enable_x64", False)
     found["evaluation"], found["streamed"] = evaluation(mesh_of(4)), streamed_evaluation(mesh_of(4))
-    found["from first"] = hosts.from_first(f"said by {process}")
-    hosts.agree({"seed": 3})
+    found["from first"] = processes.broadcast(f"said by {process}")
+    processes.check_agreement({"seed": 3})
     shared = pathlib.Path(tempfile.gettempdir()) / f"dietjax-{port}"
     shared.mkdir(exist_ok=True)
-    run_folder.check_shared(shared)
-    run_folder.SHARED_WITHIN = 1
+    folder.check_shared(shared)
+    folder.SHARED_WITHIN = 1
     own = shared / process
     own.mkdir()
     try:
-        run_folder.check_shared(own)
+        folder.check_shared(own)
     except InputError as error:
         found["own folder"] = str(error)
-    for what, settings in (("differs", {"seed": int(process)}), ("lacks", {"flip": 1} if hosts.is_first() else {})):
+    for what, settings in (("differs", {"seed": int(process)}), ("lacks", {"flip": 1} if processes.is_main() else {})):
         try:
-            hosts.agree({"other": 1} | settings)
+            processes.check_agreement({"other": 1} | settings)
         except InputError as error:
             found[what] = str(error)
     try:
-        with hosts.together():
-            if not hosts.is_first():
+        with processes.raise_on_all():
+            if not processes.is_main():
                 raise InputError("no such data")
     except InputError as error:
         found["together"] = str(error)

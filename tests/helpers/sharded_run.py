@@ -15,11 +15,14 @@ import sys
 import jax
 import jax.numpy as jnp
 import narrow
-from rich.console import Console
+import rich.console
 
-from dietjax import checkpoint, data, fit, hosts, recipe
+from dietjax import data
+from dietjax.checkpoint import manager as checkpoint
 from dietjax.config import Conversion, Experiment, Hosts, Model, Parallel, Phase
-from dietjax.terminal import Terminal
+from dietjax.run import recipe
+from dietjax.run.console import Console
+from dietjax.train import loop
 
 BATCH, TRAIN_IMAGES, TEST_IMAGES, EPOCHS = 16, 96, 32, 2
 STEPS = EPOCHS * TRAIN_IMAGES // BATCH  # of a phase
@@ -52,13 +55,13 @@ class Dying(checkpoint.Checkpoints):
 
 def main(workdir, data_parallel=1, fsdp=1, processes=1, process=0, port=None, dies=None, **folder):
     if processes > 1:
-        hosts.start(Hosts(coordinator=f"localhost:{port}", processes=processes, process=process, peer_timeout=60))
+        processes.start(Hosts(coordinator=f"localhost:{port}", processes=processes, process=process, peer_timeout=60))
     assert jax.local_device_count() * processes == jax.device_count() == data_parallel * fsdp
     dataset = few_digits(folder["data"])
     data.load = lambda *_, **__: dataset
-    recipe.networks, recipe.Checkpoints, Dying.phase, fit.LOG_EVERY = networks64, Dying, dies, 1
+    recipe.networks, recipe.Checkpoints, Dying.phase, loop.LOG_EVERY = networks64, Dying, dies, 1
     experiment = dataclasses.replace(EXPERIMENT, parallel=Parallel(data=data_parallel, fsdp=fsdp))
-    recipe.run(experiment, pathlib.Path(workdir), Terminal(Console(file=io.StringIO())))
+    recipe.run(experiment, pathlib.Path(workdir), Console(rich.console.Console(file=io.StringIO())))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from dietjax import IF, LIF, PLIF, ReLU
+from dietjax.core.losses import cross_entropy
 from dietjax.interop.torch import from_state_dict, to_state_dict
 from dietjax.models import build
-from dietjax.readout import cross_entropy
 
 
 def assert_relative(got, want, limit=1e-9):
@@ -160,8 +160,8 @@ def test_convolution_kernels_are_oihw():
 
 def test_a_parameter_per_channel_cannot_be_exported():
     net, *_ = small()
-    net = net.clone(neuron=LIF(per="channel"))
-    with pytest.raises(ValueError, match=r"conv1: .*one threshold per layer, this network \(64,\).*per='layer'"):
+    net = net.clone(neuron=LIF(sharing="channel"))
+    with pytest.raises(ValueError, match=r"conv1: .*one threshold per layer, this network \(64,\).*sharing='layer'"):
         to_state_dict(net, drawn(net))
 
 

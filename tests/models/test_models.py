@@ -11,11 +11,12 @@ import pytest
 from narrow import narrowed
 
 from dietjax import LIF, LIFParams, ReLU
-from dietjax.encode import Poisson
+from dietjax.core.encode import Poisson
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network, build, convolution, parameter_count, resnet, vgg
 from dietjax.models.convolution import winograd
-from dietjax.models.layer import batch_norm, connections, synapse
+from dietjax.models.operations import batch_norm, synapse
+from dietjax.models.spec import connections
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 

@@ -8,16 +8,17 @@ import numpy as np
 import optax
 import pytest
 
-from dietjax import LIF, PLIF, LIFParams, ReLU, convert
+from dietjax import LIF, PLIF, LIFParams, ReLU
+from dietjax.analysis.energy import estimate
 from dietjax.config import Phase
-from dietjax.encode import Poisson
-from dietjax.energy import estimate
+from dietjax.convert import balance as convert
+from dietjax.core.encode import Poisson
+from dietjax.core.unroll import unroll
 from dietjax.errors import InputError
 from dietjax.interop import torch
 from dietjax.models import Layer, Network, Recurrent, RecurrentParams
-from dietjax.models.layer import init_kernel
-from dietjax.train import make_optimizer
-from dietjax.unroll import unroll
+from dietjax.models.operations import init_kernel
+from dietjax.train.optimizer import make_optimizer
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -81,7 +82,7 @@ def test_a_recurrence_on_a_map_is_the_numpy_loop(x64):
 
 def test_without_weights_a_recurrent_neuron_is_its_neuron(x64):
     current, kernel = example()
-    neuron = PLIF(per="channel")
+    neuron = PLIF(sharing="channel")
     params = Recurrent(neuron).init(jax.random.key(0), (N,), jnp.float64)
     assert params.kernel.shape == kernel.shape and params.neuron.decay_logit.shape == (N,)
     _, spikes = unroll(Recurrent(neuron), params._replace(kernel=jnp.zeros((N, N))), None, jnp.asarray(current))

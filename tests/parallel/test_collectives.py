@@ -1,8 +1,8 @@
-"""Laws of dietjax.collectives: what XLA writes is counted to the byte; what is not understood is an error."""
+"""Laws of dietjax.parallel.collectives: what XLA writes is counted to the byte; what is not understood is an error."""
 
 import pytest
 
-from dietjax.collectives import collectives
+from dietjax.parallel.collectives import collectives
 
 HEADER = "HloModule jit_step, is_scheduled=true, num_partitions=8\n\n"
 ADD = "%add (a: f32[], b: f32[]) -> f32[] {\n  ROOT %c = f32[] add(f32[] %a, f32[] %b)\n}\n\n"

@@ -1,4 +1,4 @@
-"""Laws of dietjax.hosts: processes that do not fit together stop before any work; when one dies, so do the others.
+"""Laws of processes: processes that do not fit together stop before any work; when one dies, so do the others.
 
 Agreement and evaluation over real processes: test_mesh.py, which has them running.
 """
@@ -15,9 +15,9 @@ import time
 import narrow
 import pytest
 
-from dietjax import hosts
 from dietjax.config import Hosts
 from dietjax.errors import InputError
+from dietjax.parallel import processes
 
 
 @pytest.mark.parametrize("settings, says", [
@@ -32,23 +32,23 @@ from dietjax.errors import InputError
 ])
 def test_settings_that_do_not_go_together_are_refused(settings, says):
     with pytest.raises(InputError, match=says):
-        hosts.start(settings)
+        processes.start(settings)
 
 
 @pytest.mark.parametrize("variable", ["SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE"])
 def test_many_processes_do_not_run_side_by_side_unasked(monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
-    hosts.start(Hosts())
+    processes.start(Hosts())
     monkeypatch.setenv(variable, "16")
     with pytest.raises(InputError, match=rf"started 16 processes \({variable}\).* add --distributed, or unset"):
-        hosts.start(Hosts())
+        processes.start(Hosts())
 
 
 def test_one_process_waits_for_nobody():
-    hosts.start(Hosts())
-    assert hosts.is_first() and hosts.from_first("mine") == "mine"
-    hosts.agree({"seed": 0})
-    with pytest.raises(InputError, match=r"^mine$"), hosts.together():
+    processes.start(Hosts())
+    assert processes.is_main() and processes.broadcast("mine") == "mine"
+    processes.check_agreement({"seed": 0})
+    with pytest.raises(InputError, match=r"^mine$"), processes.raise_on_all():
         raise InputError("mine")
 
 

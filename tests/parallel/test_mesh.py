@@ -1,4 +1,4 @@
-"""Laws of dietjax.mesh, and of training over many devices: the same numbers, and no byte sent but the weights'."""
+"""Laws of mesh, and of training over many devices: the same numbers, and no byte sent but the weights'."""
 
 import json
 import os
@@ -11,13 +11,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import quadrants as t
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
-from dietjax import train
 from dietjax.config import Parallel, Phase
 from dietjax.errors import InputError
-from dietjax.mesh import AXES, check_batch_size, local, make_mesh, place, replicated, state_shardings
 from dietjax.models import build
+from dietjax.parallel.mesh import AXES, check_batch_size, local, make_mesh, place, replicated, state_shardings
+from dietjax.train.optimizer import make_optimizer
+from dietjax.train.state import TimeSchedule, abstract_state
+from dietjax.train.step import make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -53,7 +56,7 @@ def test_a_batch_that_does_not_divide_is_refused(phase, says):
 
 def test_weights_and_their_moments_are_split_along_their_largest_axis_and_nothing_else_is():
     net = build("VGG4", 10, (8, 8, 3), classifier=(16,), batch_norm=True)
-    state = train.abstract_state(net, train.make_optimizer(Phase(), 1))
+    state = abstract_state(net, make_optimizer(Phase(), 1))
     shardings = state_shardings(abstract(2, 4), state)
     split = {}
     paths = jax.tree_util.tree_leaves_with_path(state)
@@ -85,17 +88,15 @@ def test_local_is_the_inverse_of_place():
 
 
 def test_bfloat16_computes_in_it_and_keeps_everything_in_float32():
-    import test_train as t
-
     net = t.make_net(dtype=jnp.bfloat16)
     mesh = make_mesh(devices=jax.devices()[:1])
-    optimizer = train.make_optimizer(Phase(weight_decay=0.1), 10)
+    optimizer = make_optimizer(Phase(weight_decay=0.1), 10)
 
     def fetch(key, images, labels):
         return images, labels
 
-    step = train.make_train_step(net, optimizer, fetch, mesh, train.Schedule(2), 0)
-    before = train.abstract_state(net, optimizer)
+    step = make_train_step(net, optimizer, fetch, mesh, TimeSchedule(2), 0)
+    before = abstract_state(net, optimizer)
     batch = jax.ShapeDtypeStruct((4, *t.SHAPE), jnp.float32), jax.ShapeDtypeStruct((4,), jnp.int32)
     traced = step.trace(before, *batch)
     after, metrics = traced.out_info
@@ -119,8 +120,8 @@ def environment(devices):
 
 
 def on_devices(devices, *arguments):
-    """tests/on_devices.py in a process of its own, started."""
-    script = os.path.join(os.path.dirname(__file__), "on_devices.py")
+    """helpers/on_devices.py in a process of its own, started."""
+    script = os.path.join(os.path.dirname(t.__file__), "on_devices.py")
     return subprocess.Popen([sys.executable, script, *arguments], env=environment(devices), stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, text=True)
 

@@ -1,4 +1,4 @@
-"""Laws of dietjax.preemption: the first signal is noted, the second acts, and afterwards all is as before."""
+"""Laws of dietjax.parallel.preemption: the first signal is noted, the second acts, and afterwards all is as before."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from dietjax.preemption import Preemption
+from dietjax.parallel.preemption import Preemption
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 

@@ -74,7 +74,7 @@ with Checkpoints(arguments["directory"]) as checkpoints, warnings.catch_warnings
 
 STOPS = """
 import signal, time
-from dietjax.preemption import Preemption
+from dietjax.parallel.preemption import Preemption
 
 mesh = make_mesh(arguments["meshes"][0])
 state = {"w": jax.device_put(jnp.zeros(8), NamedSharding(mesh, P(("data", "fsdp"))))}
@@ -104,7 +104,7 @@ def run(script, directory, *meshes, processes=1, **arguments):
     devices = max(data * fsdp for data, fsdp in meshes) // processes
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))} | {
         "JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1] / "src"), os.environ.get("PYTHONPATH", "")])}
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")])}
     arguments |= {"directory": str(directory), "meshes": meshes, "processes": processes, "port": port}
     group = [subprocess.Popen([sys.executable, "-c", PROLOGUE + script, json.dumps(arguments | {"process": process})],
                               env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

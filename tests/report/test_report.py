@@ -10,8 +10,9 @@ import matplotlib
 import numpy as np
 import pytest
 
-from dietjax import plots, report
 from dietjax.errors import InputError
+from dietjax.report import page as report
+from dietjax.report import plots
 
 SECTIONS = (
     "accuracy", "timesteps", "loss", "neurons", "rates", "energy", "spikes", "mistakes", "configuration"
@@ -38,7 +39,7 @@ def make_run(
     config = {
         "name": "vgg9_cifar10", "timesteps": timesteps, "seed": 0,
         "data": {"name": "cifar10", "dir": None}, "model": {"name": "VGG9", "classifier": [4096, 4096]},
-        "neuron": {"leak": 1.0, "per": "layer", "reset": "subtract", "surrogate": "piecewise_linear"},
+        "neuron": {"leak": 1.0, "sharing": "layer", "reset": "subtract", "surrogate": "piecewise_linear"},
         "ann": phase, "snn": phase | {"learning_rate": 1e-4},
         "conversion": {"method": "percentile", "percentile": 99.7, "images": 512, "timesteps": 100, "scale": None},
     }  # fmt: skip

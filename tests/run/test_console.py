@@ -1,4 +1,4 @@
-"""Laws of dietjax.terminal: a run outlives whoever reads what it says."""
+"""Laws of dietjax.run.console: a run outlives whoever reads what it says."""
 
 import os
 import subprocess
@@ -9,9 +9,9 @@ import pytest
 
 TALK = """
 import sys, time
-from dietjax.terminal import Terminal
+from dietjax.run.console import Console
 
-terminal = Terminal()
+terminal = Console()
 with terminal.phase("ann") as advance:
     for step in range(2):
         advance(step, 2, {"images_per_second": 10.0, "loss": 0.5, "input_wait_share": 0.0})

@@ -8,13 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from dietjax import memory, recipe
-from dietjax.cli import load_experiment
+from dietjax.analysis import memory
+from dietjax.cli.main import load_experiment
 from dietjax.config import check
 from dietjax.data import Dataset, Split
-from dietjax.train import abstract_state, make_optimizer
+from dietjax.run import recipe
+from dietjax.train.optimizer import make_optimizer
+from dietjax.train.state import abstract_state
 
-FILES = sorted((pathlib.Path(__file__).parents[1] / "experiments").glob("*.py"))
+FILES = sorted((pathlib.Path(__file__).parents[2] / "experiments").glob("*.py"))
 SECTIONS = ["Paper", "Command", "Hardware", "Hours", "Expected", "Obtained"]
 SETS = {  # (H, W, C) as stored, classes, training images
     "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000), "cifar10_part": ((32, 32, 3), 10, 10_000),
@@ -78,7 +80,7 @@ def test_its_docstring_says_what_is_needed_and_what_came_out(path):
 def test_the_papers_experiments_follow_the_paper(path):
     e, expected = load_experiment(path), sections(path)["Expected"]
     assert (e.timesteps, e.encoder) == (5, "direct")
-    assert (e.neuron.leak, e.neuron.per, e.neuron.reset, e.neuron.surrogate, e.neuron.fixed) == (
+    assert (e.neuron.leak, e.neuron.sharing, e.neuron.reset, e.neuron.surrogate, e.neuron.freeze) == (
         1.0, "layer", "subtract", "piecewise_linear", ())
     assert (e.model.classifier, e.model.conv_dropout, e.model.classifier_dropout, e.model.batch_norm) == (
         None, 0.2, 0.5, False)

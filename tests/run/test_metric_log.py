@@ -1,4 +1,4 @@
-"""Laws of dietjax.metrics: what a killed run had written beyond its checkpoint goes, the rest stays as it was."""
+"""Laws of metric_log: what a killed run had written beyond its checkpoint goes, the rest stays as it was."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from dietjax.metrics import MetricsLog
+from dietjax.run.metric_log import MetricLog
 
 
 def line(phase, step, split="train", **values):
@@ -20,7 +20,7 @@ CONVERTED = line("converted", 0, "test", loss=3.0)
 
 @pytest.fixture
 def log(tmp_path):
-    log = MetricsLog(tmp_path)
+    log = MetricLog(tmp_path)
     yield log
     log.close()
 
@@ -124,7 +124,7 @@ def read_events(path):
 
 @pytest.mark.parametrize("full", ["metrics.jsonl", "tensorboard"])
 def test_a_full_disk_is_an_error_that_names_the_file_and_nothing_hangs(small_disk, full):
-    log, values = MetricsLog(small_disk), {"loss": 0.5, "threshold": {f"layer{i}": 0.125 for i in range(1000)}}
+    log, values = MetricLog(small_disk), {"loss": 0.5, "threshold": {f"layer{i}": 0.125 for i in range(1000)}}
     if full == "tensorboard":
         log.begin("ann", 0)
         log.path.symlink_to("/dev/null")

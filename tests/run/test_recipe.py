@@ -1,4 +1,4 @@
-"""Laws of dietjax.recipe: a run leaves what it promises, and however often it is killed, the same."""
+"""Laws of dietjax.run.recipe: a run leaves what it promises, and however often it is killed, the same."""
 
 import dataclasses
 import io
@@ -9,16 +9,21 @@ import subprocess
 import sys
 
 import jax
+import narrow
 import numpy as np
 import pytest
-from rich.console import Console
+import rich.console
 
-from dietjax import PLIF, data, memory, outcome, recipe, train
-from dietjax.checkpoint import Checkpoints
+from dietjax import PLIF, data
+from dietjax.analysis import memory
+from dietjax.checkpoint.manager import Checkpoints
 from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase
+from dietjax.core.surrogate import DERIVATIVES
 from dietjax.errors import InputError
-from dietjax.surrogate import DERIVATIVES
-from dietjax.terminal import Terminal
+from dietjax.run import recipe, summary
+from dietjax.run.console import Console
+from dietjax.train.optimizer import make_optimizer
+from dietjax.train.state import abstract_state
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
 
@@ -38,7 +43,9 @@ experiment = Experiment(
 DIES = """
 import os, signal, sys
 import narrow
-from dietjax import checkpoint, cli, files, metrics, recipe
+from dietjax import checkpoint, files
+from dietjax.cli import main as cli
+from dietjax.run import metric_log, recipe
 
 moment = sys.argv[1]
 
@@ -50,7 +57,7 @@ def dying(original, name):
         return result
     return call
 
-log, saver = metrics.MetricsLog, checkpoint.Checkpoints
+log, saver = metric_log.MetricLog, checkpoint.Checkpoints
 log.write = dying(log.write, lambda self, phase, split, step, values: f"{phase} {split} {step}")
 saver.save = dying(saver.save, lambda self, step, *_: f"{self.directory.name} save {step}")
 files.write_json = dying(files.write_json, lambda path, value: f"wrote {path.name}")
@@ -68,7 +75,7 @@ def workplace(tmp_path_factory, digits_folder):
     (folder / "tiny.py").write_text(EXPERIMENT)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     environment |= {"TFDS_DATA_DIR": str(digits_folder), "JAX_PLATFORMS": "cpu",
-                    "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path]),
+                    "PYTHONPATH": os.pathsep.join([os.path.dirname(narrow.__file__), *sys.path]),
                     "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
                     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     return folder, environment
@@ -93,9 +100,9 @@ def uninterrupted(workplace):
 def final_state(workdir, phase):
     """{path: array} of the last checkpoint of a phase, optimiser included."""
     experiment, _, networks = recipe.open_run(workdir)
-    optimizer = train.make_optimizer(getattr(experiment, phase), 1)
+    optimizer = make_optimizer(getattr(experiment, phase), 1)
     with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
-        state, _, step = checkpoints.restore(train.abstract_state(networks[phase][0], optimizer))
+        state, _, step = checkpoints.restore(abstract_state(networks[phase][0], optimizer))
     assert step == TOTAL
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
 
@@ -135,7 +142,7 @@ def tiny(**changes):
     return Experiment("tiny", **{**fields, **changes})
 
 
-QUIET = Terminal(Console(file=io.StringIO()))
+QUIET = Console(rich.console.Console(file=io.StringIO()))
 
 
 # ---- what a run leaves
@@ -188,7 +195,7 @@ def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
     images = data.normalise(dataset.test.images, dataset.mean, dataset.std)
     for phase, timesteps in (("ann", 1), ("snn", experiment.timesteps)):
         net, variables = networks[phase]
-        measured, _ = outcome.measure(net, variables, dataset, experiment, timesteps)
+        measured, _ = summary.measure(net, variables, dataset, experiment, timesteps)
         assert measured["accuracy"] == summary[phase]["accuracy"]
         logits = np.asarray(jax.jit(net.apply, static_argnums=2)(variables, images, timesteps)[0])
         accuracy = np.mean(logits.argmax(-1) == dataset.test.labels)
@@ -223,8 +230,8 @@ def test_killed_at_any_moment_equals_never_stopped(uninterrupted, workplace, dig
     assert metrics_of(workdir) == metrics_of(uninterrupted)
     assert (workdir / "converted.json").read_text() == (uninterrupted / "converted.json").read_text()
     summaries = [json.loads((w / "summary.json").read_text()) for w in (workdir, uninterrupted)]
-    for summary in summaries:
-        del summary["seconds"], summary["ann"]["seconds"], summary["snn"]["seconds"]
+    for found in summaries:
+        del found["seconds"], found["ann"]["seconds"], found["snn"]["seconds"]
     assert summaries[0] == summaries[1]
 
 
@@ -341,12 +348,12 @@ def test_memory_of_later_phases_is_checked_first(digits, tmp_path, monkeypatch, 
 # ---- everything an experiment can ask for runs through
 
 VARIANTS = {
-    "max": {"conversion": Conversion("max", images=64), "neuron": Neuron(per="channel", surrogate="arctan"),
+    "max": {"conversion": Conversion("max", images=64), "neuron": Neuron(sharing="channel", surrogate="arctan"),
             "model": Model("VGG4", (16,), batch_norm=True), "data": Data(crop_padding=1, flip=True)},
     "spikenorm": {"conversion": Conversion("spikenorm", images=64, timesteps=4), "encoder": "poisson",
                   "neuron": Neuron(surrogate="stdb"), "chunk": 1, "truncate": True},
     "bfloat16": {"dtype": "bfloat16", "neuron": Neuron(reset="zero", surrogate="rectangular")},
-    "fixed": {"neuron": Neuron(leak=0.9, per="neuron", surrogate="fast_sigmoid", fixed=("leak", "threshold")),
+    "freeze": {"neuron": Neuron(leak=0.9, sharing="neuron", surrogate="fast_sigmoid", freeze=("leak", "threshold")),
               "snn": Phase(1, BATCH, "sgd", 1e-2, weight_decay=1e-3)},
     "batch norm": {"model": Model("VGG4", (16,), batch_norm=True), "neuron": Neuron(surrogate="sigmoid"), "chunk": 1},
 }
@@ -370,12 +377,12 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
     for layer in summary["layers"]:
         assert layer["leak_before"] == pytest.approx(experiment.neuron.leak, rel=1e-7)
         assert layer["leak_after"] <= 1 and layer["threshold_after"] > 0
-        if experiment.neuron.fixed:
+        if experiment.neuron.freeze:
             assert layer["leak_after"] == layer["leak_before"]
             assert layer["threshold_after"] == layer["threshold_before"]
     _, _, networks = recipe.open_run(tmp_path / "run")
     assert networks["snn"][1]["params"]["conv1"]["neuron"].threshold.shape == {
-        "layer": (), "channel": (8,), "neuron": (8, 8, 8)}[experiment.neuron.per]
+        "layer": (), "channel": (8,), "neuron": (8, 8, 8)}[experiment.neuron.sharing]
 
 
 def test_the_variants_cover_every_surrogate_and_method():
@@ -384,6 +391,6 @@ def test_the_variants_cover_every_surrogate_and_method():
 
 
 def test_mean_leak_and_threshold_of_a_plif_are_those_it_runs_with():
-    neuron = PLIF(tau=4.0, threshold=0.5, per="channel").init(jax.random.key(0), (3,))
-    means = outcome.neuron_means({"params": {"fc1": {"kernel": np.ones(2), "neuron": neuron}}})
+    neuron = PLIF(tau=4.0, threshold=0.5, sharing="channel").init(jax.random.key(0), (3,))
+    means = summary.neuron_means({"params": {"fc1": {"kernel": np.ones(2), "neuron": neuron}}})
     assert means["leak"]["fc1"] == pytest.approx(0.75) and means["threshold"]["fc1"] == 0.5

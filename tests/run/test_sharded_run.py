@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import sharded_run as tiny
 
-from dietjax import train
-from dietjax.checkpoint import Checkpoints
+from dietjax.checkpoint.manager import Checkpoints
+from dietjax.train.optimizer import make_optimizer
+from dietjax.train.state import abstract_state
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +27,7 @@ TIMEOUT = 300  # seconds, only so that nothing hangs for ever
 def run(tmp_path_factory, digits_folder):
     """Starts the run in a workdir on a mesh (data, fsdp), in one process or two; waits until all have ended."""
     folder = tmp_path_factory.mktemp("sharded")
-    script = os.path.join(os.path.dirname(__file__), "sharded_run.py")
+    script = tiny.__file__
 
     def start(name, mesh, processes=1, dies=None):
         with socket.socket() as free:
@@ -76,7 +77,7 @@ def outcome(digits_folder):
         with jax.enable_x64(True):
             nets = tiny.networks64(tiny.EXPERIMENT, tiny.few_digits(digits_folder))
             for phase, net in zip(("ann", "snn"), nets, strict=True):
-                target = train.abstract_state(net, train.make_optimizer(getattr(tiny.EXPERIMENT, phase), 1))
+                target = abstract_state(net, make_optimizer(getattr(tiny.EXPERIMENT, phase), 1))
                 with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
                     state, _, step = checkpoints.restore(target)
                 assert step == tiny.STEPS

@@ -1,4 +1,4 @@
-"""Laws of dietjax.status: it says what a run's files say, at any moment, and neither loads jax nor changes anything."""
+"""Laws of status: it says what a run's files say, at any moment, and neither loads jax nor changes anything."""
 
 import dataclasses
 import json
@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from dietjax import status
 from dietjax.config import Experiment, Phase
 from dietjax.errors import InputError
+from dietjax.run import status
 
 IMAGES, BATCH = 1000, 64  # 15.625 steps an epoch
 EXPERIMENT = Experiment("tiny", ann=Phase(epochs=10, batch_size=BATCH), snn=Phase(epochs=4, batch_size=BATCH))
@@ -137,7 +137,7 @@ def test_a_folder_without_a_run_and_damaged_metrics_are_named(run, tmp_path):
 
 ASKS = """
 import sys
-from dietjax import cli
+from dietjax.cli import main as cli
 status = cli.main(sys.argv[1:])
 assert not {"jax", "orbax", "flax", "tensorflow_datasets"} & set(sys.modules)
 sys.exit(status)

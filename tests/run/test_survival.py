@@ -1,6 +1,6 @@
 """Laws of a run that is stopped: wherever SIGKILL, SIGTERM or Ctrl-C hit it, the same command ends in the same bits.
 
-DIETJAX_KILLS=20 pytest tests/test_survival.py  stops 20 runs with each of the signals (many minutes).
+DIETJAX_KILLS=20 pytest tests/run/test_survival.py  stops 20 runs with each of the signals (many minutes).
 """
 
 import json
@@ -12,11 +12,14 @@ import sys
 import time
 
 import jax
+import narrow
 import numpy as np
 import pytest
 
-from dietjax import recipe, train
-from dietjax.checkpoint import Checkpoints
+from dietjax.checkpoint.manager import Checkpoints
+from dietjax.run import recipe
+from dietjax.train.optimizer import make_optimizer
+from dietjax.train.state import abstract_state
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
 
@@ -28,7 +31,7 @@ STATUS = {signal.SIGKILL: (-signal.SIGKILL,), signal.SIGTERM: (128 + signal.SIGT
 SIGNALS = list(STATUS) if KILLS else [signal.SIGTERM, signal.SIGINT]  # test_recipe has SIGKILL, at chosen moments
 MEASURED = {"images_per_second", "input_wait_share", "process_memory_bytes", "device_memory_bytes"}
 
-NARROW = os.path.join(os.path.dirname(__file__), "narrow.py")
+NARROW = narrow.__file__
 SAVES = 16  # of all epochs of both phases
 LINES = 2 * SAVES + 1
 
@@ -91,9 +94,9 @@ def outcome(workdir):
     experiment, _, networks = recipe.open_run(workdir)
     states = {}
     for phase, (net, _) in networks.items():
-        optimizer = train.make_optimizer(getattr(experiment, phase), 1)
+        optimizer = make_optimizer(getattr(experiment, phase), 1)
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
-            state, _, step = checkpoints.restore(train.abstract_state(net, optimizer))
+            state, _, step = checkpoints.restore(abstract_state(net, optimizer))
         states[phase] = step, {jax.tree_util.keystr(path): np.asarray(leaf).tobytes()
                                for path, leaf in jax.tree_util.tree_leaves_with_path(state)}
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]

@@ -1,6 +1,5 @@
-"""Laws of dietjax.train, feed and fit: the optimiser, the sharded steps, the loop of one phase."""
+"""Laws of dietjax.train: the optimiser, the sharded steps, the loop of one phase."""
 
-import functools
 import itertools
 import os
 import signal
@@ -10,58 +9,31 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from quadrants import BATCH, CLASSES, EXAMPLES, SPIKING, init, make_dataset, make_net
 
-import dietjax.fit
-from dietjax import train
-from dietjax.checkpoint import Checkpoints
+from dietjax.checkpoint.manager import Checkpoints
 from dietjax.config import Data, Phase
-from dietjax.data import DataError, Dataset, Split
+from dietjax.core.neurons import LIF, LIFParams, ReLU
+from dietjax.data import DataError
 from dietjax.errors import Stopped
-from dietjax.feed import Resident
-from dietjax.mesh import make_mesh
-from dietjax.models import Layer, Network
-from dietjax.neurons import LIF, LIFParams, ReLU
-from dietjax.train import Schedule, TrainingError, evaluate, make_eval_step, make_optimizer, make_train_step
+from dietjax.parallel.mesh import make_mesh
+from dietjax.train import loop
+from dietjax.train.evaluate import evaluate, make_eval_step
+from dietjax.train.feed import Resident
+from dietjax.train.health import TrainingError, check_health
+from dietjax.train.optimizer import make_optimizer
+from dietjax.train.state import TimeSchedule, TrainState, abstract_state
+from dietjax.train.step import make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-CLASSES, SHAPE, EXAMPLES, BATCH = 4, (8, 8, 1), 48, 16
-SPIKING = LIF(leak=0.9, threshold=0.01)
-
-
-def make_dataset(seed=0, tests=BATCH):
-    """Images whose brightest quadrant is their label: learnt in a few steps."""
-    rng = np.random.default_rng(seed)
-
-    def split(count):
-        labels = rng.integers(CLASSES, size=count).astype(np.int32)
-        images = rng.integers(0, 80, (count, *SHAPE)).astype(np.uint8)
-        for image, label in zip(images, labels, strict=True):
-            image[4 * (label // 2):, 4 * (label % 2):][:4, :4] += 150
-        return Split(images, labels)
-
-    return Dataset("quadrants", split(EXAMPLES), split(tests), tuple("abcd"), (0.3,), (0.3,))
-
-
-def make_net(neuron=SPIKING, dropout=0.0, **options):
-    """A VGG of two convolutions, with few channels."""
-    layers = (Layer("conv1", 4, pool=True), Layer("conv2", 8, dropout=dropout, pool=True),
-              Layer("fc1", 8, kernel=None), Layer("fc2", CLASSES, kernel=None))
-    return Network(layers, SHAPE, neuron=neuron, **options)
-
-
-@functools.cache  # compiling random bits takes seconds
-def init(net):
-    return jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *SHAPE)))
-
-
-def fit(net, variables, dataset, folder, phase, name="snn", fixed=(), augment=Data(), seen=None):
+def fit(net, variables, dataset, folder, phase, name="snn", freeze=(), augment=Data(), seen=None):
     """`fit.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
     seen = [] if seen is None else seen
     with Checkpoints(folder) as checkpoints:
-        variables, _ = dietjax.fit.fit(
-            net, variables, dataset, phase, name=name, schedule=Schedule(2 if name == "snn" else 1), seed=0,
-            augment=augment, fixed=fixed, checkpoints=checkpoints, begin=lambda step, untested: None,
+        variables, _ = loop.fit(
+            net, variables, dataset, phase, name=name, schedule=TimeSchedule(2 if name == "snn" else 1), seed=0,
+            augment=augment, freeze=freeze, checkpoints=checkpoints, begin=lambda step, untested: None,
             log=lambda *line: seen.append(line), advance=lambda *_: None)
     return variables, seen
 
@@ -122,11 +94,11 @@ def changed_leaves(before, after):
     return {path for path in before if before[path] != after[path]}
 
 
-@pytest.mark.parametrize("fixed, moves", [((), ["kernel", "leak", "threshold"]), (("leak",), ["kernel", "threshold"]),
+@pytest.mark.parametrize("freeze, moves", [((), ["kernel", "leak", "threshold"]), (("leak",), ["kernel", "threshold"]),
                                           (("threshold",), ["kernel", "leak"]), (("leak", "threshold"), ["kernel"])])
-def test_fixed_parameters_have_no_update(fixed, moves):
+def test_fixed_parameters_have_no_update(freeze, moves):
     params = {"kernel": np.ones(2, np.float32), "neuron": LIFParams(*np.float32([0.5, 2.0]))}
-    optimizer = make_optimizer(Phase(weight_decay=0.1), 10, fixed)
+    optimizer = make_optimizer(Phase(weight_decay=0.1), 10, freeze)
     changes, _ = optimizer.update(params, optimizer.init(params), params)
     moving = {"kernel": changes["kernel"], "leak": changes["neuron"].leak, "threshold": changes["neuron"].threshold}
     assert [name for name, change in moving.items() if np.any(change)] == moves
@@ -136,7 +108,7 @@ def test_fixed_parameters_have_no_update(fixed, moves):
 def test_fixed_parameters_stay_bit_identical_while_weights_move(tmp_path):
     net, dataset = make_net(), make_dataset()
     before, phase = init(net)["params"], Phase(epochs=1, batch_size=BATCH, weight_decay=0.1)
-    after, _ = fit(net, {"params": before}, dataset, tmp_path, phase, fixed=("leak", "threshold"))
+    after, _ = fit(net, {"params": before}, dataset, tmp_path, phase, freeze=("leak", "threshold"))
     assert changed_leaves(before, after["params"]) == {path for path in leaf_bytes(before) if "kernel" in path}
 
 
@@ -145,10 +117,10 @@ def test_no_leak_exceeds_one_after_an_update():
     net, dataset = make_net(), make_dataset()
     rise = optax.stateless(lambda updates, params: jax.tree.map(lambda x: jnp.full_like(x, 0.25), updates))
     before = init(net)
-    state = train.TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, before), rise.init(before["params"]))
+    state = TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, before), rise.init(before["params"]))
     mesh = make_mesh(devices=jax.devices()[:1])
     feed = Resident(dataset, Data(), 0, BATCH, mesh)
-    step = make_train_step(net, rise, feed.fetch, mesh, Schedule(2), 0)
+    step = make_train_step(net, rise, feed.fetch, mesh, TimeSchedule(2), 0)
     state, _ = step(state, *feed.arguments(0))
     for name in ("conv1", "conv2", "fc1"):
         assert float(state.variables["params"][name]["neuron"].leak) == 1.0
@@ -170,7 +142,7 @@ def test_bfloat16_learns_what_float32_learns_and_trains_float32_parameters(tmp_p
         *_, last = (values for split, _, values in seen if split == "test")
         accuracy[dtype] = last["accuracy"]
         with Checkpoints(folder) as checkpoints:
-            state, *_ = checkpoints.restore(train.abstract_state(net, make_optimizer(phase, 1)))
+            state, *_ = checkpoints.restore(abstract_state(net, make_optimizer(phase, 1)))
         floats = {x.dtype for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)}
         assert floats == {jnp.dtype("float32")}
     assert accuracy[None] > 0.9
@@ -183,7 +155,7 @@ def test_bfloat16_learns_what_float32_learns_and_trains_float32_parameters(tmp_p
 @pytest.mark.slow
 def test_train_step_does_not_recompile_nor_after_resuming(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(dietjax.fit, "make_train_step",
+    monkeypatch.setattr(loop, "make_train_step",
                         lambda *arguments: made.append(make_train_step(*arguments)) or made[-1])
     net, dataset, augment = make_net(dropout=0.2), make_dataset(), Data(crop_padding=1, flip=True)
     for epochs in (1, 2):  # the second resumes from a checkpoint
@@ -231,7 +203,7 @@ def test_evaluation_counts_every_example_once():
 def test_evaluation_in_batches_equals_one_whole_batch():
     net, dataset = make_net(), make_dataset(tests=23)
     variables, mesh = init(net), make_mesh(devices=jax.devices()[:1])
-    step = make_eval_step(net, dataset, Schedule(3), mesh)
+    step = make_eval_step(net, dataset, TimeSchedule(3), mesh)
     whole, predicted_whole = evaluate(step, variables, dataset.test, 23, mesh)
     parts, predicted_parts = evaluate(step, variables, dataset.test, 7, mesh)
     np.testing.assert_array_equal(predicted_parts, predicted_whole)
@@ -265,7 +237,7 @@ def test_divergence_names_step_and_layer_and_keeps_the_last_good_checkpoint(tmp_
         fit(net, init(net), dataset, tmp_path, wild, name)
     with Checkpoints(tmp_path) as checkpoints:
         optimizer = make_optimizer(wild, 1)
-        state, _, step = checkpoints.restore(train.abstract_state(net, optimizer))
+        state, _, step = checkpoints.restore(abstract_state(net, optimizer))
     assert step == EXAMPLES // BATCH == 3
     assert leaf_bytes(state.variables) == leaf_bytes(good)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
@@ -280,7 +252,7 @@ def test_a_diverged_state_is_never_saved(tmp_path, name, neuron):
     with pytest.raises(TrainingError, match=rf"^{name}: loss ") as raised:
         fit(net, init(net), dataset, tmp_path, phase, name)
     with Checkpoints(tmp_path) as checkpoints:
-        saved = checkpoints.restore(train.abstract_state(net, make_optimizer(phase, 1)))
+        saved = checkpoints.restore(abstract_state(net, make_optimizer(phase, 1)))
     assert ("There is no checkpoint yet." in str(raised.value)) == (saved is None)
     if name == "ann":
         assert saved is None
@@ -295,14 +267,14 @@ def test_a_diverged_state_is_never_saved(tmp_path, name, neuron):
 
 def evaluations_that(monkeypatch, happens):
     """The second evaluation does this before it begins."""
-    count, original = itertools.count(1), dietjax.fit.evaluate
+    count, original = itertools.count(1), loop.evaluate
 
     def evaluate(*arguments):
         if next(count) == 2:
             happens()
         return original(*arguments)
 
-    monkeypatch.setattr(dietjax.fit, "evaluate", evaluate)
+    monkeypatch.setattr(loop, "evaluate", evaluate)
 
 
 def corrupt():
@@ -336,7 +308,7 @@ def sound_metrics(**changes):
 
 
 def test_healthy_metrics_pass():
-    train.check_health(make_net(), "snn", 3, sound_metrics())
+    check_health(make_net(), "snn", 3, sound_metrics())
 
 
 @pytest.mark.parametrize("changes, says", [
@@ -349,4 +321,4 @@ def test_healthy_metrics_pass():
 ])
 def test_each_fault_is_named(changes, says):
     with pytest.raises(TrainingError, match=says):
-        train.check_health(make_net(), "snn", 3, sound_metrics(**changes))
+        check_health(make_net(), "snn", 3, sound_metrics(**changes))

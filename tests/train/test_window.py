@@ -1,4 +1,4 @@
-"""Laws of dietjax.meter: means over the steps of a line, the same whether or not the run was stopped between them."""
+"""Laws of window: means over the steps of a line, the same whether or not the run was stopped between them."""
 
 import json
 import types
@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from dietjax import models
-from dietjax.meter import Meter, memory
-from dietjax.train import TrainingError
+from dietjax.train.health import TrainingError
+from dietjax.train.window import MetricWindow, memory
 
 NET = models.build("VGG4", 10, (8, 8, 1), classifier=(16,))
 SPIKING = ["conv1", "conv2", "fc1"]
@@ -31,7 +31,7 @@ def take(meter, steps):
 
 
 def test_a_line_has_means_over_its_steps_and_the_last_thresholds_and_leaks():
-    meter = Meter(NET, "snn", 32)
+    meter = MetricWindow(NET, "snn", 32)
     take(meter, range(7))
     assert len(meter) == 7
     line = meter.line(7)
@@ -49,11 +49,11 @@ def test_a_line_has_means_over_its_steps_and_the_last_thresholds_and_leaks():
 
 @pytest.mark.parametrize("stops", [0, 1, 6])
 def test_a_line_is_the_same_bits_when_the_run_stopped_in_between(stops):
-    whole, first = Meter(NET, "snn", 32), Meter(NET, "snn", 32)
+    whole, first = MetricWindow(NET, "snn", 32), MetricWindow(NET, "snn", 32)
     take(whole, range(7))
     take(first, range(stops))
     first.collect(stops)
-    second = Meter(NET, "snn", 32, json.loads(json.dumps(first.gathered)))
+    second = MetricWindow(NET, "snn", 32, json.loads(json.dumps(first.gathered)))
     assert len(second) == stops
     take(second, range(stops, 7))
     expected, found = whole.line(7), second.line(7)
@@ -63,7 +63,7 @@ def test_a_line_is_the_same_bits_when_the_run_stopped_in_between(stops):
 
 
 def test_a_step_that_diverged_is_named_by_its_number():
-    meter = Meter(NET, "snn", 32)
+    meter = MetricWindow(NET, "snn", 32)
     take(meter, range(10, 13))
     meter.add(metrics(13) | {"loss": np.float32("nan")})
     with pytest.raises(TrainingError, match="loss is nan at step 13"):

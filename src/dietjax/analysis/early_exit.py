@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import data, readout
-from .errors import InputError
-from .models import Network
-from .types import Array
+from .. import data
+from ..core import losses
+from ..errors import InputError
+from ..models import Network
+from ..types import Array
 
 
 class Exit(NamedTuple):
@@ -97,4 +98,4 @@ def _block(net, chunk, variables, images, state, start, key):
     """(classes [B], the batch's least margin, state) after `chunk` more timesteps."""
     rngs = None if key is None else {"encode": key}
     logits, record = net.apply(variables, images, chunk, state=state, start=start, rngs=rngs)
-    return jnp.argmax(logits, axis=-1), readout.margin(logits).min(), record["state"]
+    return jnp.argmax(logits, axis=-1), losses.margin(logits).min(), record["state"]

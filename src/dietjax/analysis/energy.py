@@ -10,8 +10,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from .errors import InputError
-from .models import Network
+from ..errors import InputError
+from ..models import Network
 
 MAC_JOULES = 4.6e-12
 """32-bit floating-point multiply-accumulate, 45 nm CMOS: multiply 3.7 pJ + add 0.9 pJ (Horowitz, ISSCC 2014)."""

@@ -6,9 +6,9 @@ import os
 import jax
 import jax.numpy as jnp
 
-from .errors import InputError
-from .models import Network
-from .models.convolution import images_at_once, suits_winograd
+from ..errors import InputError
+from ..models import Network
+from ..models.convolution import images_at_once, suits_winograd
 
 WORKING_BLOCKS = 4
 """Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,

@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..kernels import check_backend
+from ..core.kernels import check_backend
+from ..core.neurons import LIF
+from ..core.unroll import unroll
 from ..models.convolution import direct, winograd_in_parts
-from ..models.layer import synapse
-from ..neurons import LIF
-from ..unroll import unroll
+from ..models.operations import synapse
 from .measure import Call, Result, alternate, compiled, environment
 
 ARRAYS_MOVED = 5
@@ -67,7 +67,7 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
     As the peers' public benchmark has it (batch 16, 500 timesteps, n = 4096, 8192, 16384), but every call waited for.
     """
     if peers:
-        from .. import peers as libraries
+        from . import peers as libraries
 
         libraries.check(*peers)
     for backend in backends:

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from ..errors import InputError
-from ..train import compiler_options
+from ..train.step import compiler_options
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import memory
+from ..analysis import memory
 from ..errors import InputError
 from .measure import Result, compiled, environment
 from .networks import Subject, check_memory, lively, schedules, training
@@ -44,7 +44,7 @@ def sweep(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dty
         InputError: a peer is missing or cannot run so, or the system does not say what a process takes.
     """
     if peers:
-        from .. import peers as libraries
+        from . import peers as libraries
 
         libraries.check(*peers)
     rows, notes = [], []
@@ -105,7 +105,7 @@ def _run(subject, name, options, steps, dtype):
         variables = lively(subject.variables(net))
         run, _ = compiled(training(net, steps, options), variables, *subject.examples(batch))
         return "", _peak(lambda: jax.block_until_ready(run()), _jax_bytes)
-    from .. import peers
+    from . import peers
 
     snn, examples = subject.networks(dtype)[1], subject.examples(subject.batch)
     variables = lively(subject.variables(snn))

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import memory, models, readout
+from .. import models
+from ..analysis import memory
+from ..core import losses
+from ..core.kernels import check_backend
+from ..core.neurons import LIF, ReLU
 from ..errors import InputError
-from ..kernels import check_backend
 from ..models import Network
-from ..neurons import LIF, ReLU
 from .measure import Call, Result, alternate, compiled, environment
 
 LAYERWISE = "layer by layer"
@@ -83,7 +85,7 @@ def training(net: Network, timesteps: int, schedule: dict[str, Any]):
     """A pure (variables, images, labels) -> (loss, gradients of every parameter)."""
     def loss(variables, images, labels):
         logits, _ = net.apply(variables, images, timesteps, train=True, **schedule)
-        return readout.cross_entropy(logits, labels).mean()
+        return losses.cross_entropy(logits, labels).mean()
 
     return jax.value_and_grad(loss)
 
@@ -102,7 +104,7 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
     layer's input is constant.
     """
     if peers:
-        from .. import peers as libraries
+        from . import peers as libraries
 
         libraries.check(*peers)  # before anything is compiled
     make = training if train else inference
@@ -148,7 +150,7 @@ def agreement(name: str, subject: Subject, variables: dict[str, Any], timesteps:
 
     In fewer digits a membrane that lies at its threshold falls to this side or that, and the layers behind differ.
     """
-    from .. import peers
+    from . import peers
 
     with jax.enable_x64(True):
         net, (images, labels) = subject.networks("float64")[1], subject.examples(2)

@@ -9,13 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from .. import data
-from ..collectives import collectives
 from ..config import Data, Parallel, Phase
 from ..errors import InputError
-from ..feed import Resident
-from ..mesh import make_mesh, state_shardings
 from ..models import Network
-from ..train import Schedule, abstract_state, initial_state, make_optimizer, make_train_step
+from ..parallel.collectives import collectives
+from ..parallel.mesh import make_mesh, state_shardings
+from ..train.feed import Resident
+from ..train.optimizer import make_optimizer
+from ..train.state import TimeSchedule, abstract_state, initial_state
+from ..train.step import make_train_step
 from .measure import Call, Result, alternate, environment, temporary_bytes
 from .networks import Subject
 
@@ -71,7 +73,7 @@ def _training(net: Network, subject: Subject, count: int,
         return initial_state(net.init(key, jnp.zeros((1, *subject.image_shape))), optimizer)
 
     state = jax.jit(start, out_shardings=state_shardings(mesh, abstract_state(net, optimizer)))(jax.random.key(0))
-    step = make_train_step(net, optimizer, feed.fetch, mesh, Schedule(timesteps), 0)
+    step = make_train_step(net, optimizer, feed.fetch, mesh, TimeSchedule(timesteps), 0)
     program = step.lower(state, *feed.arguments(0)).compile()
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables["params"]))
     traffic = {"sent MB": sum(c.sent for c in collectives(program.as_text())) / 1e6,

@@ -27,9 +27,10 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from . import hosts, manifest, stored
-from .errors import InputError
-from .leaves import CheckpointError, PyTree, by_path, place
+from ..errors import InputError
+from ..parallel import processes
+from . import manifest
+from .tree import CheckpointError, PyTree, by_path, place
 
 REMOVED_WITHIN = 10
 """Seconds in which the remains of a failed save are removed; what is left then goes with the next save."""
@@ -98,7 +99,7 @@ class Checkpoints:
         # jax.Array cannot be overwritten, and donating it is safe: orbax copies it to the host before it returns, and
         # where that is the same memory (CPU) jax keeps the memory for as long as it is looked at.
         arrays = {p: leaf if isinstance(leaf, jax.Array) else np.array(leaf, order="C") for p, leaf in leaves.items()}
-        record = stored.make_record(leaves, arrays, metadata, metric)
+        record = step.make_record(leaves, arrays, metadata, metric)
         with self._names_failure(step):
             manager = self._open()
             while self._damaged:
@@ -107,13 +108,13 @@ class Checkpoints:
             saved = manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(stored.with_elements(arrays)), metadata=ocp.args.JsonSave(record)
+                    state=ocp.args.StandardSave(step.with_elements(arrays)), metadata=ocp.args.JsonSave(record)
                 ),
             )
         if not saved:  # orbax declines without an exception
             raise CheckpointError(f"orbax declined to save step {step} in {self.directory}")
         self._saving = step
-        if hosts.is_first():
+        if processes.is_main():
             self._listing = self._lister.submit(_list_files, manager, self.directory / str(step))
 
     def restore(self, target: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any], int] | None:
@@ -126,15 +127,15 @@ class Checkpoints:
         one that the machine cannot read now (too many open files, no permission), which is no damage.
         """
         self.wait()
-        steps = json.loads(hosts.from_first(json.dumps(self._steps())))  # a file system may show others less
+        steps = json.loads(processes.broadcast(json.dumps(self._steps())))  # a file system may show others less
         if step is not None and step not in steps:
             raise CheckpointError(f"there is no step {step} in {self.directory}, only {steps}")
         leaves = by_path(target)
         damaged: dict[int, str] = {}
         for candidate in reversed(steps) if step is None else [step]:
             try:
-                arrays, metadata = stored.read(self.directory / str(candidate), leaves)
-            except stored.DamageError as damage:
+                arrays, metadata = step.read(self.directory / str(candidate), leaves)
+            except step.DamageError as damage:
                 damaged[candidate] = f"step {candidate} in {self.directory} is damaged: {damage}"
                 continue
             state = [place(path, arrays[path], leaf) for path, leaf in leaves.items()]
@@ -205,7 +206,7 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # of tensorstore, orbax or the file system, of nearly any type
-            if hosts.is_first():
+            if processes.is_main():
                 self._remove_remains(step)
             full = os.strerror(errno.ENOSPC)  # tensorstore says it at the end of half a page
             reason = full if full in str(error) else f"{type(error).__name__}: {error}"
@@ -238,7 +239,7 @@ class Checkpoints:
 
     def _metric(self, step: int) -> float | None:
         try:
-            return stored.read_record(self.directory / str(step))["metric"]
+            return step.read_record(self.directory / str(step))["metric"]
         except Exception:  # damaged: restore() says so if this step is asked for
             return None
 

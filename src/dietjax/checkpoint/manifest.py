@@ -7,7 +7,7 @@ import json
 import zlib
 from pathlib import Path
 
-from . import files
+from .. import files
 
 NAME = "manifest.json"
 BLOCK_BYTES = 1 << 20

@@ -14,10 +14,11 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from . import hosts, manifest
+from ..errors import InputError
+from ..parallel import processes
+from . import manifest
 from .checksum import checksums
-from .errors import InputError
-from .leaves import CheckpointError, blank, describe, show
+from .tree import CheckpointError, blank, describe, show
 
 SHOWN_DIFFERENCES = 5  # paths named when a checkpoint is of another network
 OF_THE_FILES = (None, errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
@@ -89,7 +90,7 @@ def _on_all_processes(folder: Path, reads: Callable[..., Any], *arguments: Any, 
         result = reads(*arguments)
     except Exception as error:  # a damaged file may raise nearly anything in tensorstore, json or orbax
         problem = f"{type(error).__name__}: {error}", of_files and _is_damage(error)
-    said = [found for found in map(json.loads, hosts.gather(json.dumps(problem))) if found]
+    said = [found for found in map(json.loads, processes.gather(json.dumps(problem))) if found]
     for text, damage in said:
         if not damage:
             raise CheckpointError(f"step {folder.name} in {folder.parent} could not be read: {text}. It may be good: "

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 PyTree = Any
 

@@ -9,8 +9,8 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from .config import Conversion, Experiment, Hosts, check
-from .errors import InputError
+from ..config import Conversion, Experiment, Hosts, check
+from ..errors import InputError
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
 
@@ -28,20 +28,22 @@ class Train:
 
     def __call__(self) -> None:
         """Train, then write the report."""
-        from . import hosts, recipe, report
-        from .terminal import Terminal
+        from ..parallel import processes
+        from ..report import page as report
+        from ..run import recipe
+        from ..run.console import Console
 
         if self.file.suffix != ".py":  # else it has been loaded, see cli._run
             raise InputError(f"{self.file} is no Python file; an experiment is one, such as experiments/digits_vgg.py")
         if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(self.workdir)):  # a Path has one slash left of gs://
             raise InputError(f"--workdir {self.workdir} is an address, and a run's folder is on a file system: mount "
                              "it, or give a local path, or a shared one for several hosts")
-        hosts.start(self.hosts)
-        terminal = Terminal(quiet=not hosts.is_first())
+        processes.start(self.hosts)
+        terminal = Console(quiet=not processes.is_main())
         summary = recipe.run(self.experiment, self.workdir, terminal)
         page = self.workdir / "report.html"
-        with hosts.together():  # who is done early would wait at his exit, but no longer than the peer timeout
-            if hosts.is_first() and not page.exists():
+        with processes.raise_on_all():  # who is done early would wait at his exit, but no longer than the peer timeout
+            if processes.is_main() and not page.exists():
                 report.write(self.workdir)
         terminal.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
                      f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
@@ -67,7 +69,8 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Measure and print."""
-        from . import early_exit, outcome, recipe
+        from ..analysis import early_exit
+        from ..run import recipe, summary
 
         if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
             raise InputError("--margin must be >= 0 and finite, --batch-size at least 1, got "
@@ -79,7 +82,7 @@ class Evaluate:
         results = {}
         for phase, (net, variables) in networks.items():
             steps = timesteps if phase == "snn" else 1
-            results[phase], _ = outcome.measure(net, variables, dataset, experiment, steps)
+            results[phase], _ = summary.measure(net, variables, dataset, experiment, steps)
         if self.margin:
             results["snn"]["early_exit"] = early_exit.measure(
                 *networks["snn"], dataset, self.margin, timesteps, self.batch_size, experiment.seed)
@@ -108,7 +111,7 @@ class Status:
 
     def __call__(self) -> None:
         """Read and print."""
-        from . import status
+        from ..run import status
 
         found = status.read(self.run)
         print(json.dumps(found) if self.json else status.describe(found))
@@ -128,7 +131,7 @@ class Convert:
 
     def __call__(self) -> None:
         """Convert, measure and print."""
-        from . import outcome, recipe
+        from ..run import recipe, summary
 
         experiment, dataset, networks = recipe.open_run(self.run)
         experiment = dataclasses.replace(
@@ -138,8 +141,8 @@ class Convert:
         ann, variables = networks["ann"]
         snn = recipe.networks(experiment, dataset)[1]
         converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
-        result, _ = outcome.measure(snn, converted, dataset, experiment, experiment.timesteps)
-        result |= outcome.neuron_means(converted)
+        result, _ = summary.measure(snn, converted, dataset, experiment, experiment.timesteps)
+        result |= summary.neuron_means(converted)
         if self.json:
             print(json.dumps(result))
             return
@@ -168,18 +171,19 @@ class EnergyOf:
 
     def __call__(self) -> None:
         """Count and print."""
-        from . import energy, models
+        from .. import models
+        from ..analysis import energy
 
         if (self.run is None) == (self.rate is None):
             raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
         if self.run is not None:
-            from . import outcome, recipe
+            from ..run import recipe, summary
 
             experiment, dataset, networks = recipe.open_run(self.run)
             if "snn" not in networks:
                 raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
             net, variables = networks["snn"]
-            record, _ = outcome.measure(net, variables, dataset, experiment, experiment.timesteps)
+            record, _ = summary.measure(net, variables, dataset, experiment, experiment.timesteps)
         else:
             if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
                 raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "
@@ -207,7 +211,7 @@ class Report:
 
     def __call__(self) -> None:
         """Write and say where."""
-        from . import report
+        from ..report import page as report
 
         print(report.write(self.run))
 
@@ -226,7 +230,7 @@ class Prepare:
 
     def __call__(self) -> None:
         """Build and say where."""
-        from . import data
+        from .. import data
 
         print(data.prepare(self.source, self.data_dir, self.name))
 

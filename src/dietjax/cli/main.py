@@ -11,11 +11,11 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
-from . import config
-from .bench.commands import Bench
+from .. import config
+from ..bench.commands import Bench
+from ..config import Experiment, check, read_stored
+from ..errors import InputError, Stopped, unknown
 from .commands import Convert, EnergyOf, Evaluate, Prepare, Report, Status, Train
-from .config import Experiment, check, read_stored
-from .errors import InputError, Stopped, unknown
 
 
 def main(argv: Sequence[str] | None = None) -> int:

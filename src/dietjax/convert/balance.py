@@ -1,7 +1,4 @@
-"""ANN to SNN: params -> params. Weights are kept; every layer gets a leak of 1 and a threshold that fits its currents.
-
-The paper's way is `balance_thresholds` (Rathi & Roy, arXiv 2008.03658, Algorithm 1), then `scale_thresholds`.
-"""
+"""Threshold balancing: a threshold for every layer from the currents that it receives (Rathi & Roy, Algorithm 1)."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .errors import InputError
-from .models import Network
-from .models.layer import NORM_EPSILON
-from .neurons import PLIFParams, ReLU
-from .types import Array
-from .unroll import unroll
+from ..core.neurons import PLIFParams
+from ..core.unroll import unroll
+from ..errors import InputError
+from ..models import Network
+from ..types import Array
+from .select import kth_smallest
 
 
 def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
@@ -25,7 +22,7 @@ def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
     Raises:
         InputError: a recurrent layer, which no ANN has.
     """
-    _check_no_recurrence(net)
+    check_no_recurrence(net)
     params = {name: dict(layer) for name, layer in variables["params"].items()}
     for connection in net.connections():
         if connection.name == connection.layer != net.layers[-1].name:
@@ -95,7 +92,8 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
     return variables
 
 
-def _check_no_recurrence(net):
+def check_no_recurrence(net: Network) -> None:
+    """Refuse a network with recurrent layers, which no ANN has."""
     recurrent = [layer.name for layer in net.layers if layer.recurrent]
     if recurrent:
         raise InputError(f"recurrent layers ({', '.join(recurrent)}) have no counterpart in an ANN to convert from; "
@@ -117,26 +115,6 @@ class _Balance:
         if hasattr(params, "leak"):
             params = params._replace(leak=jnp.ones_like(params.leak))
         return params, unroll(neuron, params, state, current, timesteps, backend)[1]
-
-
-def kth_smallest(x: Array, k: int) -> Array:
-    """The k-th smallest (k >= 1) of a float array [n], exactly, without sorting it.
-
-    Radix selection: floats in the order of their bits, one counting pass for each bit of the answer. It allocates
-    nothing, where a sort of a layer's currents (10⁷ to 10⁸ numbers) costs tens of passes and a copy.
-    """
-    bits = jnp.finfo(x.dtype).bits
-    unsigned = {32: jnp.uint32, 64: jnp.uint64}[bits]
-    sign = unsigned(1) << unsigned(bits - 1)
-    raw = jax.lax.bitcast_convert_type(x, unsigned)
-    ordered = jnp.where(raw & sign, ~raw, raw | sign)  # negative floats order backwards
-
-    def pass_over(i, answer):
-        candidate = answer | (sign >> i.astype(unsigned))
-        return jnp.where(jnp.sum(ordered < candidate) < k, candidate, answer)
-
-    answer = jax.lax.fori_loop(0, bits, pass_over, unsigned(0))
-    return jax.lax.bitcast_convert_type(jnp.where(answer & sign, answer ^ sign, ~answer), x.dtype)
 
 
 def scale_thresholds(variables: Mapping[str, Any], factor: float) -> dict:
@@ -164,86 +142,3 @@ SCALES = ((5, 0.2), (20, 0.3), (25, 0.3), (100, 0.7))
 def default_scale(timesteps: int) -> float:
     """The authors' factor for this many timesteps; linear between theirs, constant outside."""
     return float(np.interp(timesteps, *zip(*SCALES, strict=True)))
-
-
-def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array, *, percentile: float = 100) -> dict:
-    """Data-based weight normalisation: every layer's largest activation becomes 1, the ANN's logits stay what they are.
-
-        W_l ← W_l · λ_in / λ_l,   b_l ← b_l / λ_l,   λ_l = percentile of layer l's ReLU activations, the output's λ = 1
-
-    A spiking network with thresholds of 1 then fires at rates that are the activations. With percentile=100 the max
-    variant (Diehl et al. 2015), with 99.9 the robust one (Rueckauer et al. 2017); it is also what puts biases (a folded
-    batch norm's) on the scale of spikes. Layers joined by an identity shortcut share their largest λ.
-
-    Raises:
-        InputError: batch norm, a recurrent layer, percentile out of range, or a layer that is silent on these images.
-    """
-    _check_no_recurrence(net)
-    if net.batch_norm:
-        raise InputError("fold batch norm first: net, variables = dietjax.convert.fold_batch_norm(net, variables)")
-    if not 0 < percentile <= 100:
-        raise InputError(f"percentile must lie in (0, 100], got {percentile}")
-    ann = net.clone(neuron=ReLU())
-
-    @jax.jit
-    def measure(variables, images):
-        activations = ann.apply(variables, images, spikes=True)[1]["spikes"]
-        return {name: kth_smallest(x.ravel().astype(jnp.promote_types(x.dtype, jnp.float32)),
-                                   1 + round(0.01 * percentile * (x.size - 1))) for name, x in activations.items()}
-
-    largest = {name: float(value) for name, value in measure(variables, images).items()}
-    silent = [name for name, value in largest.items() if not value > 0]
-    if silent:
-        raise InputError(f"layers {', '.join(silent)}: the {percentile}th percentile of their activations is 0; "
-                         "use more images or a higher percentile")
-    largest[net.layers[-1].name] = 1.0
-    wiring = {c.name: c for c in net.connections()}
-    # an identity shortcut adds its source's spikes as they are: both must mean the same, and so along a chain of them,
-    # whose largest is carried to its source first and from there to all
-    for layer in (*reversed(net.layers), *net.layers):
-        if layer.shortcut is not None and f"{layer.name}_shortcut" not in wiring:
-            source = wiring[layer.shortcut].source
-            if source is None or layer is net.layers[-1]:
-                raise InputError(f"layer {layer.name!r}: an identity shortcut from the image or into the readout fixes "
-                                 "its scale, so weights cannot be normalised around it")
-            largest[source] = largest[layer.name] = max(largest[source], largest[layer.name])
-    params = {}
-    for layer in net.layers:
-        weights = dict(variables["params"][layer.name])
-        scale = largest[layer.name]
-        weights["kernel"] = weights["kernel"] * (largest.get(wiring[layer.name].source, 1.0) / scale)
-        if "bias" in weights:
-            weights["bias"] = weights["bias"] / scale
-        if "shortcut" in weights:
-            source = wiring[f"{layer.name}_shortcut"].source
-            weights["shortcut"] = {"kernel": weights["shortcut"]["kernel"] * (largest.get(source, 1.0) / scale)}
-        params[layer.name] = weights
-    return {**variables, "params": params}
-
-
-def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network, dict]:
-    """The same function without batch norm: its scale goes into the weights, its shift into biases.
-
-        W ← W · γ/√(σ²+ε),   b ← b + β − μ·γ/√(σ²+ε)          (b is added after the norm)
-
-    Returns:
-        (net with bias=True and batch_norm=False, variables).
-    """
-    if not net.batch_norm:
-        raise InputError("this network has no batch norm to fold")
-    params = {}
-    for name, layer in variables["params"].items():
-        weights = {k: v for k, v in layer.items() if k not in ("norm", "shortcut")}
-        bias = weights.get("bias", jnp.zeros(layer["kernel"].shape[-1:], layer["kernel"].dtype))
-        if "norm" in layer:
-            weights["kernel"], bias = _fold(layer, variables["batch_stats"][name], bias)
-        if "shortcut" in layer:
-            kernel, extra = _fold(layer["shortcut"], variables["batch_stats"][f"{name}_shortcut"], 0.0)
-            weights["shortcut"], bias = {"kernel": kernel}, bias + extra
-        params[name] = {**weights, "bias": bias}
-    return net.clone(batch_norm=False, bias=True), {"params": params}
-
-
-def _fold(weights, stats, bias):
-    factor = weights["norm"]["scale"] / jnp.sqrt(stats["var"] + NORM_EPSILON)
-    return weights["kernel"] * factor, bias + weights["norm"]["bias"] - stats["mean"] * factor

@@ -8,8 +8,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from .errors import InputError
-from .types import Array
+from ..errors import InputError
+from ..types import Array
 
 
 @dataclasses.dataclass(frozen=True)

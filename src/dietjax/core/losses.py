@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from .types import Array
+from ..types import Array
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:

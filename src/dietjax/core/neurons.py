@@ -19,18 +19,18 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..errors import InputError, unknown
+from ..types import Array
 from . import kernels
-from .errors import InputError, unknown
 from .kernels import linear
 from .surrogate import Surrogate, spike
-from .types import Array
 
 NEVER = 1000.0
 """Timesteps since the last spike (for stdb) of a neuron that has not fired yet: long ago. Our choice of number."""
 
 
 class LIFParams(NamedTuple):
-    """Trained with the weights. Scalars for per="layer", [C] for "channel", [N] for "neuron"."""
+    """Trained with the weights. Scalars for sharing="layer", [C] for "channel", [N] for "neuron"."""
 
     leak: Array
     """Factor on the membrane per step, in [0, 1]."""
@@ -72,7 +72,7 @@ class IF:
 
     threshold: float = 1.0
     """Initial threshold, > 0."""
-    per: Literal["layer", "channel", "neuron"] = "layer"
+    sharing: Literal["layer", "channel", "neuron"] = "layer"
     """How far parameters are shared (DIET-SNN: one threshold and one leak per layer)."""
     reset: Literal["subtract", "zero"] = "subtract"
     surrogate: str | Callable[[Array], Array] = Surrogate()
@@ -81,7 +81,7 @@ class IF:
     def __post_init__(self):
         if not self.threshold > 0:
             raise InputError(f"threshold must be > 0, got {self.threshold}: z = membrane / threshold - 1 needs it")
-        for field, known in (("per", ("layer", "channel", "neuron")), ("reset", ("subtract", "zero"))):
+        for field, known in (("sharing", ("layer", "channel", "neuron")), ("reset", ("subtract", "zero"))):
             if getattr(self, field) not in known:
                 raise unknown(field, str(getattr(self, field)), known)
         if isinstance(self.surrogate, str):
@@ -139,7 +139,7 @@ class IF:
         return jnp.asarray(leak, dtype), jnp.asarray(params.threshold, dtype)
 
     def _shared(self, shape):
-        return {"layer": (), "channel": tuple(shape[-1:]), "neuron": tuple(shape)}[self.per]
+        return {"layer": (), "channel": tuple(shape[-1:]), "neuron": tuple(shape)}[self.sharing]
 
     @property
     def _uses_elapsed(self):
@@ -273,4 +273,4 @@ def _check_broadcast(name, parameter, current):  # [C] against other channels ma
     neurons = current.shape[current.ndim - len(shape):]
     if shape != neurons:
         raise InputError(f"{name} has shape {shape}, the current ends in {neurons}; "
-                         "use per='layer', or init the neuron with the current's shape without batch")
+                         "use sharing='layer', or init the neuron with the current's shape without batch")

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from .errors import InputError, unknown
-from .types import Array
+from ..errors import InputError, unknown
+from ..types import Array
 
 
 def piecewise_linear(z: Array, gamma: float = 0.3) -> Array:

@@ -11,10 +11,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..errors import InputError
+from ..types import Array, Neuron, Params, State
 from . import kernels
-from .errors import InputError
 from .neurons import check_block
-from .types import Array, Neuron, Params, State
 
 UNROLL = 16
 """Timesteps up to which a scan is unrolled: XLA then fuses the steps. Longer blocks run as a loop of such bodies."""

@@ -4,10 +4,11 @@ tensorflow-datasets, grain and OpenCV load where data is read: `import dietjax` 
 """
 
 from .build import prepare
-from .dataset import STATISTICS, CorruptImageWarning, DataError, Dataset, Split
+from .dataset import STATISTICS, Dataset, Split
 from .device import normalise, random_crop_flip
 from .order import batch_indices
 from .sets import load
+from .source import CorruptImageWarning, DataError
 from .stream import Stream
 
 __all__ = [

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import DataError, Example, Source, Stored
 from .folder import open_folder
 from .images import decode
 from .records import data_directory, open_prepared
+from .source import DataError, Example, Source, StoredImages
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 """What an .npz file of a set holds: uint8 [N, H, W] or [N, H, W, C], and integer labels [N]; class_names if wanted."""
@@ -118,7 +118,7 @@ def _build(builder_class, directory):
     return prepared
 
 
-def _own_builder(set_name: str, stored: Stored):
+def _own_builder(set_name: str, stored: StoredImages):
     """A tensorflow-datasets builder of examples that are here: files are kept as they are, arrays become PNG."""
     import tensorflow_datasets as tfds
     from PIL import Image
@@ -205,5 +205,5 @@ def _read_arrays(path):
         if labels.min() < 0 or labels.max() >= len(names):
             raise DataError(f"{path}: labels of {split} span {labels.min()}..{labels.max()}, but there are "
                             f"{len(names)} classes, 0..{len(names) - 1}")
-    return Stored(path.stem, _Arrays(train, train_labels, f"{path}: train_images"),
+    return StoredImages(path.stem, _Arrays(train, train_labels, f"{path}: train_images"),
                   _Arrays(test, test_labels, f"{path}: test_images"), tuple(names), train.shape[1:])

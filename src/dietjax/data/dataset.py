@@ -1,15 +1,12 @@
-"""What a set is, wherever it comes from: its errors, where its examples are stored, its splits."""
+"""A set as training sees it: its splits, in memory or streamed, its classes, its statistics."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
-
-if TYPE_CHECKING:
-    from .stream import Stream
+from .stream import Stream
 
 STATISTICS = {
     # per channel, of pixels in [0, 1]: CIFAR and ImageNet as in the authors' code (and most of the literature)
@@ -21,52 +18,6 @@ STATISTICS = {
     "digits": ((0.2874,), (0.3540,)),
 }
 """Official set -> (mean, std); any other is measured when it is loaded, whatever it is called, see `load`."""
-
-
-class DataError(InputError):
-    """A set that cannot be read, and what to do about it."""
-
-
-class CorruptImage(DataError):
-    """One image that cannot be read or decoded."""
-
-
-class CorruptImageWarning(UserWarning):
-    """A corrupt training image was skipped, as asked for; says which, and what was trained on in its place."""
-
-
-class Example(NamedTuple):
-    """One example as it is stored."""
-
-    image: bytes | np.ndarray
-    """A JPEG or PNG file, or uint8 [H, W, C]."""
-    label: int
-
-
-class Source(Protocol):
-    """The examples of a split as they are stored; may be read from several threads at once."""
-
-    def __len__(self) -> int:
-        """Number of examples."""
-
-    def __getitem__(self, index: int) -> Example:
-        """Raises CorruptImage where the file is damaged."""
-
-    def where(self, index: int) -> str:
-        """What an example is called in a message."""
-
-
-class Stored(NamedTuple):
-    """A set as it is stored."""
-
-    name: str
-    train: Source
-    test: Source
-    class_names: tuple[str, ...]
-    shape: tuple[int | None, int | None, int]
-    """(H, W, C) of its images; None: they differ."""
-    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """(mean, std) of STATISTICS, where they are this set's; None: to be measured."""
 
 
 class Split(NamedTuple):
@@ -106,8 +57,8 @@ class Dataset:
     """An image classification set."""
 
     name: str
-    train: "Split | Stream"
-    test: "Split | Stream"
+    train: Split | Stream
+    test: Split | Stream
     class_names: tuple[str, ...]
     mean: tuple[float, ...]
     """Per channel, of pixels in [0, 1]."""

@@ -4,8 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from .dataset import CorruptImage, DataError, Example, Stored
 from .images import decode
+from .source import CorruptImage, DataError, Example, StoredImages
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 LAYOUT = "folder:PATH needs PATH/{train,test}/CLASS/*.{png,jpg,jpeg}"
@@ -29,7 +29,7 @@ class Files:
         return str(self._files[index][0])
 
 
-def open_folder(path: Path, resized: bool = False) -> Stored:
+def open_folder(path: Path, resized: bool = False) -> StoredImages:
     """The set in a folder; class names are those of its subfolders, in order.
 
     resized: its images may be of any size and colour; else all must have the shape of the first.
@@ -53,7 +53,7 @@ def open_folder(path: Path, resized: bool = False) -> Stored:
         )
     files = Files(list(train.values()))
     shape = (None, None, 3) if resized else _first_shape(files)
-    return Stored(path.name, files, Files(list(test.values())), tuple(train), shape)
+    return StoredImages(path.name, files, Files(list(test.values())), tuple(train), shape)
 
 
 def _first_shape(files: Files) -> tuple[int, int, int]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .dataset import CorruptImage, DataError
+from .source import CorruptImage, DataError
 
 AREA = (0.08, 1.0)
 """Share of the image that a random crop covers: Szegedy et al., CVPR 2015 (arXiv 1409.4842), section 6."""

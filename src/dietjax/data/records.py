@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import STATISTICS, CorruptImage, DataError, Example, Stored
+from .dataset import STATISTICS
+from .source import CorruptImage, DataError, Example, StoredImages
 
 READER = "readahead_buffer_size:0,max_parallelism:0"
 """Options of array_record for random access; with its thread pool a record takes four times as long."""
@@ -96,7 +97,7 @@ def data_directory(data_dir: str | os.PathLike | None) -> Path:
     return directory
 
 
-def open_prepared(name: str, directory: Path) -> Stored:
+def open_prepared(name: str, directory: Path) -> StoredImages:
     """The set `name` of a tensorflow-datasets directory."""
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.read_only_builder import builder_from_files
@@ -126,7 +127,7 @@ def open_prepared(name: str, directory: Path) -> Stored:
     known = STATISTICS.get(builder.name) if OFFICIAL.match(builder.info.module_name) else None
     if known and len(known[0]) != shape[2]:
         known = None
-    return Stored(builder.name, Records(builder, "train"), test, class_names, shape, known)
+    return StoredImages(builder.name, Records(builder, "train"), test, class_names, shape, known)
 
 
 def _allow_open_files(name: str, count: int) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 
 from . import records
 from .build import prepare
-from .dataset import DataError, Dataset, Split, Stored
+from .dataset import Dataset, Split
 from .folder import open_folder
+from .source import DataError, StoredImages
 from .stream import Stream
 
 RESIDENT_BYTES = 10**9
@@ -62,7 +63,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     return Dataset(stored.name, train, test, stored.class_names, mean, std)
 
 
-def _open(name: str, data_dir: str | os.PathLike | None, resized: bool) -> Stored:
+def _open(name: str, data_dir: str | os.PathLike | None, resized: bool) -> StoredImages:
     kind, _, path = name.partition(":")
     if kind == "folder":
         return open_folder(Path(path).expanduser(), resized)

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from . import images
-from .dataset import CorruptImage, CorruptImageWarning, DataError, Source
 from .order import batch_indices
+from .source import CorruptImage, CorruptImageWarning, DataError, Source
 
 CHUNK = 16
 """Examples that one thread decodes at a time: so few that a batch spreads over the threads."""

@@ -15,10 +15,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.neurons import IF, LIF, LIFParams, ReLU
 from ..errors import InputError
 from ..models import Network, build
-from ..models.layer import Connection
-from ..neurons import IF, LIF, LIFParams, ReLU
+from ..models.spec import Connection
 
 
 def from_state_dict(name: str, state_dict: Mapping[str, Any], *, num_classes: int,
@@ -75,7 +75,7 @@ def to_state_dict(net: Network, tree: Mapping[str, Any]) -> dict[str, np.ndarray
             value = layer["neuron"].threshold if key.startswith("threshold.") else layer["neuron"].leak
             if np.ndim(value):
                 raise InputError(f"{connection.name}: the authors' code has one leak and one threshold per layer, this "
-                                 f"network {np.shape(value)}; build it with per='layer'")
+                                 f"network {np.shape(value)}; build it with sharing='layer'")
             found[key] = np.asarray(value)
         elif key.endswith(".bias"):
             found[key] = np.asarray(layer["bias"])

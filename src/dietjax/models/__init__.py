@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from .layer import Connection, Layer
 from .make import exact_name, parameter_count
 from .network import Network
 from .recurrent import Recurrent, RecurrentParams
 from .resnet import BLOCKS, resnet
+from .spec import Connection, Layer
 from .vgg import PLANS, vgg
 
 __all__ = [

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 
 from ..errors import unknown
-from .layer import Layer
 from .network import Network
+from .spec import Layer
 
 
 def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: dict[str, Any]) -> Network:

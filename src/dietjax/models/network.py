@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from ..encode import Direct
+from ..core.encode import Direct
+from ..core.neurons import LI, LIF
+from ..core.unroll import over_blocks, unroll
 from ..errors import InputError
-from ..neurons import LI, LIF
 from ..types import Array, Neuron, State
-from ..unroll import over_blocks, unroll
-from .layer import Connection, Layer, average_pool, batch_norm, connections, feeds, init_kernel, synapse
+from .operations import average_pool, batch_norm, init_kernel, synapse
 from .recurrent import Recurrent, RecurrentParams
+from .spec import Connection, Layer, connections, feeds
 
 Record = dict[str, Any]
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ..types import Array, Neuron, Params, State
-from .layer import init_kernel, synapse
+from .operations import init_kernel, synapse
 
 
 class RecurrentParams(NamedTuple):

@@ -6,9 +6,9 @@ spikes, and the last map is flattened, not averaged.
 
 from typing import Any
 
-from .layer import Layer
 from .make import exact_name, make
 from .network import Network
+from .spec import Layer
 
 BLOCKS: dict[str, tuple[int, int, int, int]] = {
     "ResNet12": (1, 1, 1, 1),

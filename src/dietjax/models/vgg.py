@@ -5,9 +5,9 @@ Simonyan & Zisserman 2015, in the authors' variant: four pools for 32×32 images
 
 from typing import Any
 
-from .layer import Layer
 from .make import exact_name, make
 from .network import Network
+from .spec import Layer
 
 PLANS: dict[str, tuple[int | str, ...]] = {  # "A": 2×2 average pool of the layer before it
     "VGG4": (64, "A", 128, "A"),

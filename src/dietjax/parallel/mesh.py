@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from .config import Parallel, Phase
-from .errors import InputError
+from ..config import Parallel, Phase
+from ..errors import InputError
 
 AXES = ("data", "fsdp")
 

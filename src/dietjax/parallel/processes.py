@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from .config import Hosts
-from .errors import InputError
+from ..config import Hosts
+from ..errors import InputError
 
 PACKAGES = ("dietjax", "jax", "jaxlib", "flax", "optax")
 """Those that decide which program is compiled: processes with different ones would wait for each other for ever."""
@@ -71,18 +71,18 @@ def start(hosts: Hosts) -> None:
                          "process --coordinator HOST:PORT --processes N --process I") from error
 
 
-def is_first() -> bool:
+def is_main() -> bool:
     """Whether this process writes the run's files and talks to the terminal."""
     return jax.process_index() == 0
 
 
-def from_first(text: str) -> str:
+def broadcast(text: str) -> str:
     """Process 0's text, in every process: what they decide by must be the same."""
     return gather(text)[0]
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def raise_on_all() -> Iterator[None]:
     """What one process refuses, all refuse: an InputError inside is raised in every process, named by its process."""
     refusal = None
     try:
@@ -96,7 +96,7 @@ def together() -> Iterator[None]:
         raise refusal
 
 
-def agree(settings: dict[str, Any]) -> None:
+def check_agreement(settings: dict[str, Any]) -> None:
     """Compare a flat {name: plain value}, and the installed packages, across processes.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A finished run's folder -> one self-contained HTML page. Its words are in report.html, its figures in plots."""
+"""A finished run's folder -> one self-contained HTML page. Its words are in page.html, its figures in plots."""
 
 import base64
 import html
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from . import files, plots
-from .errors import InputError
+from .. import files
+from ..errors import InputError
+from . import plots
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
 SUMMARY = (
@@ -128,7 +129,7 @@ def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorde
         for phase in ("ann", "snn"):
             figure = plots.curves(metrics, phase, key)
             fills[f"{key}_{phase}"] = _figure(figure, f"{plots.PHASES[phase]}: {title} over epochs", "train and test")
-    template = importlib.resources.files("dietjax").joinpath("report.html").read_text(encoding="utf-8")
+    template = importlib.resources.files("dietjax.report").joinpath("page.html").read_text(encoding="utf-8")
     return string.Template(template).substitute(fills)
 
 

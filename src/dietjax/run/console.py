@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TextIO
 
-from rich.console import Console
+import rich.console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 NAMES = {"ann": "ANN", "converted": "converted SNN", "snn": "SNN"}
@@ -15,14 +15,14 @@ NOTABLE_WAIT = 0.1
 """Share of the time spent waiting for input from which on the bar says so."""
 
 
-class Terminal:
+class Console:
     """Where a run talks to. Without a terminal (a log file, CI) there is no bar, only the lines; quiet, nothing.
 
     A run outlives it: when nobody reads on (`| head`, a dropped ssh connection), there is nothing more to be read.
     """
 
-    def __init__(self, console: Console | None = None, quiet: bool = False):
-        self.console = console or Console(file=_Outlived(sys.stdout), highlight=False, quiet=quiet)
+    def __init__(self, console: rich.console.Console | None = None, quiet: bool = False):
+        self.console = console or rich.console.Console(file=_Outlived(sys.stdout), highlight=False, quiet=quiet)
 
     def say(self, text: str) -> None:
         """One line."""

@@ -8,9 +8,10 @@ import uuid
 
 import jax
 
-from . import config, files, hosts
-from .config import Experiment
-from .errors import InputError
+from .. import config, files
+from ..config import Experiment
+from ..errors import InputError
+from ..parallel import processes
 
 LOCAL = ("data.dir", "data.threads")
 """Settings that may differ from machine to machine, and change no result."""
@@ -46,7 +47,7 @@ def claim(experiment: Experiment, workdir: pathlib.Path) -> None:
     Raises:
         InputError: it cannot be written.
     """
-    if not hosts.is_first():
+    if not processes.is_main():
         return
     path = workdir / "config.json"
     try:
@@ -66,18 +67,18 @@ def check_shared(workdir: pathlib.Path) -> None:
     """
     if jax.process_count() == 1:
         return
-    name = hosts.from_first(f".config.json.{uuid.uuid4().hex}")  # new, so that no cache can know that it is not there
-    with hosts.together():
-        if hosts.is_first():
+    name = processes.broadcast(f".config.json.{uuid.uuid4().hex}")  # new, so that no cache can know that it is not there
+    with processes.raise_on_all():
+        if processes.is_main():
             (workdir / name).touch()
-    with hosts.together():
+    with processes.raise_on_all():
         limit = time.monotonic() + SHARED_WITHIN
         while not (workdir / name).exists():
             if time.monotonic() > limit:
                 raise InputError(f"it does not see in {workdir} what process 0 writes there; --workdir must be on a "
                                  "file system that all processes share, at one path")
             time.sleep(0.1)
-    if hosts.is_first():
+    if processes.is_main():
         (workdir / name).unlink()
 
 

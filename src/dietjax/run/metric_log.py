@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import files
+from .. import files
 
 
-class MetricsLog:
+class MetricLog:
     """Append-only; resuming at a step first takes back what a killed run had written beyond it."""
 
     def __init__(self, run: pathlib.Path, writes: bool = True):

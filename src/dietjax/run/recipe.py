@@ -11,20 +11,26 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from . import config, convert, data, encode, files, hosts, memory, models, run_folder
-from .checkpoint import Checkpoints
-from .config import Experiment
-from .errors import InputError
-from .fit import check, fit
-from .metrics import MetricsLog
-from .models import Network
-from .neurons import LIF, ReLU
-from .outcome import measure, neuron_means, summarise
-from .terminal import Terminal
-from .train import Schedule, abstract_state, make_optimizer
+from .. import config, data, files, models
+from ..analysis import memory
+from ..checkpoint import Checkpoints
+from ..config import Experiment
+from ..convert import balance as convert
+from ..core import encode
+from ..core.neurons import LIF, ReLU
+from ..errors import InputError
+from ..models import Network
+from ..parallel import processes
+from ..train.loop import check, fit
+from ..train.optimizer import make_optimizer
+from ..train.state import TimeSchedule, abstract_state
+from . import folder
+from .console import Console
+from .metric_log import MetricLog
+from .summary import measure, neuron_means, summarise
 
 
-def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> dict:
+def run(experiment: Experiment, workdir: pathlib.Path, terminal: Console) -> dict:
     """Run or resume an experiment to its end.
 
     Args:
@@ -35,25 +41,25 @@ def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> di
     Returns:
         The summary, as in summary.json.
     """
-    with hosts.together():
+    with processes.raise_on_all():
         config.check(experiment)
-        run_folder.check(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
-    hosts.agree(run_folder.settings(experiment))
-    with hosts.together():
+        folder.check(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
+    processes.check_agreement(folder.settings(experiment))
+    with processes.raise_on_all():
         dataset = open_data(experiment.data)
         ann, snn = networks(experiment, dataset)
         _check_resources(experiment, dataset, ann, snn)
-    hosts.agree({"training images": dataset.train.num_examples, "test images": dataset.test.num_examples,
+    processes.check_agreement({"training images": dataset.train.num_examples, "test images": dataset.test.num_examples,
                  "classes": dataset.class_names, "mean": dataset.mean, "standard deviation": dataset.std,
                  "image shape": dataset.image_shape})
-    with hosts.together():
-        run_folder.claim(experiment, workdir)
-    run_folder.check_shared(workdir)
-    finished = hosts.from_first(files.read_text(workdir / "summary.json"))
+    with processes.raise_on_all():
+        folder.claim(experiment, workdir)
+    folder.check_shared(workdir)
+    finished = processes.broadcast(files.read_text(workdir / "summary.json"))
     if finished:
         terminal.say(f"{workdir} is finished: nothing to do")
         return json.loads(finished)
-    log = MetricsLog(workdir, writes=hosts.is_first())
+    log = MetricLog(workdir, writes=processes.is_main())
     try:
         ann_variables = jax.jit(ann.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
         ann_variables, ann_seconds = _phase("ann", ann, ann_variables, experiment, dataset, workdir, log, terminal)
@@ -65,7 +71,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, terminal: Terminal) -> di
     summary = summarise(experiment, dataset, workdir, (ann, ann_variables), converted, (snn, variables))
     summary["ann"]["seconds"], summary["snn"]["seconds"] = ann_seconds, snn_seconds
     summary["seconds"] = ann_seconds + snn_seconds
-    if hosts.is_first():
+    if processes.is_main():
         files.write_json(workdir / "summary.json", summary)
     return summary
 
@@ -84,7 +90,7 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
                        conv_dropout=model.conv_dropout, classifier_dropout=model.classifier_dropout,
                        batch_norm=model.batch_norm, neuron=ReLU(), dtype=dtype)
     neuron = experiment.neuron
-    lif = LIF(leak=neuron.leak, per=neuron.per, reset=neuron.reset, surrogate=neuron.surrogate)
+    lif = LIF(leak=neuron.leak, sharing=neuron.sharing, reset=neuron.reset, surrogate=neuron.surrogate)
     encoder = encode.Poisson() if experiment.encoder == "poisson" else encode.Direct()
     return ann, ann.clone(neuron=lif, encoder=encoder, batch_norm=False, bias=model.batch_norm)
 
@@ -130,8 +136,8 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     for phase, net in zip(("ann", "snn"), networks(experiment, dataset), strict=True):
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
             settings = getattr(experiment, phase)
-            fixed = experiment.neuron.fixed if phase == "snn" else ()
-            restored = checkpoints.restore(abstract_state(net, make_optimizer(settings, 1, fixed)))
+            freeze = experiment.neuron.freeze if phase == "snn" else ()
+            restored = checkpoints.restore(abstract_state(net, make_optimizer(settings, 1, freeze)))
         if restored is not None:
             found[phase] = net, restored[0].variables
     if not found:
@@ -149,13 +155,13 @@ def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
 
     with terminal.phase(name) as advance, Checkpoints(workdir / "checkpoints" / name) as checkpoints:
         return fit(net, variables, dataset, phase, name=name, schedule=schedule, seed=experiment.seed,
-                   augment=experiment.data, fixed=experiment.neuron.fixed if name == "snn" else (),
+                   augment=experiment.data, freeze=experiment.neuron.freeze if name == "snn" else (),
                    checkpoints=checkpoints, begin=functools.partial(log.begin, name), log=record,
                    advance=advance, parallel=experiment.parallel)
 
 
 def _schedule(experiment, name):
-    return Schedule(experiment.timesteps, experiment.chunk, experiment.truncate) if name == "snn" else Schedule()
+    return TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate) if name == "snn" else TimeSchedule()
 
 
 def _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, terminal):
@@ -163,9 +169,9 @@ def _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, termina
     instead of keeping a checkpoint of it, and every process computes it for itself.
     """
     variables = convert_ann(experiment, ann, ann_variables, snn, dataset)
-    hosts.agree({f"converted {field}": means for field, means in neuron_means(variables).items()})
+    processes.check_agreement({f"converted {field}": means for field, means in neuron_means(variables).items()})
     path = workdir / "converted.json"
-    converted = hosts.from_first(files.read_text(path))
+    converted = processes.broadcast(files.read_text(path))
     if converted:
         return variables, json.loads(converted)
     tested, _ = measure(snn, variables, dataset, experiment, experiment.timesteps)
@@ -173,7 +179,7 @@ def _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, termina
     log.write("converted", "test", 0, tested)
     terminal.epoch("converted", tested)
     converted = {**tested, **neuron_means(variables)}
-    if hosts.is_first():
+    if processes.is_main():
         files.write_json(path, converted)
     return variables, converted
 

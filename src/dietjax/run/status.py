@@ -5,8 +5,8 @@ import pathlib
 import time
 from typing import Any
 
-from . import config
-from .errors import InputError
+from .. import config
+from ..errors import InputError
 
 SILENCE = 120.0
 """Seconds without a sign that say nothing yet: a start, a compilation, an evaluation."""

@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import data, energy, files, hosts, models
-from .config import Experiment
-from .mesh import make_mesh
-from .models import Network
-from .neurons import ReLU
-from .train import Schedule, evaluate, make_eval_step
+from .. import data, files, models
+from ..analysis import energy
+from ..config import Experiment
+from ..core.neurons import ReLU
+from ..models import Network
+from ..parallel import processes
+from ..parallel.mesh import make_mesh
+from ..train.evaluate import evaluate, make_eval_step
+from ..train.state import TimeSchedule
 
 RASTER_NEURONS = 200
 """Neurons of a layer drawn in the raster, evenly spaced."""
@@ -28,8 +31,8 @@ def measure(net: Network, variables: dict, dataset: data.Dataset, experiment: Ex
     mesh, spiking = make_mesh(), not isinstance(net.neuron, ReLU)
     phase = experiment.snn if spiking else experiment.ann
     chunk = experiment.chunk if spiking and timesteps == experiment.timesteps else None
-    step = make_eval_step(net, dataset, Schedule(timesteps, chunk), mesh)
-    return evaluate(step, variables, dataset.test, phase.part_size, mesh, experiment.seed)
+    step = make_eval_step(net, dataset, TimeSchedule(timesteps, chunk), mesh)
+    return evaluate(step, variables, dataset.test, phase.microbatch_size, mesh, experiment.seed)
 
 
 def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
@@ -50,7 +53,7 @@ def summarise(experiment: Experiment, dataset: data.Dataset, workdir: pathlib.Pa
     tested, predicted = measure(net, variables, dataset, experiment, experiment.timesteps)
     trained = neuron_means(variables)
     shapes = {c.name: c.out_shape for c in net.connections()}
-    if hosts.is_first():
+    if processes.is_main():
         _record(experiment, dataset, workdir, net, variables, predicted)
     return {
         "experiment": experiment.name, "model": experiment.model.name, "dataset": dataset.name,

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from . import data
-from .mesh import assemble, batch_sharding, place, replicated, rows_here
-from .types import Array
+from .. import data
+from ..parallel.mesh import assemble, batch_sharding, place, replicated, rows_here
+from ..types import Array
 
 
 class Feed(Protocol):

@@ -9,34 +9,27 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from . import data, memory
-from .checkpoint import Checkpoints
-from .config import Parallel, Phase
-from .errors import Stopped
+from .. import data
+from ..analysis import memory
+from ..checkpoint import Checkpoints
+from ..config import Parallel, Phase
+from ..errors import Stopped
+from ..models import Network
+from ..parallel.mesh import check_batch_size, local, make_mesh, state_shardings
+from ..parallel.preemption import Preemption
+from .evaluate import Interrupted, evaluate, make_eval_step
 from .feed import make_feed
-from .mesh import check_batch_size, local, make_mesh, state_shardings
-from .meter import Meter
-from .models import Network
-from .preemption import Preemption
-from .train import (
-    Interrupted,
-    Schedule,
-    TrainingError,
-    abstract_state,
-    diverged,
-    evaluate,
-    initial_state,
-    learning_rate,
-    make_eval_step,
-    make_optimizer,
-    make_train_step,
-)
+from .health import TrainingError, diverged
+from .optimizer import learning_rate, make_optimizer
+from .state import TimeSchedule, abstract_state, initial_state
+from .step import make_train_step
+from .window import MetricWindow
 
 LOG_EVERY = 50
 """Training steps that a line of the log covers; an epoch's last line covers what is left of it."""
 
 
-def check(net: Network, phase: Phase, name: str, schedule: Schedule, parallel: Parallel) -> Mesh:
+def check(net: Network, phase: Phase, name: str, schedule: TimeSchedule, parallel: Parallel) -> Mesh:
     """The mesh that a phase runs on.
 
     Raises:
@@ -44,13 +37,13 @@ def check(net: Network, phase: Phase, name: str, schedule: Schedule, parallel: P
     """
     mesh = make_mesh(parallel)
     check_batch_size(name, phase, mesh)
-    memory.check(net, phase.part_size // mesh.size, schedule.timesteps, schedule.chunk,
+    memory.check(net, phase.microbatch_size // mesh.size, schedule.timesteps, schedule.chunk,
                  remat=schedule.chunk is not None)
     return mesh
 
 
-def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, name: str, schedule: Schedule, seed: int,
-        augment: Any, fixed: Sequence[str], checkpoints: Checkpoints, begin: Callable[[int, bool], None],
+def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, name: str, schedule: TimeSchedule, seed: int,
+        augment: Any, freeze: Sequence[str], checkpoints: Checkpoints, begin: Callable[[int, bool], None],
         log: Callable[[str, int, dict], None], advance: Callable[[int, int, dict], None],
         parallel: Parallel = Parallel()) -> tuple[dict, float]:
     """Train one phase to its end, from its last checkpoint if there is one.
@@ -60,7 +53,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
         name: of the phase, for messages.
         seed: of the order of examples, dropout and augmentation.
         augment: the `config.Data`.
-        fixed: neuron parameters that are not trained.
+        freeze: neuron parameters that are not trained.
         checkpoints: where the state is kept; one is written after every `phase.checkpoint_every` epochs, at the end,
             and where a signal stops the phase. A signal that comes during the evaluation at the end of an epoch stops
             that too; it is repeated when the phase resumes.
@@ -82,7 +75,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     """
     mesh, count = check(net, phase, name, schedule, parallel), dataset.train.num_examples
     total_steps = -(-phase.epochs * count // phase.batch_size)
-    optimizer = make_optimizer(phase, total_steps, fixed)
+    optimizer = make_optimizer(phase, total_steps, freeze)
     shardings = state_shardings(mesh, abstract_state(net, optimizer))
     # a copy, because steps donate it: the caller keeps what is his
     state = jax.jit(lambda v: initial_state(jax.tree.map(jnp.copy, v), optimizer), out_shardings=shardings)(variables)
@@ -101,7 +94,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
     eval_step = make_eval_step(net, dataset, schedule, mesh)
     rate = learning_rate(phase, total_steps)
     session = time.perf_counter()
-    meter = Meter(net, name, phase.batch_size, gathered)
+    meter = MetricWindow(net, name, phase.batch_size, gathered)
 
     def save(done, metric, untested=False):
         metadata = {"seconds": seconds + time.perf_counter() - session, "gathered": meter.gathered,
@@ -110,7 +103,7 @@ def fit(net: Network, variables: dict, dataset: data.Dataset, phase: Phase, *, n
 
     def test(done):
         """The accuracy after so many steps."""
-        tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.part_size, mesh, seed, preemption.reached)
+        tested, _ = evaluate(eval_step, state.variables, dataset.test, phase.microbatch_size, mesh, seed, preemption.reached)
         if not np.isfinite(tested["loss"]):  # never saved
             raise diverged(name, f"loss on the test set is {tested['loss']:.4g} after step {done - 1}")
         log("test", done, {"epoch": done * phase.batch_size / count, **tested})

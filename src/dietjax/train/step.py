@@ -1,95 +1,23 @@
-"""Training: the state and the sharded steps. The ANN's and the SNN's are the same code."""
+"""One training step, compiled and sharded over devices. The ANN's and the SNN's are the same code."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from . import data, readout
-from .config import Phase
-from .errors import InputError
-from .mesh import assemble, batch_sharding, replicated, rows_here, state_shardings
-from .models import Network
-from .neurons import clamp_leaks
-from .types import Array
-
-TOP = 5
-"""An evaluation says how often the label is among so many classes, where there are more."""
-
-
-class TrainState(NamedTuple):
-    """Everything that a step changes; random keys follow from the seed and the step."""
-
-    step: Array
-    variables: dict
-    """{"params", and with batch norm "batch_stats"}."""
-    optimizer: optax.OptState
-
-
-class Schedule(NamedTuple):
-    """How the network runs over time."""
-
-    timesteps: int = 1
-    chunk: int | None = None
-    truncate: bool = False
-
-
-class TrainingError(InputError):
-    """Training diverged; says at which step and what went wrong first."""
-
-
-class Interrupted(Exception):
-    """An evaluation was left off."""
-
-
-def learning_rate(phase: Phase, total_steps: int) -> optax.Schedule:
-    """The phase's rate at the first step, along a cosine to 0 after the last."""
-    return optax.cosine_decay_schedule(phase.learning_rate, total_steps)
-
-
-def make_optimizer(phase: Phase, total_steps: int, fixed: Sequence[str] = ()) -> optax.GradientTransformation:
-    """Adam with amsgrad or SGD with momentum, cosine to 0; an L2 penalty on weights alone.
-
-    Args:
-        phase: which, and with what rates.
-        total_steps: length of the cosine.
-        fixed: names of neuron parameters that stay as they are ("leak", "threshold").
-    """
-    rate = learning_rate(phase, total_steps)
-    step = optax.amsgrad(rate) if phase.optimizer == "adam" else optax.sgd(rate, momentum=phase.momentum)
-    decay = optax.add_decayed_weights(phase.weight_decay, mask=partial(_named, names=("kernel",)))
-    still = optax.masked(optax.set_to_zero(), partial(_named, names=tuple(fixed)))
-    return optax.chain(*([decay] if phase.weight_decay else []), step, *([still] if fixed else []))
-
-
-def initial_state(variables: dict, optimizer: optax.GradientTransformation) -> TrainState:
-    """The state before the first step."""
-    return TrainState(jnp.zeros((), jnp.int32), variables, optimizer.init(variables["params"]))
-
-
-def abstract_state(net: Network, optimizer: optax.GradientTransformation) -> TrainState:
-    """Shapes and dtypes of the state that trains this network, without computing anything: what a checkpoint holds."""
-    def build(key):
-        return initial_state(net.init(key, jnp.zeros((1, *net.image_shape))), optimizer)
-
-    return jax.eval_shape(build, jax.random.key(0))
-
-
-def _named(tree, names):
-    """Which leaves of a tree are called one of these names."""
-    def called(path):
-        return getattr(path[-1], "name", getattr(path[-1], "key", None))
-
-    return jax.tree_util.tree_map_with_path(lambda path, _: called(path) in names, tree)
+from ..core import losses
+from ..core.neurons import clamp_leaks
+from ..models import Network
+from ..parallel.mesh import replicated, state_shardings
+from .health import measure_health
+from .state import TimeSchedule, TrainState, abstract_state
 
 
 def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch: Callable, mesh: Mesh,
-                    schedule: Schedule, seed: int, accumulate: int = 1) -> Callable:
+                    schedule: TimeSchedule, seed: int, accumulate: int = 1) -> Callable:
     """A compiled step (state, *arguments) -> (state, metrics), batch and state sharded over the mesh.
 
     The state is donated. Weights split over "fsdp" are gathered whole for the step and their gradients scattered again.
@@ -114,8 +42,8 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
                 {"params": params, **rest}, x, schedule.timesteps, train=True, chunk=schedule.chunk,
                 truncate=schedule.truncate, remat=schedule.chunk is not None,
                 rngs={"dropout": keys[0], "encode": keys[1]}, mutable=["batch_stats"])
-            seen = readout.correct(logits, y).mean(), record["spike_rate"], updates
-            return readout.cross_entropy(logits, y).mean(), seen
+            seen = losses.correct(logits, y).mean(), record["spike_rate"], updates
+            return losses.cross_entropy(logits, y).mean(), seen
 
         (loss, (accuracy, rates, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         gradients = jax.lax.with_sharding_constraint(gradients, shardings.variables["params"])
@@ -131,7 +59,7 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         rest, (loss, accuracy, rates, gradients) = run(rest, whole, x, y, keys[1:])
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **rest}
-        metrics = {"loss": loss, "accuracy": accuracy, **_health(net, new["params"], gradients)}
+        metrics = {"loss": loss, "accuracy": accuracy, **measure_health(net, new["params"], gradients)}
         if rates:
             metrics["spike_rate"] = jnp.array(list(rates.values()))
         return TrainState(state.step + 1, new, optimizer_state), metrics
@@ -164,97 +92,3 @@ def _in_parts(function, count, rest, params, x, y, keys):
     start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
     (rest, total), _ = jax.lax.scan(body, (rest, start), (x, y, keys))
     return rest, jax.tree.map(lambda v: v / count, total)
-
-
-def _health(net, params, gradients):
-    """Per layer, in order, after the step: mean leak and threshold, and whether everything is what it must be."""
-    names = [layer.name for layer in net.layers]
-    neurons = [params[name]["neuron"] for name in names if "neuron" in params[name]]
-    finite = [jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves((gradients[name], params[name]))]))
-              for name in names]
-    found = {"finite": jnp.array(finite)}
-    if neurons and hasattr(neurons[0], "threshold"):
-        found["threshold"] = jnp.array([n.threshold.mean() for n in neurons])
-        found["least_threshold"] = jnp.array([n.threshold.min() for n in neurons])
-    if neurons and hasattr(neurons[0], "leak"):
-        found["leak"] = jnp.array([n.leak.mean() for n in neurons])
-    return found
-
-
-def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
-    """Stop at the first step whose loss, gradients, thresholds or leaks are not what they must be.
-
-    Raises:
-        TrainingError: naming the step and every layer concerned, from input to output.
-    """
-    names = np.array([layer.name for layer in net.layers])
-    wrong = [f"threshold of {name} is {value:.4g} (must be > 0)" for name, value in
-             zip(names, metrics.get("least_threshold", ()), strict=False) if not value > 0]  # true for NaN too
-    wrong += [f"leak of {name} is {value:.4g}" for name, value in
-              zip(names, metrics.get("leak", ()), strict=False) if not np.isfinite(value)]
-    broken = names[~metrics["finite"]]
-    if len(broken):
-        wrong.append(f"weights or their gradient are not finite in {', '.join(broken)}")
-    if not wrong and np.isfinite(metrics["loss"]):
-        return
-    if "threshold" in metrics and not wrong:
-        wrong.append("leaks and thresholds are in range")
-    raise diverged(phase, f"loss is {metrics['loss']:.4g} at step {step}", wrong)
-
-
-def diverged(phase: str, what: str, wrong: Sequence[str] = ()) -> TrainingError:
-    """The error of a phase that cannot go on, and what to do."""
-    return TrainingError(f"{phase}: {what}{': ' if wrong else ''}{'; '.join(wrong)}. "
-                         f"Lower {phase}.learning_rate and train into a new workdir.")
-
-
-def make_eval_step(net: Network, dataset: data.Dataset, schedule: Schedule, mesh: Mesh) -> Callable:
-    """A compiled (variables, images uint8, labels, key) -> what `evaluate` gathers from one batch."""
-
-    @partial(jax.jit, out_shardings=replicated(mesh))  # every process reads it
-    def eval_step(variables, images, labels, key):
-        variables = jax.lax.with_sharding_constraint(variables, replicated(mesh))
-        x = data.normalise(images, dataset.mean, dataset.std, jnp.float32)
-        logits, record = net.apply(variables, x, schedule.timesteps, chunk=schedule.chunk, rngs={"encode": key})
-        examples = {"loss": readout.cross_entropy(logits, labels), "predicted": jnp.argmax(logits, axis=-1),
-                    "correct": readout.correct(record["logits"], labels)}
-        if dataset.num_classes > TOP:
-            examples["in_top"] = readout.correct_in_top(logits, labels, TOP)
-        return examples, {k: record[k] for k in ("spike_rate", "input_rate") if k in record}
-
-    return eval_step
-
-
-def evaluate(eval_step: Callable, variables: dict, split: data.Split | data.Stream, batch_size: int, mesh: Mesh,
-             seed: int = 0, stop: Callable[[], bool] = lambda: False) -> tuple[dict, np.ndarray]:
-    """Every example exactly once.
-
-    stop: asked after every batch whether to leave off, by every process with the same answer.
-
-    Returns:
-        ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,
-        "spike_rate" {layer: ...}, "input_rate" under Poisson}, predicted classes [N]).
-
-    Raises:
-        Interrupted: `stop` said so.
-    """
-    def sharding(size):  # the last batch may not divide over the devices: then each takes it whole
-        return batch_sharding(mesh) if size % mesh.size == 0 else replicated(mesh)
-
-    examples, rates, count, start = [], [], split.num_examples, 0
-    for batch in split.batches(batch_size, lambda size: rows_here(sharding(size), size)):
-        size = min(batch_size, count - start)
-        images, labels = assemble(batch, sharding(size), size)
-        key = jax.random.fold_in(jax.random.key(seed), start)
-        seen, rate = jax.device_get(eval_step(variables, images, labels, key))
-        examples.append(seen)
-        rates.append(jax.tree.map(lambda r, size=size: float(r) * size / count, rate))
-        start += size
-        if stop():
-            raise Interrupted
-    gathered = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
-    by_timestep = gathered["correct"].mean(0).tolist()
-    metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}
-    if "in_top" in gathered:
-        metrics["top5_accuracy"] = float(gathered["in_top"].mean())
-    return metrics | jax.tree.map(lambda *r: sum(r), *rates), gathered["predicted"]

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from .models import Network
-from .train import check_health
+from ..models import Network
+from .health import check_health
 
 AVERAGED = ("loss", "accuracy", "spike_rate")
 LAST = ("threshold", "leak")
@@ -19,7 +19,7 @@ RUN_AHEAD = 4
 """Steps the host may be ahead of the device: enough to keep it busy, few enough to stop soon after a signal."""
 
 
-class Meter:
+class MetricWindow:
     """Gathers the metrics of steps; a line covers the same steps whether or not the run was stopped between them."""
 
     def __init__(self, net: Network, phase: str, batch_size: int, gathered: Mapping[str, list] | None = None):

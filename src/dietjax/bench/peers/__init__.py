@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, unknown
-from ..models import Network
-from ..neurons import LIF
+from ...core.neurons import LIF
+from ...errors import InputError, unknown
+from ...models import Network
 from .chain import check_layer, stages_of
 from .peer import Peer, PeerLayer
 
@@ -94,4 +94,4 @@ def _load(name, dtype):
     if name in NAMES and dtype not in DTYPES:  # before the library, which may be missing; after the name
         raise unknown("dtype", dtype, DTYPES)
     check(name)
-    return importlib.import_module(f".of_{name}", __name__)
+    return importlib.import_module(f".{name}", __name__)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError
-from ..models import Connection, Network
-from ..neurons import LI, LIF
+from ...core.neurons import LI, LIF
+from ...errors import InputError
+from ...models import Connection, Network
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ def stages_of(net: Network, variables: Mapping[str, Any]) -> tuple[Stage, ...]:
             for field, value in weights["neuron"]._asdict().items():
                 if np.ndim(value):
                     raise InputError(f"{layer.name}: the peers have one {field} per layer, this network's has shape "
-                                     f"{np.shape(value)}; build it with per='layer'")
+                                     f"{np.shape(value)}; build it with sharing='layer'")
             neuron = dataclasses.replace(net.neuron, leak=float(weights["neuron"].leak),
                                          threshold=float(weights["neuron"].threshold))
         stages.append(Stage(connection, np.asarray(weights["kernel"]), pool, neuron))

@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import torch
 
-from ..errors import InputError
-from ..interop.torch import to_state_dict
+from ...errors import InputError
+from ...interop.torch import to_state_dict
 from .chain import Stage
 from .peer import Peer, PeerLayer
 

@@ -9,7 +9,7 @@ import torch
 from spikingjelly.activation_based import functional, memopt, neuron, surrogate
 from spikingjelly.activation_based import layer as layers
 
-from ..errors import InputError
+from ...errors import InputError
 from . import on_torch
 
 

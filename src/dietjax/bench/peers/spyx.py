@@ -14,8 +14,8 @@ import numpy as np
 import spyx
 from flax import nnx
 
-from ..errors import InputError
-from ..readout import cross_entropy
+from ...core.losses import cross_entropy
+from ...errors import InputError
 from .peer import Peer, PeerLayer
 
 MODE = "scanned step by step, jit"

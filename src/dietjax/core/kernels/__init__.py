@@ -2,8 +2,8 @@
 
 import jax
 
-from ..errors import InputError, unknown
-from ..types import Array
+from ...errors import InputError, unknown
+from ...types import Array
 from . import xla
 from .rule import Rule
 
@@ -25,17 +25,17 @@ def check_backend(name: str) -> None:
 def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
         timesteps: int, backend: str = "auto") -> tuple[Array, Array | None, Array]:
     """LIF over a block by one of the backends; see `xla.lif`. InputError where this process cannot run the backend, and
-    for "scan", which is of the neuron's own `step`: `dietjax.unroll.unroll` runs it.
+    for "scan", which is of the neuron's own `step`: `dietjax.unroll` runs it.
     """
     check_backend(backend)
     if backend == "scan":
-        raise InputError("backend 'scan' runs a neuron's own step, and this is a kernel: use dietjax.unroll.unroll, or "
+        raise InputError("backend 'scan' runs a neuron's own step, and this is a kernel: use dietjax.unroll, or "
                          "the backend 'auto'")
     arguments = rule, current, leak, threshold, membrane, elapsed, timesteps
     if backend not in ("pallas", "pallas_interpret"):
         return xla.lif(*arguments)
     platform = "interpret" if backend == "pallas_interpret" else _pallas_platform()
-    from . import pallas  # takes a while to import
+    from . import pallas
 
     return pallas.lif(*arguments, platform)
 

@@ -9,7 +9,7 @@ The steps (λ, I(t)) compose associatively, (a, x) then (b, y) = (a·b, b·x + y
 import jax
 import jax.numpy as jnp
 
-from ..types import Array
+from ...types import Array
 
 SHORT = 16
 """Timesteps up to which the plain recurrence is unrolled, which XLA fuses into one pass."""

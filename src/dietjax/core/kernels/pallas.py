@@ -25,7 +25,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import NamedSharding, PartitionSpec
 
-from ..types import Array
+from ...types import Array
 from . import tile
 from .rule import Rule
 

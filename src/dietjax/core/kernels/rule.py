@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from ..types import Array
+from ...types import Array
 
 
 class Rule(NamedTuple):

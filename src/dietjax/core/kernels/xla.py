@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..types import Array
+from ...types import Array
 from .rule import Rule, step, step_back
 
 UNROLLED = 16

@@ -1,0 +1,1 @@
+"""What a network costs: energy, memory, and timesteps that it can do without."""

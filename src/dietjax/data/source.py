@@ -1,0 +1,53 @@
+"""What every reader and decoder shares: examples as they are stored, and the errors of images that cannot be read."""
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from ..errors import InputError
+
+
+class DataError(InputError):
+    """A set that cannot be read, and what to do about it."""
+
+
+class CorruptImage(DataError):
+    """One image that cannot be read or decoded."""
+
+
+class CorruptImageWarning(UserWarning):
+    """A corrupt training image was skipped, as asked for; says which, and what was trained on in its place."""
+
+
+class Example(NamedTuple):
+    """One example as it is stored."""
+
+    image: bytes | np.ndarray
+    """A JPEG or PNG file, or uint8 [H, W, C]."""
+    label: int
+
+
+class Source(Protocol):
+    """The examples of a split as they are stored; may be read from several threads at once."""
+
+    def __len__(self) -> int:
+        """Number of examples."""
+
+    def __getitem__(self, index: int) -> Example:
+        """Raises CorruptImage where the file is damaged."""
+
+    def where(self, index: int) -> str:
+        """What an example is called in a message."""
+
+
+class StoredImages(NamedTuple):
+    """A set as it is stored."""
+
+    name: str
+    train: Source
+    test: Source
+    class_names: tuple[str, ...]
+    shape: tuple[int | None, int | None, int]
+    """(H, W, C) of its images; None: they differ."""
+    statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    """(mean, std) of STATISTICS, where they are this set's; None: to be measured."""

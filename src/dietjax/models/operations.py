@@ -1,0 +1,54 @@
+"""What a layer does to a block of time besides its neuron: synapse, pool, batch norm; and how kernels start.
+
+Nothing here has memory, so a block [B, T, ...] is folded to [B·T, ...] and every operation runs once over all steps.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from ..types import Array
+from .convolution import convolve
+
+
+def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
+    """The authors' initial weights: convolution N(0, √(2/(k·k·out))), fully connected N(0, 0.01)."""
+    deviation = 0.01 if len(shape) == 2 else math.sqrt(2 / (shape[0] * shape[1] * shape[3]))
+    return deviation * jax.random.normal(key, shape, dtype)
+
+
+def synapse(kernel: Array, x: Array, stride: int = 1) -> Array:
+    """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product."""
+    if kernel.ndim == 2:  # folded too: XLA's CPU backend copies a block transposed for the gradient of the kernel
+        current = x.reshape(x.shape[0] * x.shape[1], -1) @ kernel
+    else:
+        current = convolve(x.reshape(-1, *x.shape[2:]), kernel, stride)
+    return current.reshape(*x.shape[:2], *current.shape[1:])
+
+
+def average_pool(x: Array) -> Array:
+    """2×2 average over [B, T, H, W, C]."""
+    b, t, h, w, c = x.shape
+    return x.reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
+
+
+NORM_EPSILON = 1e-5
+NORM_MOMENTUM = 0.9
+
+
+def batch_norm(params: dict, stats: dict, x: Array, train: bool) -> tuple[Array, dict]:
+    """Batch norm over [B, T, H, W] of a block of currents -> (normalised, running statistics after it).
+
+    Ioffe & Szegedy 2015, eqs. 1-4; statistics in float32, running ones with momentum 0.9.
+    """
+    if train:
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        axes = tuple(range(x.ndim - 1))
+        mean, var = wide.mean(axes), wide.var(axes)
+        running = {"mean": mean, "var": var}
+        stats = jax.tree.map(lambda old, new: NORM_MOMENTUM * old + (1 - NORM_MOMENTUM) * new, stats, running)
+    else:
+        mean, var = stats["mean"], stats["var"]
+    factor = params["scale"] * jax.lax.rsqrt(var + NORM_EPSILON)
+    return (x * factor.astype(x.dtype) + (params["bias"] - mean * factor).astype(x.dtype)), stats

@@ -1,0 +1,1 @@
+"""A run's numbers -> figures -> one page. No jax."""

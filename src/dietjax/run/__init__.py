@@ -1,0 +1,1 @@
+"""An experiment as one resumable run: its recipe, its folder, its log, its summary."""

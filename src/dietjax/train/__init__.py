@@ -1,0 +1,1 @@
+"""Training one phase: batches in, a sharded step, metrics and checkpoints out."""

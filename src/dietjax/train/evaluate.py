@@ -1,0 +1,74 @@
+"""The test set through a network: a compiled step over one batch, and the sum over all of them."""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from ..core import losses
+from ..data import Dataset, Split, Stream, normalise
+from ..models import Network
+from ..parallel.mesh import assemble, batch_sharding, replicated, rows_here
+from .state import TimeSchedule
+
+TOP = 5
+"""An evaluation says how often the label is among so many classes, where there are more."""
+
+
+class Interrupted(Exception):
+    """An evaluation was left off."""
+
+
+def make_eval_step(net: Network, dataset: Dataset, schedule: TimeSchedule, mesh: Mesh) -> Callable:
+    """A compiled (variables, images uint8, labels, key) -> what `evaluate` gathers from one batch."""
+
+    @partial(jax.jit, out_shardings=replicated(mesh))  # every process reads it
+    def eval_step(variables, images, labels, key):
+        variables = jax.lax.with_sharding_constraint(variables, replicated(mesh))
+        x = normalise(images, dataset.mean, dataset.std, jnp.float32)
+        logits, record = net.apply(variables, x, schedule.timesteps, chunk=schedule.chunk, rngs={"encode": key})
+        examples = {"loss": losses.cross_entropy(logits, labels), "predicted": jnp.argmax(logits, axis=-1),
+                    "correct": losses.correct(record["logits"], labels)}
+        if dataset.num_classes > TOP:
+            examples["in_top"] = losses.correct_in_top(logits, labels, TOP)
+        return examples, {k: record[k] for k in ("spike_rate", "input_rate") if k in record}
+
+    return eval_step
+
+
+def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_size: int, mesh: Mesh,
+             seed: int = 0, stop: Callable[[], bool] = lambda: False) -> tuple[dict, np.ndarray]:
+    """Every example exactly once.
+
+    stop: asked after every batch whether to leave off, by every process with the same answer.
+
+    Returns:
+        ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,
+        "spike_rate" {layer: ...}, "input_rate" under Poisson}, predicted classes [N]).
+
+    Raises:
+        Interrupted: `stop` said so.
+    """
+    def sharding(size):  # the last batch may not divide over the devices: then each takes it whole
+        return batch_sharding(mesh) if size % mesh.size == 0 else replicated(mesh)
+
+    examples, rates, count, start = [], [], split.num_examples, 0
+    for batch in split.batches(batch_size, lambda size: rows_here(sharding(size), size)):
+        size = min(batch_size, count - start)
+        images, labels = assemble(batch, sharding(size), size)
+        key = jax.random.fold_in(jax.random.key(seed), start)
+        seen, rate = jax.device_get(eval_step(variables, images, labels, key))
+        examples.append(seen)
+        rates.append(jax.tree.map(lambda r, size=size: float(r) * size / count, rate))
+        start += size
+        if stop():
+            raise Interrupted
+    gathered = {name: np.concatenate([e[name] for e in examples]) for name in examples[0]}
+    by_timestep = gathered["correct"].mean(0).tolist()
+    metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}
+    if "in_top" in gathered:
+        metrics["top5_accuracy"] = float(gathered["in_top"].mean())
+    return metrics | jax.tree.map(lambda *r: sum(r), *rates), gathered["predicted"]

@@ -1,0 +1,56 @@
+"""Whether a training step did what it must: measured inside the step, checked at the next look at the metrics."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..errors import InputError
+from ..models import Network
+
+
+class TrainingError(InputError):
+    """Training diverged; says at which step and what went wrong first."""
+
+
+def measure_health(net, params, gradients):
+    """Per layer, in order, after the step: mean leak and threshold, and whether everything is what it must be."""
+    names = [layer.name for layer in net.layers]
+    neurons = [params[name]["neuron"] for name in names if "neuron" in params[name]]
+    finite = [jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves((gradients[name], params[name]))]))
+              for name in names]
+    found = {"finite": jnp.array(finite)}
+    if neurons and hasattr(neurons[0], "threshold"):
+        found["threshold"] = jnp.array([n.threshold.mean() for n in neurons])
+        found["least_threshold"] = jnp.array([n.threshold.min() for n in neurons])
+    if neurons and hasattr(neurons[0], "leak"):
+        found["leak"] = jnp.array([n.leak.mean() for n in neurons])
+    return found
+
+
+def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
+    """Stop at the first step whose loss, gradients, thresholds or leaks are not what they must be.
+
+    Raises:
+        TrainingError: naming the step and every layer concerned, from input to output.
+    """
+    names = np.array([layer.name for layer in net.layers])
+    wrong = [f"threshold of {name} is {value:.4g} (must be > 0)" for name, value in
+             zip(names, metrics.get("least_threshold", ()), strict=False) if not value > 0]  # true for NaN too
+    wrong += [f"leak of {name} is {value:.4g}" for name, value in
+              zip(names, metrics.get("leak", ()), strict=False) if not np.isfinite(value)]
+    broken = names[~metrics["finite"]]
+    if len(broken):
+        wrong.append(f"weights or their gradient are not finite in {', '.join(broken)}")
+    if not wrong and np.isfinite(metrics["loss"]):
+        return
+    if "threshold" in metrics and not wrong:
+        wrong.append("leaks and thresholds are in range")
+    raise diverged(phase, f"loss is {metrics['loss']:.4g} at step {step}", wrong)
+
+
+def diverged(phase: str, what: str, wrong: Sequence[str] = ()) -> TrainingError:
+    """The error of a phase that cannot go on, and what to do."""
+    return TrainingError(f"{phase}: {what}{': ' if wrong else ''}{'; '.join(wrong)}. "
+                         f"Lower {phase}.learning_rate and train into a new workdir.")
