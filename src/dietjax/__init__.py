@@ -16,7 +16,20 @@ if TYPE_CHECKING:
     from . import config, convert, data, interop, models
     from .analysis import early_exit, energy, memory
     from .core import encode, kernels, losses, neurons, surrogate
-    from .core.neurons import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams, ReLU, clamp_leaks
+    from .core.neurons import (
+        IF,
+        LI,
+        LIF,
+        PLIF,
+        IFParams,
+        LIFParams,
+        MembraneState,
+        PLIFParams,
+        ReLU,
+        SpikeCount,
+        check_params,
+        clamp_leaks,
+    )
     from .core.surrogate import Surrogate, spike
     from .core.unroll import unroll
 
@@ -27,7 +40,7 @@ _MODULES = {
     "surrogate": "core.surrogate",
 }
 _MEMBERS = dict.fromkeys(("IF", "LI", "LIF", "PLIF", "IFParams", "LIFParams", "MembraneState", "PLIFParams", "ReLU",
-                          "clamp_leaks"), "core.neurons")
+                          "SpikeCount", "check_params", "clamp_leaks"), "core.neurons")
 _MEMBERS |= {"Surrogate": "core.surrogate", "spike": "core.surrogate", "unroll": "core.unroll"}
 
 __all__ = [
@@ -40,7 +53,9 @@ __all__ = [
     "MembraneState",
     "PLIFParams",
     "ReLU",
+    "SpikeCount",
     "Surrogate",
+    "check_params",
     "clamp_leaks",
     "config",
     "convert",

@@ -272,7 +272,7 @@ class TestReadout:
 
 
 class TestClampLeaks:
-    def test_only_leaks_above_one_change(self):
+    def test_only_leaks_outside_zero_to_one_change(self):
         tree = {
             "conv1": {"kernel": jnp.asarray([2.0, -3.0]), "neuron": LIFParams(jnp.asarray(1.5), jnp.asarray(7.0))},
             "conv2": {"neuron": LIFParams(jnp.asarray([0.3, 1.0, 1.01, -0.2]), jnp.full(4, 2.0))},
@@ -282,7 +282,7 @@ class TestClampLeaks:
         clamped = clamp_leaks(tree)
         assert jax.tree.structure(clamped) == jax.tree.structure(tree)
         assert clamped["conv1"]["neuron"].leak == 1
-        np.testing.assert_array_equal(clamped["conv2"]["neuron"].leak, jnp.asarray([0.3, 1, 1, -0.2]))
+        np.testing.assert_array_equal(clamped["conv2"]["neuron"].leak, jnp.asarray([0.3, 1, 1, 0]))
         clamped["conv1"]["neuron"] = tree["conv1"]["neuron"]
         clamped["conv2"]["neuron"] = tree["conv2"]["neuron"]
         jax.tree.map(np.testing.assert_array_equal, clamped, tree)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dietjax import LIF, LIFParams, MembraneState, ReLU
-from dietjax.core.unroll import over_blocks, unroll
+from dietjax.core.unroll import over_chunks, unroll
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -84,7 +84,7 @@ def score(state, spikes):
 
 def loss(params, current, chunk, coupling=0.0, **schedule):
     state = MembraneState(jnp.zeros((3, 5)))
-    state, spikes = over_blocks(block_of(params, current, chunk, coupling), state, T, chunk, **schedule)
+    state, spikes = over_chunks(block_of(params, current, chunk, coupling), state, T, chunk, **schedule)
     return score(state, jnp.moveaxis(spikes, 0, 1).reshape(3, T, 5))
 
 
@@ -134,10 +134,10 @@ class TestOverBlocks:
 
     def test_blocks_learn_their_first_timestep(self):
         for chunk in (1, 2, 6):
-            starts = over_blocks(lambda state, start: (state, jnp.asarray(start)), jnp.zeros(()), T, chunk)[1]
+            starts = over_chunks(lambda state, start: (state, jnp.asarray(start)), jnp.zeros(()), T, chunk)[1]
             assert starts.tolist() == list(range(0, T, chunk))
 
     @pytest.mark.parametrize("timesteps, chunk", [(6, 4), (6, 0), (6, 7), (6, -1), (0, None), (0, 1)])
     def test_chunks_that_do_not_divide_are_an_error(self, timesteps, chunk):
         with pytest.raises(ValueError, match=f"chunk must divide timesteps.*timesteps={timesteps}"):
-            over_blocks(lambda state, start: (state, ()), (), timesteps, chunk)
+            over_chunks(lambda state, start: (state, ()), (), timesteps, chunk)

@@ -8,10 +8,9 @@ import numpy as np
 import optax
 import pytest
 
-from dietjax import LIF, PLIF, LIFParams, ReLU
+from dietjax import LIF, PLIF, LIFParams, ReLU, convert
 from dietjax.analysis.energy import estimate
 from dietjax.config import Phase
-from dietjax.convert import balance as convert
 from dietjax.core.encode import Poisson
 from dietjax.core.unroll import unroll
 from dietjax.errors import InputError

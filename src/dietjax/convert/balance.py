@@ -20,9 +20,9 @@ def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
     """The same weights with `net.neuron`'s initial leak and threshold beside each: what an ANN's variables lack.
 
     Raises:
-        InputError: a recurrent layer, which no ANN has.
+        InputError: a recurrent layer or a readout that fires, which no ANN has.
     """
-    check_no_recurrence(net)
+    check_convertible(net)
     params = {name: dict(layer) for name, layer in variables["params"].items()}
     for connection in net.connections():
         if connection.name == connection.layer != net.layers[-1].name:
@@ -92,8 +92,11 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
     return variables
 
 
-def check_no_recurrence(net: Network) -> None:
-    """Refuse a network with recurrent layers, which no ANN has."""
+def check_convertible(net: Network) -> None:
+    """Refuse a network with parts that no ANN has: recurrent layers, a readout that fires."""
+    if getattr(net.readout, "spiking", False):
+        raise InputError(f"the readout {net.readout} fires, and an ANN's logits are sums of its currents: "
+                         "use readout=dietjax.LI(), or train this network from its initial variables")
     recurrent = [layer.name for layer in net.layers if layer.recurrent]
     if recurrent:
         raise InputError(f"recurrent layers ({', '.join(recurrent)}) have no counterpart in an ANN to convert from; "

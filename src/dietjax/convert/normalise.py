@@ -10,7 +10,7 @@ from ..core.neurons import ReLU
 from ..errors import InputError
 from ..models import Network
 from ..types import Array
-from .balance import check_no_recurrence
+from .balance import check_convertible
 from .select import kth_smallest
 
 
@@ -26,7 +26,7 @@ def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array,
     Raises:
         InputError: batch norm, a recurrent layer, percentile out of range, or a layer that is silent on these images.
     """
-    check_no_recurrence(net)
+    check_convertible(net)
     if net.batch_norm:
         raise InputError("fold batch norm first: net, variables = dietjax.convert.fold_batch_norm(net, variables)")
     if not 0 < percentile <= 100:

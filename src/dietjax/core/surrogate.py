@@ -62,13 +62,12 @@ def fast_sigmoid(z: Array, slope: float = 10.0) -> Array:
 
 
 def sigmoid(z: Array, slope: float = 4.0) -> Array:
-    """∂o/∂z = β · σ(β·z) · (1 − σ(β·z)).
+    """∂o/∂z = β · σ(β·z) · σ(−β·z).
 
     Source: Wu et al. 2018 (h3); Neftci, Mostafa & Zenke, "Surrogate gradient learning in spiking neural networks",
     IEEE Signal Processing Magazine 2019.
     """
-    s = jax.nn.sigmoid(slope * z)
-    return slope * s * (1 - s)
+    return slope * jax.nn.sigmoid(slope * z) * jax.nn.sigmoid(-slope * z)  # 1 − σ loses the tail above 0 to rounding
 
 
 DERIVATIVES: dict[str, Callable[..., Array]] = {
@@ -101,23 +100,34 @@ class Surrogate:
         return DERIVATIVES[self.name](argument, *self.parameters)
 
 
-def spike(z: Array, surrogate: str | Callable[[Array], Array] = Surrogate(), argument: Array | None = None) -> Array:
-    """1 where z > 0 (strictly), else 0; backward, the cotangent times `surrogate(argument)`.
+def spike(z: Array, surrogate: str | Callable[[Array], Array] = Surrogate(), argument: Array | None = None, *,
+          forward_mode: bool = False) -> Array:
+    """1 where z > 0 (strictly), else 0, and NaN where z is NaN; its derivative is `surrogate(argument)`.
 
     Args:
         z: normalised distance to threshold, any shape.
         surrogate: a name in `DERIVATIVES`, a `Surrogate`, or any hashable function of an array.
         argument: where the surrogate is evaluated; None: at z itself. `stdb` needs the timesteps since the last spike.
+        forward_mode: False: a `custom_vjp`, for `jax.grad` and everything built on it. True: its twin, a `custom_jvp`,
+            for `jax.jvp`, `jax.linearize` and `jax.hessian` too.
     """
     surrogate = Surrogate(surrogate) if isinstance(surrogate, str) else surrogate
     if argument is None and isinstance(surrogate, Surrogate) and surrogate.name == "stdb":
         raise InputError("stdb depends on the timesteps since the last spike, not on z: pass them as `argument`")
+    z = jnp.asarray(z)
+    if forward_mode:
+        return _spike_with_tangent(z, argument, surrogate)
     return _spike(z, z if argument is None else argument, surrogate)
+
+
+def step_function(z: Array) -> Array:
+    """1 where z > 0 (strictly), else 0, in z's dtype; NaN stays NaN, so that what went wrong reaches the loss."""
+    return jnp.where(jnp.isnan(z), z, (z > 0).astype(z.dtype))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _spike(z, argument, surrogate):
-    return (z > 0).astype(z.dtype)
+    return step_function(z)
 
 
 def _spike_forward(z, argument, surrogate):
@@ -129,3 +139,21 @@ def _spike_backward(surrogate, argument, cotangent):
 
 
 _spike.defvjp(_spike_forward, _spike_backward)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _spike_with_tangent(z, argument, surrogate):
+    # jax 0.10's `lax.scan` forgets a custom_jvp once it has been differentiated in reverse, and differentiates its body
+    # instead, so the body has the derivatives too: `change` is 0 with a derivative of 1, and `slope`, taken half way
+    # along it, makes the second derivative of their product that of the surrogate.
+    finite = jnp.where(jnp.isfinite(z), z, 0)
+    change = finite - jax.lax.stop_gradient(finite)
+    slope = surrogate(jax.lax.stop_gradient(z) + change / 2 if argument is None else argument)
+    return step_function(jax.lax.stop_gradient(z)) + change * slope.astype(z.dtype)
+
+
+@_spike_with_tangent.defjvp
+def _spike_tangent(surrogate, primals, tangents):
+    z, argument = primals
+    slope = surrogate(z if argument is None else argument)
+    return _spike_with_tangent(z, argument, surrogate), tangents[0] * slope.astype(z.dtype)

@@ -1,6 +1,6 @@
-"""Time: a neuron over a block of timesteps, and any network over blocks.
+"""Time: a neuron over a block of timesteps, and any network over chunks of time.
 
-A network that maps a block of time to a block of time needs one loop only. `over_blocks` picks the schedule with one
+A network that maps a block of time to a block of time needs one loop only. `over_chunks` picks the schedule with one
 integer: chunk = T runs layer by layer, chunk = 1 step by step, anything between trades speed against memory.
 """
 
@@ -14,30 +14,41 @@ import jax.numpy as jnp
 from ..errors import InputError
 from ..types import Array, Neuron, Params, State
 from . import kernels
-from .neurons import check_block
-
-UNROLL = 16
-"""Timesteps up to which a scan is unrolled: XLA then fuses the steps. Longer blocks run as a loop of such bodies."""
+from .explicit import run_automatically
+from .neurons.checks import check_block
+from .scan import scan_steps
 
 
 def unroll(neuron: Neuron, params: Params, state: State, current: Array, timesteps: int | None = None,
-           backend: str = "auto"):
-    """Run a neuron over a block of time.
+           backend: str = "auto") -> tuple[State, Array]:
+    """Run a neuron over a block of time, by the fastest kernel that it has.
 
     Args:
         neuron: anything with a `step(params, state, current)`; where it has a `run` over blocks too, that is used.
         params: its parameters.
-        state: its state before the block, [B, N]; None: `neuron.initial_state`.
+        state: its state before the block, of arrays [B, N]; None: `neuron.initial_state`.
         current: input currents [B, T, N], or [B, 1, N] for a constant input (direct encoding).
         timesteps: T; None: taken from the current.
         backend: one of `kernels.BACKENDS`.
 
     Returns:
         (state after the block, outputs [B, T, N]; [B, 1, N] of a neuron without memory under a constant input).
+
+    Raises:
+        InputError: no timesteps or not those of the current, whole numbers as currents, a state of another batch,
+            parameters of other neurons, or a backend that cannot run this neuron.
     """
     timesteps = current.shape[1] if timesteps is None else timesteps
     check_block(current, timesteps)
     kernels.check_backend(backend)
+
+    def run(params, state, current):
+        return _unroll(neuron, params, state, current, timesteps, backend), ()
+
+    return run_automatically(run, current, params, state, current)[0]
+
+
+def _unroll(neuron, params, state, current, timesteps, backend):
     if state is None:
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)
     if not jax.tree.leaves(state):  # without memory, the whole block is one step
@@ -47,14 +58,7 @@ def unroll(neuron: Neuron, params: Params, state: State, current: Array, timeste
     if backend not in ("auto", "scan"):
         raise InputError(f"{type(neuron).__name__} has no kernel of its own, so backend={backend!r} cannot run it; "
                          "use 'auto' or 'scan'")
-    if current.shape[1] == 1:
-        constant = current[:, 0]
-        state, outputs = jax.lax.scan(
-            lambda s, _: neuron.step(params, s, constant), state, None, length=timesteps, unroll=min(timesteps, UNROLL))
-    else:
-        state, outputs = jax.lax.scan(
-            lambda s, c: neuron.step(params, s, c), state, jnp.moveaxis(current, 1, 0), unroll=min(timesteps, UNROLL))
-    return state, jnp.moveaxis(outputs, 0, 1)
+    return scan_steps(neuron, params, state, current, timesteps)
 
 
 def _runs_blocks(neuron):
@@ -65,8 +69,8 @@ def _runs_blocks(neuron):
     return depth("run") is not None and depth("run") <= depth("step")
 
 
-def over_blocks(
-    block: Callable[[State, Array | int], tuple[State, Any]],
+def over_chunks(
+    run_chunk: Callable[[State, Array | int], tuple[State, Any]],
     state: State,
     timesteps: int,
     chunk: int | None = None,
@@ -74,18 +78,18 @@ def over_blocks(
     truncate: bool = False,
     remat: bool = False,
 ) -> tuple[State, Any]:
-    """Run `block(state, start) -> (state, outputs)`, which covers timesteps start .. start+chunk-1, over all T.
+    """Run `run_chunk(state, start) -> (state, outputs)`, which covers timesteps start .. start+chunk-1, over all T.
 
     Args:
-        block: a pure function of the state and the first timestep of its block.
+        run_chunk: a pure function of the state and the first timestep of its chunk.
         state: before the first timestep.
         timesteps: T.
-        chunk: timesteps per block, a divisor of T; None: T.
-        truncate: cut the gradient between blocks (truncated BPTT): what happened in earlier blocks is a constant.
-        remat: keep only the states between blocks for the backward pass and recompute the inside of each.
+        chunk: timesteps at once, a divisor of T; None: T.
+        truncate: cut the gradient between chunks (truncated BPTT): what happened in earlier ones is a constant.
+        remat: keep only the states between chunks for the backward pass and recompute the inside of each.
 
     Returns:
-        (state after T, outputs with a leading axis of T / chunk blocks).
+        (state after T, outputs with a leading axis of T / chunk chunks).
     """
     chunk = timesteps if chunk is None else chunk
     if not isinstance(chunk, numbers.Integral) or timesteps < 1 or chunk < 1 or timesteps % chunk:
@@ -93,7 +97,7 @@ def over_blocks(
                          f"timesteps={timesteps!r}")
 
     def body(state, start):
-        return block(jax.lax.stop_gradient(state) if truncate else state, start)
+        return run_chunk(jax.lax.stop_gradient(state) if truncate else state, start)
 
     if remat:
         body = jax.checkpoint(body)

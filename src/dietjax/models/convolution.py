@@ -45,7 +45,7 @@ def suits_winograd(kernel: tuple[int, ...], stride: int) -> bool:
 def winograd_in_parts(x: Array, kernel: Array) -> Array:
     """`winograd`, some images at a time: transformed tiles, four times as large as the map, then stay small."""
     size = images_at_once(x.shape)
-    if size == len(x):
+    if size == x.shape[0]:
         return winograd(x, kernel)
     _, y = jax.lax.scan(lambda _, part: (None, winograd(part, kernel)), None, x.reshape(-1, size, *x.shape[1:]))
     return y.reshape(-1, *y.shape[2:])

@@ -1,6 +1,5 @@
 """A network: layers in a row, one neuron, one readout. The ANN and the SNN are this one class with another neuron."""
 
-import functools
 import numbers
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,16 +8,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 
 from ..core.encode import Direct
+from ..core.explicit import run_automatically
 from ..core.neurons import LI, LIF
-from ..core.unroll import over_blocks, unroll
+from ..core.unroll import unroll
 from ..errors import InputError
 from ..types import Array, Neuron, State
-from .operations import average_pool, batch_norm, init_kernel, synapse
-from .recurrent import Recurrent, RecurrentParams
-from .spec import Connection, Layer, connections, feeds
+from .forward import Forward, neuron_of
+from .operations import init_kernel
+from .spec import Connection, Layer, connections
 
 Record = dict[str, Any]
 
@@ -38,6 +37,7 @@ class Network(nn.Module):
     """Of every layer but the last; `ReLU()` makes it an ANN."""
     encoder: Any = Direct()
     readout: Neuron = LI()
+    """Of the last layer. One that fires (`LIF()`) puts out the number of its spikes so far."""
     bias: bool = False
     batch_norm: bool = False
     """Batch norm on every layer's current but the last's. For training ANNs; `convert.fold_batch_norm` removes it."""
@@ -73,7 +73,7 @@ class Network(nn.Module):
             images: [B, H, W, C], normalised, floating.
             timesteps: T >= 1; an ANN has one.
             train: dropout on (needs `rngs={"dropout": key}`), batch statistics updated (`mutable=["batch_stats"]`).
-            chunk, truncate, remat: the schedule over time, see `unroll.over_blocks`.
+            chunk, truncate, remat: the schedule over time, see `unroll.over_chunks`.
             state: `record["state"]` of the timesteps before these; None: from rest. A constant input is encoded anew.
             start: how many timesteps came before these, for an encoder that draws at each of them.
             spikes: also record every layer's outputs.
@@ -88,87 +88,25 @@ class Network(nn.Module):
         chunk = timesteps if chunk is None else chunk
         wiring = {c.name: c for c in self.connections()}
         params = {layer.name: self.param(layer.name, self._init_layer, wiring, layer) for layer in self.layers}
-        stats = {}
-        if self.batch_norm:
-            if train and not self.is_initializing() and chunk != timesteps:
-                raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
-                                 "or fold it first (dietjax.convert.fold_batch_norm)")
-            stats = {name: self.variable("batch_stats", name, self._init_stats, c) for name, c in wiring.items()
-                     if name != self.layers[-1].name and not c.recurrent}
-        masks = self._dropout_masks(wiring, images.shape[0]) if train and not self.is_initializing() else {}
+        learns = train and not self.is_initializing()
+        stats = self._batch_stats(wiring)
+        if stats and learns and chunk != timesteps:
+            raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
+                             "or fold it first (dietjax.convert.fold_batch_norm)")
+        masks = self._dropout_masks(wiring, images.shape[0]) if learns else {}
         key = None if self.encoder.constant else self.make_rng("encode")
-        dtype = self.dtype or jnp.result_type(images, params[self.layers[0].name]["kernel"])
-        fed_by = feeds(self.layers)
-        only_currents = jax.checkpoint_policies.save_only_these_names("current")
 
-        def currents(x, source):
-            """{layer: its share of current from this source}, and what batch norm saw on the way."""
-            found, seen = {}, {}
-            for target, name in fed_by[source]:
-                current = x  # a shortcut between equal shapes adds the input as it is
-                if name in wiring:
-                    weights = params[target] if name == target else params[target]["shortcut"]
-                    current = synapse(weights["kernel"].astype(dtype), x, wiring[name].stride)
-                    if name in stats:
-                        current = checkpoint_name(current, "current")
-                        current, seen[name] = batch_norm(weights["norm"], stats[name].value, current, train)
-                    if name == target and "bias" in params[target]:
-                        current = current + params[target]["bias"].astype(dtype)
-                found[target] = found[target] + current if target in found else current
-            return found, seen if train else {}
+        def run(params, stats, masks, key, state, start, images):
+            forward = Forward(self, params, stats, masks, train, spikes)
+            return _joined(*forward.run(images, timesteps, key, chunk=chunk, truncate=truncate, remat=remat,
+                                        state=state, start=start))
 
-        def fire(layer, state, current):
-            """From a layer's current to those that it causes: neuron, dropout, pool, synapses."""
-            neuron_params = _neuron_params(layer, params[layer.name])
-            state, x = self.run_neuron(self._neuron(layer), neuron_params, state, current, chunk, self.backend)
-            record = {"spikes": x} if spikes else {}
-            if jax.tree.leaves(state):  # an ANN's activations are no spikes
-                record["spike_rate"] = x.mean(dtype=_wide(dtype)) * chunk
-            if layer.name in masks:
-                x = jnp.where(masks[layer.name], x * jnp.asarray(1 / (1 - layer.dropout), dtype), 0)
-            if layer.pool:
-                x = average_pool(x)
-            return state, *currents(x, layer.name), record
-
-        encoded = None  # a constant input passes its synapse once, outside the loop over blocks
-        if self.encoder.constant:
-            encoded = currents(self.encoder(key, images, 0, timesteps).astype(dtype), None)
-
-        def block(state, offset):
-            outputs = {"spike_rate": OrderedDict(), "spikes": OrderedDict()}
-            after, found = {}, encoded
-            if found is None:
-                x = self.encoder(key, images, start + offset, chunk).astype(dtype)
-                outputs["input_rate"] = jnp.abs(x).mean(dtype=jnp.float32) * chunk
-                found = currents(x, None)
-            arrived, outputs["updates"] = (dict(part) for part in found)
-            for layer in self.layers[:-1]:
-                # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
-                run = jax.checkpoint(functools.partial(fire, layer), policy=only_currents)
-                after[layer.name], found, seen, record = run(state[layer.name], arrived.pop(layer.name))
-                outputs["updates"].update(seen)
-                for name, value in record.items():
-                    outputs[name][layer.name] = value
-                for target, current in found.items():
-                    arrived[target] = current + arrived[target] if target in arrived else current
-            last = self.layers[-1].name
-            after[last], outputs["logits"] = unroll(
-                self.readout, (), state[last], arrived.pop(last).astype(_wide(dtype)), chunk)
-            return after, outputs
-
-        state = self._initial_state(params, wiring, images.shape[0], dtype) if state is None else state
-        state, outputs = over_blocks(block, state, timesteps, chunk, truncate=truncate, remat=remat)
-        if train and not self.is_initializing():
-            for name, value in outputs["updates"].items():
-                stats[name].value = jax.tree.map(lambda x: x[0], value)
-        logits = _join_blocks(outputs["logits"])
-        record = {"logits": logits, "state": state,
-                  "spike_rate": OrderedDict((k, v.sum(0)) for k, v in outputs["spike_rate"].items())}
-        if "input_rate" in outputs:
-            record["input_rate"] = outputs["input_rate"].sum(0)
-        if spikes:
-            record["spikes"] = OrderedDict((k, _join_blocks(v)) for k, v in outputs["spikes"].items())
-        return logits[:, -1], record
+        means = {name: stat.value for name, stat in stats.items()}
+        record, (rates, updates) = run_automatically(run, images, params, means, masks, key, state, start, images)
+        if learns:
+            for name, value in updates.items():
+                stats[name].value = value
+        return record["logits"][:, -1], record | rates
 
     def _check(self, images, timesteps):
         if images.shape[1:] != tuple(self.image_shape):
@@ -196,33 +134,23 @@ class Network(nn.Module):
             params["bias"] = jnp.zeros(layer.features, self.param_dtype)
         if shortcut is not None:
             params["shortcut"] = weights(shortcut_key, shortcut)
-        if layer is not self.layers[-1]:
-            neuron = self._neuron(layer).init(neuron_key, connection.out_shape, self.param_dtype)
-            if layer.recurrent:
-                params["recurrent"], neuron = {"kernel": neuron.kernel}, neuron.neuron
-            if jax.tree.leaves(neuron):
-                params["neuron"] = neuron
+        neuron = neuron_of(self, layer).init(neuron_key, connection.out_shape, self.param_dtype)
+        if layer.recurrent:
+            params["recurrent"], neuron = {"kernel": neuron.kernel}, neuron.neuron
+        if jax.tree.leaves(neuron):
+            params["neuron"] = neuron
         return params
+
+    def _batch_stats(self, wiring):
+        """{synapse: its running statistics}; none of the readout's and of recurrent ones."""
+        if not self.batch_norm:
+            return {}
+        return {name: self.variable("batch_stats", name, self._init_stats, c) for name, c in wiring.items()
+                if name != self.layers[-1].name and not c.recurrent}
 
     def _init_stats(self, connection):
         features = connection.kernel[-1]
         return {"mean": jnp.zeros(features, self.param_dtype), "var": jnp.ones(features, self.param_dtype)}
-
-    def _initial_state(self, params, wiring, batch, dtype):
-        def at_rest(layer):
-            shape = (batch, *wiring[layer.name].out_shape)
-            state = self._neuron(layer).initial_state(_neuron_params(layer, params[layer.name]), shape, dtype)
-            if layer.recurrent and not jax.tree.leaves(state.neuron):
-                raise InputError(f"layer {layer.name!r} is recurrent, and {self.neuron} has no memory: at an ANN's one "
-                                 "timestep nothing would come back; use a spiking neuron, or recurrent=False")
-            return state
-
-        return {layer.name: at_rest(layer) for layer in self.layers}
-
-    def _neuron(self, layer):
-        if layer is self.layers[-1]:
-            return self.readout
-        return Recurrent(self.neuron, layer.kernel) if layer.recurrent else self.neuron
 
     def _dropout_masks(self, wiring, batch):
         """One mask per layer and image for all timesteps: a new one at each step would drown the membrane in noise."""
@@ -234,18 +162,17 @@ class Network(nn.Module):
                 for layer, key in zip(dropped, keys, strict=True)}
 
 
-def _neuron_params(layer, params):
-    if not layer.recurrent:
-        return params.get("neuron", ())
-    if "recurrent" not in params:
-        raise InputError(f"layer {layer.name!r} is recurrent, its parameters have no 'recurrent' kernel; see net.init")
-    return RecurrentParams(params["recurrent"]["kernel"], params.get("neuron", ()))
+def _joined(state, outputs):
+    """The outputs of chunks, joined: (what there is of each image, (rates, {synapse: its running statistics}))."""
+    of_images = {"logits": _join_chunks(outputs["logits"]), "state": state}
+    if outputs["spikes"]:
+        of_images["spikes"] = OrderedDict((k, _join_chunks(v)) for k, v in outputs["spikes"].items())
+    rates = {"spike_rate": OrderedDict((k, v.sum(0)) for k, v in outputs["spike_rate"].items())}
+    if "input_rate" in outputs:
+        rates["input_rate"] = outputs["input_rate"].sum(0)
+    return of_images, (rates, jax.tree.map(lambda x: x[0], outputs["updates"]))
 
 
-def _wide(dtype):
-    return jnp.promote_types(dtype, jnp.float32)
-
-
-def _join_blocks(x):
-    """[blocks, B, chunk, ...] -> [B, T, ...]."""
+def _join_chunks(x):
+    """[chunks, B, chunk, ...] -> [B, T, ...]."""
     return jnp.moveaxis(x, 0, 1).reshape(x.shape[1], -1, *x.shape[3:])

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ..types import Array
-from .convolution import convolve
+from .convolution import convolve, direct
 
 
 def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
@@ -18,12 +18,16 @@ def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
     return deviation * jax.random.normal(key, shape, dtype)
 
 
-def synapse(kernel: Array, x: Array, stride: int = 1) -> Array:
-    """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product."""
+def synapse(kernel: Array, x: Array, stride: int = 1, *, forward_mode: bool = False) -> Array:
+    """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product.
+
+    forward_mode: whether `jax.jvp` must go through it, which a convolution in Winograd's form refuses.
+    """
     if kernel.ndim == 2:  # folded too: XLA's CPU backend copies a block transposed for the gradient of the kernel
         current = x.reshape(x.shape[0] * x.shape[1], -1) @ kernel
     else:
-        current = convolve(x.reshape(-1, *x.shape[2:]), kernel, stride)
+        convolution = direct if forward_mode else convolve
+        current = convolution(x.reshape(-1, *x.shape[2:]), kernel, stride)
     return current.reshape(*x.shape[:2], *current.shape[1:])
 
 

@@ -11,7 +11,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
+from ..errors import InputError
 from ..types import Array, Neuron, Params, State
 from .operations import init_kernel, synapse
 
@@ -32,6 +34,10 @@ class RecurrentState(NamedTuple):
     """Of the neuron inside."""
     spikes: Array
     """What it put out at the last timestep [B, N], in the currents' dtype."""
+
+
+for _type in (RecurrentParams, RecurrentState):  # so that jax.export can write trees of them
+    export.register_namedtuple_serialization(_type, serialized_name=f"dietjax.{_type.__name__}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +62,9 @@ class Recurrent:
 
     def step(self, params: RecurrentParams, state: RecurrentState, current: Array) -> tuple[RecurrentState, Array]:
         """One timestep: currents [B, N] -> (state, spikes [B, N])."""
+        if state.spikes.shape != current.shape:
+            raise InputError(f"the state is of spikes {state.spikes.shape}, the current of {current.shape} ([B, N]); "
+                             "begin with an `initial_state` of that shape")
         feedback = synapse(params.kernel.astype(current.dtype), state.spikes[:, None])[:, 0]
         inner, spikes = self.neuron.step(params.neuron, state.neuron, current + feedback)
         return RecurrentState(inner, spikes), spikes

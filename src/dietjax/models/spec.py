@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 
 from ..errors import InputError, unknown
 
@@ -26,6 +27,25 @@ class Layer:
     recurrent: bool = False
     """The neuron's output (before dropout and pool) also comes back to it one timestep later, through a synapse of its
     own: side×side over the layer's map, or fully connected; see `models.recurrent`."""
+
+    def __post_init__(self):
+        def refuse(field, wanted):
+            raise InputError(f"layer {self.name!r}: {field} must be {wanted}, got {getattr(self, field)!r}")
+
+        for field in ("features", "stride"):
+            if not _is_whole(getattr(self, field)) or getattr(self, field) < 1:
+                refuse(field, "a whole number of at least 1")
+        if self.kernel is not None and (not _is_whole(self.kernel) or self.kernel < 1 or self.kernel % 2 == 0):
+            refuse("kernel", "an odd whole number (an even one would change the map's size), or None for a fully "
+                             "connected layer")
+        for field in ("pool", "recurrent"):
+            if not isinstance(getattr(self, field), bool):
+                refuse(field, "True or False")
+        if not isinstance(self.dropout, numbers.Real) or not 0 <= self.dropout < 1:
+            refuse("dropout", "a probability in [0, 1)")
+        if self.kernel is None and (self.pool or self.stride != 1):
+            raise InputError(f"layer {self.name!r} is fully connected (kernel=None): there is no map to pool or stride "
+                             "over; leave out pool and stride, or give it a kernel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,13 +84,8 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
     if min(shape) < 1:
         raise InputError(f"image_shape is {shape}: height, width and channels must be at least 1")
     for layer in layers:
-        if layer.features < 1:
-            raise InputError(f"layer {layer.name!r} has {layer.features} features; it needs at least 1")
         if layer.name in inputs:
             raise InputError(f"two layers are called {layer.name!r}; every layer needs a name of its own")
-        if layer.kernel is not None and layer.kernel % 2 == 0:
-            raise InputError(f"layer {layer.name!r}: kernel {layer.kernel} is even, and would change the map's size; "
-                             "use an odd one")
         inputs[layer.name] = source, shape
         if layer.shortcut is not None and layer.shortcut not in inputs:
             raise unknown(f"shortcut of layer {layer.name!r}", layer.shortcut, inputs)
@@ -115,3 +130,7 @@ def feeds(layers: tuple[Layer, ...]) -> dict[str | None, list[tuple[str, str]]]:
         if layer.shortcut is not None:
             found[comes_from[layer.shortcut]].append((layer.name, f"{layer.name}_shortcut"))
     return found
+
+
+def _is_whole(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ...types import Array
+from ..surrogate import step_function
 
 
 class Rule(NamedTuple):
@@ -29,7 +30,7 @@ class Rule(NamedTuple):
 def step(rule, leak, threshold, membrane, elapsed, current):
     """One timestep: (membrane before the reset, fired, membrane after it, elapsed); arithmetic alone."""
     before = leak * membrane + current.astype(membrane.dtype)
-    fired = (before / threshold - 1 > 0).astype(before.dtype)
+    fired = step_function(before / threshold - 1)
     after = before - threshold * fired if rule.subtract else before * (1 - fired)
     if elapsed is not None:
         elapsed = jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ...types import Array
+from ..surrogate import spike
 from .rule import Rule, step, step_back
 
 UNROLLED = 16
@@ -102,8 +103,10 @@ def _steps(rule, leak, threshold, current, count, state):
     """(state after so many timesteps, spikes [B, count, N])."""
     spikes = []
     for t in range(count):
-        _, fired, *state = step(rule, leak, threshold, *state, _now(current, t))
-        spikes.append(fired.astype(current.dtype))
+        since = state[1]
+        before, _, *state = step(rule, leak, threshold, *state, _now(current, t))
+        # the same number as `step` found, with a derivative: a second derivative goes through this forward pass
+        spikes.append(spike(before / threshold - 1, rule.surrogate, since).astype(current.dtype))
     return tuple(state), jnp.stack(spikes, axis=1)
 
 

@@ -1,7 +1,6 @@
-"""Neurons: frozen dataclasses of static choices with pure `init / initial_state / step`.
+"""Neurons that fire: integrate-and-fire, with and without a leak.
 
-Use one by hand inside any `jax.lax.scan`, or give it to a network. One step of the spiking ones (Rathi & Roy,
-arXiv 2008.03658, eqs. 1-4), with the leak multiplying what the last step left:
+One step (Rathi & Roy, arXiv 2008.03658, eqs. 1-4), with the leak multiplying what the last step left:
 
     u ← λ·u + I              integrate
     z = u/θ − 1              normalised distance to threshold
@@ -14,61 +13,33 @@ The comparison inside the reset carries no gradient; the factor θ does.
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
-from ..errors import InputError, unknown
-from ..types import Array
-from . import kernels
-from .kernels import linear
-from .surrogate import Surrogate, spike
+from ...errors import InputError, unknown
+from ...types import Array
+from .. import kernels
+from ..scan import scan_steps
+from ..surrogate import Surrogate, spike, step_function
+from .checks import check_block, check_broadcast, check_floating, check_state, check_threshold
+from .params import IFParams, LIFParams, MembraneState, PLIFParams
 
 NEVER = 1000.0
 """Timesteps since the last spike (for stdb) of a neuron that has not fired yet: long ago. Our choice of number."""
 
 
-class LIFParams(NamedTuple):
-    """Trained with the weights. Scalars for sharing="layer", [C] for "channel", [N] for "neuron"."""
-
-    leak: Array
-    """Factor on the membrane per step, in [0, 1]."""
-    threshold: Array
-    """Membrane above which a neuron fires, > 0; in units of the input current."""
-
-
-class IFParams(NamedTuple):
-    """As `LIFParams`, without a leak."""
-
-    threshold: Array
-
-
-class PLIFParams(NamedTuple):
-    """As `LIFParams`, the leak as a function of an unbounded number: it needs no clamp."""
-
-    decay_logit: Array
-    """w; 1/τ = sigmoid(w) is the share of the way to the current that the membrane goes per step."""
-    threshold: Array
-
-    @property
-    def leak(self) -> Array:
-        """1 − 1/τ: share of the membrane kept per step, in (0, 1)."""
-        return jax.nn.sigmoid(-self.decay_logit)
-
-
-class MembraneState(NamedTuple):
-    """What spiking neurons and readouts carry, [B, N]."""
-
-    membrane: Array
-    """In units of the input current; at least float32."""
-    elapsed: Array | None = None
-    """Timesteps since the last spike; only where the surrogate asks for it (stdb)."""
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class IF:
-    """Integrate-and-fire: no leak, a trained threshold."""
+    """Integrate-and-fire: no leak, a trained threshold.
+
+    A threshold that is not > 0 is an error where its value is known. Under `jit` it is not, and then every spike is
+    NaN, as it is where a membrane is NaN: see `check_params`.
+    """
+
+    spiking: ClassVar[bool] = True
+    """Whether outputs are spikes: a readout's are then counted."""
 
     threshold: float = 1.0
     """Initial threshold, > 0."""
@@ -77,6 +48,9 @@ class IF:
     reset: Literal["subtract", "zero"] = "subtract"
     surrogate: str | Callable[[Array], Array] = Surrogate()
     """A name in `surrogate.DERIVATIVES`, a `Surrogate`, or your own hashable function of z."""
+    forward_mode: bool = False
+    """Whether `jax.jvp`, `jax.linearize` and `jax.hessian` go through it (see `surrogate.spike`): blocks of time are
+    then scanned step by step, which saves more for the backward pass than the kernels do."""
 
     def __post_init__(self):
         if not self.threshold > 0:
@@ -99,10 +73,13 @@ class IF:
 
     def step(self, params: IFParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
         """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
+        check_floating(current)
+        check_state(state.membrane, current.shape)
         leak, threshold = self._checked(params, state.membrane)
         membrane, elapsed = leak * state.membrane + self._drive(params, current), state.elapsed
-        spikes = spike(membrane / threshold - 1, self.surrogate, elapsed)
-        fired = jax.lax.stop_gradient(spikes)
+        z = membrane / threshold - 1
+        spikes = spike(z, self.surrogate, elapsed, forward_mode=self.forward_mode)
+        fired = step_function(jax.lax.stop_gradient(z))
         membrane = membrane - threshold * fired if self.reset == "subtract" else membrane * (1 - fired)
         if elapsed is not None:
             elapsed = jax.lax.stop_gradient(jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype))
@@ -116,7 +93,12 @@ class IF:
         scaled). `unroll` calls it; it has no backend "scan".
         """
         check_block(current, timesteps)
-        _check_state(state.membrane, current)
+        check_state(state.membrane, current.shape[:1] + current.shape[2:])
+        if self.forward_mode:
+            if backend != "auto":
+                raise InputError(f"forward_mode runs the steps by a scan, so backend={backend!r} cannot run "
+                                 f"{type(self).__name__}; use 'auto' or 'scan', or forward_mode=False")
+            return scan_steps(self, params, state, current, timesteps)
         rule = kernels.Rule(self.reset == "subtract", self.surrogate)
         leak, threshold = self._checked(params, state.membrane)
         *state, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, *state, timesteps, backend)
@@ -127,16 +109,19 @@ class IF:
         return current
 
     def _checked(self, params, membrane):
-        """(leak, threshold), of shapes that belong to these neurons, at least as precise as the membrane: so are their
-        gradients' sums over time, and θ², which halves cannot hold.
+        """(leak, threshold) of shapes that belong to these neurons; a threshold that is not > 0 is NaN.
+
+        At least as precise as the membrane: so are their gradients' sums over time, and θ², which halves cannot hold.
         """
         leak = getattr(params, "leak", None)
         for name, parameter in (("leak", leak), ("threshold", params.threshold)):
             if parameter is not None:
-                _check_broadcast(name, parameter, membrane)
+                check_broadcast(name, parameter, membrane)
         leak = 1 if leak is None else leak
         dtype = jnp.result_type(membrane, leak, params.threshold)
-        return jnp.asarray(leak, dtype), jnp.asarray(params.threshold, dtype)
+        check_threshold(params.threshold)
+        threshold = jnp.asarray(params.threshold, dtype)
+        return jnp.asarray(leak, dtype), jnp.where(threshold > 0, threshold, jnp.nan)
 
     def _shared(self, shape):
         return {"layer": (), "channel": tuple(shape[-1:]), "neuron": tuple(shape)}[self.sharing]
@@ -189,88 +174,3 @@ class PLIF(IF):
 
     def _drive(self, params, current):
         return (jax.nn.sigmoid(params.decay_logit) * current).astype(current.dtype)
-
-
-@dataclasses.dataclass(frozen=True)
-class ReLU:
-    """max(0, I): the ANN's neuron. Without memory, so an ANN is the network at one timestep."""
-
-    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[()]:
-        """No parameters."""
-        return ()
-
-    def initial_state(self, params: tuple[()], shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[()]:
-        """No state."""
-        return ()
-
-    def step(self, params: tuple[()], state: tuple[()], current: Array) -> tuple[tuple[()], Array]:
-        """Currents [B, N] -> ((), activations [B, N])."""
-        return (), jnp.maximum(current, 0)
-
-
-@dataclasses.dataclass(frozen=True)
-class LI:
-    """Leaky integrator that never fires: the readout. With leak 1 (DIET-SNN's) it sums its currents over time.
-    It is the exponential synaptic filter too: `unroll(LI(leak), (), None, current)` filters currents.
-    """
-
-    leak: float = 1.0
-    """Share of the membrane kept per step, in [0, 1]; not trained."""
-
-    def __post_init__(self):
-        if not 0 <= self.leak <= 1:
-            raise InputError(f"leak must lie in [0, 1] (the share of the membrane kept per step), got {self.leak}")
-
-    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[()]:
-        """No parameters."""
-        return ()
-
-    def initial_state(self, params: tuple[()], shape: tuple[int, ...], dtype: Any = jnp.float32) -> MembraneState:
-        """Membranes at 0, never less precise than float32."""
-        return MembraneState(jnp.zeros(shape, jnp.result_type(dtype, jnp.float32)))
-
-    def step(self, params: tuple[()], state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
-        """One timestep: currents [B, N] -> (state, membranes [B, N] after it)."""
-        membrane = self.leak * state.membrane + current
-        return MembraneState(membrane), membrane
-
-    def run(self, params: tuple[()], state: MembraneState, current: Array, timesteps: int,
-            backend: str = "auto") -> tuple[MembraneState, Array]:
-        """A block: currents [B, T, N], or [B, 1, N] -> (state, membranes [B, T, N]); the same on every backend."""
-        check_block(current, timesteps)
-        _check_state(state.membrane, current)
-        membranes = linear.leaky_integral(current, self.leak, state.membrane, timesteps)
-        return MembraneState(membranes[:, -1]), membranes
-
-
-def check_block(current: Array, timesteps: int) -> None:
-    """Refuse a block that does not hold so many timesteps, or nothing at all."""
-    if timesteps < 1 or current.size == 0:
-        raise InputError(f"current has shape {current.shape}, timesteps are {timesteps}: nothing to run; "
-                         "neither may be 0")
-    if current.shape[1] not in (1, timesteps):
-        raise InputError(f"current has {current.shape[1]} timesteps (axis 1), asked for {timesteps}; "
-                         "pass [B, T, N], or [B, 1, N] for a constant input")
-
-
-def clamp_leaks(params: Any) -> Any:
-    """Every leak in a parameter tree at most 1, as the authors do after each optimiser step; nothing else changes."""
-    def clamp(node):
-        return node._replace(leak=jnp.minimum(node.leak, 1)) if isinstance(node, LIFParams) else node
-
-    return jax.tree.map(clamp, params, is_leaf=lambda node: isinstance(node, LIFParams))
-
-
-def _check_state(membrane, current):  # one of another batch would broadcast, and leak into all of it
-    wanted = current.shape[:1] + current.shape[2:]
-    if membrane.shape != wanted:
-        raise InputError(f"the state is of shape {membrane.shape}, the current of {wanted} ([B, N]); begin with an "
-                         "`initial_state` of that shape, or go on with the batch that the state is of")
-
-
-def _check_broadcast(name, parameter, current):  # [C] against other channels may broadcast by accident, or fail late
-    shape = jnp.shape(parameter)
-    neurons = current.shape[current.ndim - len(shape):]
-    if shape != neurons:
-        raise InputError(f"{name} has shape {shape}, the current ends in {neurons}; "
-                         "use sharing='layer', or init the neuron with the current's shape without batch")

@@ -1,0 +1,110 @@
+"""Laws of `Layer` and of readouts that fire: what no network could mean is refused where it is written."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import dietjax as dj
+from dietjax import LI, LIF, convert
+from dietjax.models import Layer, Network
+from dietjax.models.forward import Forward
+
+LAYERS = (Layer("conv", 4, pool=True), Layer("fc1", 6, kernel=None), Layer("fc2", 3, kernel=None))
+
+
+@pytest.mark.parametrize("wrong, says", [
+    ({"features": 0}, "features must be a whole number of at least 1, got 0"),
+    ({"features": 2.0}, "features must be a whole number of at least 1, got 2.0"),
+    ({"stride": -1}, "stride must be a whole number of at least 1, got -1"),
+    ({"stride": True}, "stride must be a whole number of at least 1, got True"),
+    ({"kernel": 2}, r"kernel must be an odd whole number .* got 2"),
+    ({"kernel": (3, 3)}, r"kernel must be an odd whole number .* got \(3, 3\)"),
+    ({"pool": "max"}, "pool must be True or False, got 'max'"),
+    ({"recurrent": 1}, "recurrent must be True or False, got 1"),
+    ({"dropout": 1.0}, r"dropout must be a probability in \[0, 1\), got 1.0"),
+    ({"dropout": -0.1}, r"dropout must be a probability in \[0, 1\), got -0.1"),
+    ({"kernel": None, "pool": True}, r"fully connected \(kernel=None\): there is no map to pool"),
+    ({"kernel": None, "stride": 2}, r"fully connected \(kernel=None\): there is no map to pool or stride"),
+], ids=repr)
+def test_arguments_of_a_layer_are_checked(wrong, says):
+    with pytest.raises(ValueError, match=rf"layer 'conv7'.*{says}"):
+        Layer("conv7", **{"features": 4, **wrong})
+
+
+# ---- a readout that fires
+
+
+def spiking(images, **options):
+    readout = LIF(leak=0.9, threshold=0.02, surrogate="arctan")
+    net = Network(LAYERS, (4, 4, 2), neuron=LIF(threshold=0.1), readout=readout, **options)
+    variables = net.init(jax.random.key(0), images)
+    strong = {name: {**layer, "kernel": 20 * layer["kernel"]} for name, layer in variables["params"].items()}
+    return net, {"params": strong}
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jnp.asarray(np.random.default_rng(0).normal(size=(5, 4, 4, 2)), jnp.float32)
+
+
+def test_a_readout_that_fires_has_parameters_a_rate_and_its_spike_counts_as_logits(images):
+    net, variables = spiking(images)
+    assert variables["params"]["fc2"]["neuron"] == dj.LIFParams(np.float32(0.9), np.float32(0.02))
+    logits, record = net.apply(variables, images, timesteps=6, spikes=True)
+
+    current = record["spikes"]["fc1"] @ variables["params"]["fc2"]["kernel"]
+    _, spikes = dj.unroll(net.readout, variables["params"]["fc2"]["neuron"], None, current)
+    np.testing.assert_array_equal(record["logits"], np.cumsum(spikes, axis=1))
+    np.testing.assert_array_equal(logits, spikes.sum(1))
+    assert 0 < spikes.mean() < 1
+    np.testing.assert_allclose(record["spike_rate"]["fc2"], spikes.sum(1).mean(), rtol=1e-6)
+
+
+def test_counts_are_the_same_in_chunks_and_go_on_from_a_state(images):
+    net, variables = spiking(images)
+    whole = net.apply(variables, images, timesteps=6)[1]
+    for chunk in (1, 3):
+        found = net.apply(variables, images, timesteps=6, chunk=chunk)[1]
+        np.testing.assert_array_equal(found["logits"], whole["logits"])
+        np.testing.assert_allclose(found["spike_rate"]["fc2"], whole["spike_rate"]["fc2"], rtol=1e-6)
+    first = net.apply(variables, images, timesteps=2)[1]
+    rest = net.apply(variables, images, timesteps=4, state=first["state"])[1]
+    np.testing.assert_array_equal(jnp.concatenate([first["logits"], rest["logits"]], axis=1), whole["logits"])
+
+
+def test_the_threshold_of_a_readout_is_trained(images):
+    net, variables = spiking(images)
+    labels = jnp.arange(5) % 3
+
+    def loss(variables):
+        return dj.losses.cross_entropy(net.apply(variables, images, timesteps=6)[0], labels).mean()
+
+    gradient = jax.grad(loss)(variables)["params"]["fc2"]["neuron"]
+    assert all(jnp.isfinite(x) and x != 0 for x in gradient)
+
+
+def test_conversion_refuses_a_readout_that_fires_by_name(images):
+    net, variables = spiking(images)
+    with pytest.raises(ValueError, match=r"the readout LIF\(.*\) fires, .* use readout=dietjax.LI\(\)"):
+        convert.balance_thresholds(net, variables, images, timesteps=4)
+
+
+# ---- Forward, without linen
+
+
+def test_forward_alone_is_what_the_network_applies(images):
+    net = Network(LAYERS, (4, 4, 2), neuron=LIF(threshold=0.01), readout=LI(0.9), bias=True)
+    params = net.init(jax.random.key(0), images)["params"]
+    logits, _ = net.apply({"params": params}, images, timesteps=4)
+    _, outputs = Forward(net, params).run(images, 4, chunk=2)
+    np.testing.assert_allclose(outputs["logits"][-1, :, -1], logits, rtol=1e-6)
+
+
+def test_currents_of_one_source_are_its_synapses_and_biases():
+    net = Network(LAYERS, (4, 4, 2), bias=True)
+    params = {"fc2": {"kernel": jnp.arange(18.0).reshape(6, 3), "bias": jnp.array([1.0, 0, -1])}}
+    spikes = jnp.array([[[1.0, 0, 0, 0, 0, 1]]])  # [B=1, T=1, 6]
+    found, seen = Forward(net, params).currents(spikes, "fc1")
+    assert seen == {}
+    np.testing.assert_array_equal(found["fc2"], [[[0 + 15 + 1, 1 + 16, 2 + 17 - 1]]])
