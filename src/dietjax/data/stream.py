@@ -24,7 +24,7 @@ def usable_cores() -> int:
     """CPU cores that this process may use: a scheduler or a container often gives it few of the machine's."""
     if hasattr(os, "sched_getaffinity"):  # Linux has it, macOS does not
         return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return os.cpu_count() or 1
 
 
 class Stream:
@@ -43,7 +43,8 @@ class Stream:
     def __init__(self, source: Source, image_shape: tuple[int, int, int], *, resized: bool, num_classes: int,
                  skip_corrupt: bool = False, threads: int | None = None):
         self.source, self.image_shape, self._resized, self._num_classes = source, image_shape, resized, num_classes
-        self._skip_corrupt, self._threads, self._reported = skip_corrupt, threads or usable_cores(), set()
+        self._skip_corrupt, self._threads = skip_corrupt, threads or usable_cores()
+        self._reported: set[int] = set()
 
     @property
     def num_examples(self) -> int:
@@ -104,8 +105,9 @@ class Stream:
         def chunk(number):
             step, part = divmod(number, parts)
             here = slice(part * CHUNK, (part + 1) * CHUNK)
-            indices, draws, pictures, labels = (None if x is None else x[here] for x in batch(step))
-            return self._fill(pictures, labels, indices.tolist(), None if draws is None else draws.tolist())
+            indices, draws, pictures, labels = batch(step)
+            return self._fill(pictures[here], labels[here], indices[here].tolist(),
+                              None if draws is None else draws[here].tolist())
 
         ahead = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=max(AHEAD * parts, self._threads))
         chunks = iter(grain.MapDataset.range(len(steps) * parts).map(chunk).to_iter_dataset(ahead))
