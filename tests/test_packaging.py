@@ -35,6 +35,7 @@ def test_what_a_checker_sees_of_the_package_is_what_there_is():
     """The lazy names of dietjax/__init__.py: every one of __all__ loads, and a type checker reads its import."""
     for name in dietjax.__all__:
         assert getattr(dietjax, name) is not None
+    assert dietjax._MODULES.keys() | dietjax._MEMBERS.keys() == set(dietjax.__all__)
     source = ast.parse((PROJECT / "src/dietjax/__init__.py").read_text())
     guarded, = (node for node in source.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
     assert {alias.name for statement in guarded.body for alias in statement.names} == set(dietjax.__all__)
