@@ -105,9 +105,8 @@ class Stream:
         def chunk(number):
             step, part = divmod(number, parts)
             here = slice(part * CHUNK, (part + 1) * CHUNK)
-            indices, draws, pictures, labels = batch(step)
-            return self._fill(pictures[here], labels[here], indices[here].tolist(),
-                              None if draws is None else draws[here].tolist())
+            indices, draws, pictures, labels = (None if x is None else x[here] for x in batch(step))
+            return self._fill(pictures, labels, indices.tolist(), None if draws is None else draws.tolist())
 
         ahead = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=max(AHEAD * parts, self._threads))
         chunks = iter(grain.MapDataset.range(len(steps) * parts).map(chunk).to_iter_dataset(ahead))
