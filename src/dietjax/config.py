@@ -171,7 +171,7 @@ def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
             raise unknown(f"{cls.__name__} field", name, fields)
 
     def restore(kind, value):
-        if dataclasses.is_dataclass(kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
             return from_dict(kind, value)
         return tuple(value) if isinstance(value, list) else value  # JSON has no tuples
 
@@ -230,7 +230,7 @@ def check(experiment: Experiment) -> None:
 def _check_kinds(config, prefix=""):
     for name, kind in typing.get_type_hints(type(config)).items():
         value = getattr(config, name)
-        if dataclasses.is_dataclass(kind) and isinstance(value, kind):
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
             _check_kinds(value, f"{prefix}{name}.")
         elif not _fits(value, kind):
             if typing.get_origin(kind) is Literal:

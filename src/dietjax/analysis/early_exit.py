@@ -61,18 +61,18 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
         raise InputError(f"chunk must divide timesteps, both at least 1; got chunk={chunk}, timesteps={timesteps}")
     if net.layers[-1].features < 2:
         raise InputError("a margin needs two classes or more; this network has one output")
-    exits: list[Exit | None] = [None] * len(margins)
+    exits: dict[int, Exit] = {}
     state: Any = None
     for start in range(0, timesteps, chunk):
         predicted, least, state = _block(net, chunk, variables, images, state, start, key)
         reached = float(least)
         done = start + chunk
         for i, margin in enumerate(margins):
-            if exits[i] is None and (reached >= margin or done == timesteps):
+            if i not in exits and (reached >= margin or done == timesteps):
                 exits[i] = Exit(np.asarray(predicted), done)
-        if None not in exits:
+        if len(exits) == len(margins):
             break
-    return exits
+    return [exits[i] for i in range(len(margins))]
 
 
 def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Sequence[float], timesteps: int,
@@ -84,9 +84,9 @@ def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Seque
     count = dataset.test.num_examples
     correct, taken = np.zeros(len(margins)), np.zeros(len(margins))
     for start, (images, labels) in zip(range(0, count, batch_size), dataset.test.batches(batch_size), strict=True):
-        images = data.normalise(images, dataset.mean, dataset.std, jnp.float32)
+        normalised = data.normalise(images, dataset.mean, dataset.std, jnp.float32)
         key = jax.random.fold_in(jax.random.key(seed), start)
-        exits = predict(net, variables, images, margins, timesteps=timesteps, key=key)
+        exits = predict(net, variables, normalised, margins, timesteps=timesteps, key=key)
         correct += [(e.predicted == labels).sum() for e in exits]
         taken += [e.timesteps * len(labels) for e in exits]
     return [{"margin": float(m), "accuracy": float(c / count), "timesteps": float(t / count)}

@@ -82,6 +82,7 @@ def estimate(net: Network, record: Mapping[str, Any]) -> Energy:
         raise InputError(f"under {net.encoder} the first layer accumulates spikes: the record needs an 'input_rate'")
     layers = []
     for c in net.connections():
+        rate: float | None
         if c.source is not None:
             rate = float(rates[c.source])
         else:

@@ -30,6 +30,7 @@ import orbax.checkpoint as ocp
 from ..errors import InputError
 from ..parallel import processes
 from . import manifest
+from .step import DamageError, make_record, read, read_record, with_elements
 from .tree import CheckpointError, PyTree, by_path, place
 
 REMOVED_WITHIN = 10
@@ -66,9 +67,9 @@ class Checkpoints:
             raise ValueError(f"keep is {keep}; at least the latest checkpoint must be kept")
         self.directory = Path(directory).absolute()
         self.keep = keep
-        self._manager: ocp.CheckpointManager | None = None  # only a save opens it: it creates and cleans up
+        # the manager, and the thread that lists its files; only a save opens them: the manager creates and cleans up
+        self._opened: tuple[ocp.CheckpointManager, ThreadPoolExecutor] | None = None
         self._saving: int | None = None
-        self._lister: ThreadPoolExecutor | None = None
         self._listing: Future | None = None  # of the last save's files, on process 0
         self._metrics: dict[int, float | None] = {}
         self._damaged: list[int] = []  # steps that restore() went past; the next save removes them
@@ -99,23 +100,23 @@ class Checkpoints:
         # jax.Array cannot be overwritten, and donating it is safe: orbax copies it to the host before it returns, and
         # where that is the same memory (CPU) jax keeps the memory for as long as it is looked at.
         arrays = {p: leaf if isinstance(leaf, jax.Array) else np.array(leaf, order="C") for p, leaf in leaves.items()}
-        record = step.make_record(leaves, arrays, metadata, metric)
+        record = make_record(leaves, arrays, metadata, metric)
         with self._names_failure(step):
-            manager = self._open()
+            manager, lister = self._open()
             while self._damaged:
                 manager.delete(self._damaged.pop())
             self._metrics[step] = record["record"]["metric"]
             saved = manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(step.with_elements(arrays)), metadata=ocp.args.JsonSave(record)
+                    state=ocp.args.StandardSave(with_elements(arrays)), metadata=ocp.args.JsonSave(record)
                 ),
             )
         if not saved:  # orbax declines without an exception
             raise CheckpointError(f"orbax declined to save step {step} in {self.directory}")
         self._saving = step
         if processes.is_main():
-            self._listing = self._lister.submit(_list_files, manager, self.directory / str(step))
+            self._listing = lister.submit(_list_files, manager, self.directory / str(step))
 
     def restore(self, target: PyTree, step: int | None = None) -> tuple[PyTree, dict[str, Any], int] | None:
         """Return (state, metadata, step) of the latest good checkpoint, or None where there is none at all.
@@ -134,8 +135,8 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for candidate in reversed(steps) if step is None else [step]:
             try:
-                arrays, metadata = step.read(self.directory / str(candidate), leaves)
-            except step.DamageError as damage:
+                arrays, metadata = read(self.directory / str(candidate), leaves)
+            except DamageError as damage:
                 damaged[candidate] = f"step {candidate} in {self.directory} is damaged: {damage}"
                 continue
             state = [place(path, arrays[path], leaf) for path, leaf in leaves.items()]
@@ -169,7 +170,8 @@ class Checkpoints:
         step, self._saving = self._saving, None
         if step is not None:
             with self._names_failure(step):
-                self._manager.wait_until_finished()
+                manager, _ = self._open()
+                manager.wait_until_finished()
                 if self._listing is not None:
                     self._listing.result()
 
@@ -178,14 +180,15 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            manager, self._manager = self._manager, None
-            if manager is not None:
-                self._lister.shutdown()
+            opened, self._opened = self._opened, None
+            if opened is not None:
+                manager, lister = opened
+                lister.shutdown()
                 manager.close()
 
-    def _open(self) -> ocp.CheckpointManager:
-        if self._manager is None:
-            self._manager = ocp.CheckpointManager(
+    def _open(self) -> tuple[ocp.CheckpointManager, ThreadPoolExecutor]:
+        if self._opened is None:
+            manager = ocp.CheckpointManager(
                 self.directory,
                 item_handlers={"state": ocp.StandardCheckpointHandler(), "metadata": ocp.JsonCheckpointHandler()},
                 options=ocp.CheckpointManagerOptions(
@@ -195,9 +198,9 @@ class Checkpoints:
                     lightweight_initialize=True,
                 ),
             )
-            self._lister = ThreadPoolExecutor(1)
+            self._opened = manager, ThreadPoolExecutor(1)
             self._metrics = {step: self._metric(step) for step in self._steps()}
-        return self._manager
+        return self._opened
 
     @contextlib.contextmanager
     def _names_failure(self, step):
@@ -239,7 +242,7 @@ class Checkpoints:
 
     def _metric(self, step: int) -> float | None:
         try:
-            return step.read_record(self.directory / str(step))["metric"]
+            return read_record(self.directory / str(step))["metric"]
         except Exception:  # damaged: restore() says so if this step is asked for
             return None
 

@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
-from .. import config
+from .. import __version__, config
 from ..bench.commands import Bench
 from ..config import Experiment, check, read_stored
 from ..errors import InputError, Stopped, unknown
@@ -41,6 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    if argv == ["--version"]:
+        print(f"dietjax {__version__}")
+        return 0
     train, convert = Train(tyro.MISSING, tyro.MISSING), Convert(tyro.MISSING)
     if argv[:1] == ["train"]:  # the file's experiment gives every option its default
         named = next((a for a in argv if a.endswith(".py")), None)
@@ -60,7 +63,8 @@ def _run(argv: list[str]) -> int:
         | Annotated[Prepare, subcommand("prepare")]
         | Annotated[Bench, subcommand("bench")],
         args=argv, prog="dietjax",
-        description="DIET-SNN in JAX: deep spiking networks of few timesteps, with trained leaks and thresholds.")
+        description="DIET-SNN in JAX: deep spiking networks of few timesteps, with trained leaks and thresholds. "
+                    "`dietjax --version` says which dietjax this is.")
     import absl.logging
 
     # tensorflow-datasets and orbax advise on what a user here cannot act on, and log with a traceback what they raise

@@ -144,4 +144,5 @@ SCALES = ((5, 0.2), (20, 0.3), (25, 0.3), (100, 0.7))
 
 def default_scale(timesteps: int) -> float:
     """The authors' factor for this many timesteps; linear between theirs, constant outside."""
-    return float(np.interp(timesteps, *zip(*SCALES, strict=True)))
+    known, factors = zip(*SCALES, strict=True)
+    return float(np.interp(timesteps, known, factors))

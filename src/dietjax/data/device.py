@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..types import Array
 
@@ -24,11 +25,11 @@ def random_crop_flip(key: Array, images: Array, padding: int, flip: bool) -> Arr
     return images
 
 
-def normalise(images: Array, mean: tuple[float, ...], std: tuple[float, ...], dtype=jnp.float32) -> Array:
+def normalise(images: Array | np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], dtype=jnp.float32) -> Array:
     """(images / 255 - mean) / std, per channel: uint8 [..., H, W, C] -> dtype [..., H, W, C]."""
     channels = images.shape[-1]
     if not len(mean) == len(std) == channels:
         raise ValueError(f"images have {channels} channels, mean has {len(mean)} and std {len(std)}: give one of each")
     shape = (1,) * (images.ndim - 1) + (channels,)  # explicit, for jax_numpy_rank_promotion="raise"
-    mean, std = (jnp.asarray(value, jnp.float32).reshape(shape) for value in (mean, std))
-    return ((images.astype(jnp.float32) / 255 - mean) / std).astype(dtype)
+    shift, scale = (jnp.asarray(value, jnp.float32).reshape(shape) for value in (mean, std))
+    return jnp.asarray((images.astype(jnp.float32) / 255 - shift) / scale, dtype)

@@ -51,16 +51,15 @@ def open_folder(path: Path, resized: bool = False) -> StoredImages:
             + "; ".join(f"only in {split}: {', '.join(names)}" for split, names in only.items() if names)
             + ". Both need the same class folders"
         )
-    files = Files(list(train.values()))
-    shape = (None, None, 3) if resized else _first_shape(files)
-    return StoredImages(path.name, files, Files(list(test.values())), tuple(train), shape)
+    shape = (None, None, 3) if resized else _first_shape([image for images in train.values() for image in images])
+    return StoredImages(path.name, Files(list(train.values())), Files(list(test.values())), tuple(train), shape)
 
 
-def _first_shape(files: Files) -> tuple[int, int, int]:
-    for index in range(len(files)):
+def _first_shape(paths: Sequence[Path]) -> tuple[int, int, int]:
+    for path in paths:
         with contextlib.suppress(CorruptImage):  # whoever reads it decides what to do about it
-            return decode(files[index].image, files.where(index)).shape
-    raise DataError(f"no image can be decoded, from {files.where(0)} on")
+            return decode(path.read_bytes(), str(path)).shape
+    raise DataError(f"no image can be decoded, from {paths[0]} on")
 
 
 def _images(folder: Path) -> list[Path]:

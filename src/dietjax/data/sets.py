@@ -1,6 +1,6 @@
 """A set by its name: in memory where it is small, else decoded as it is read."""
 
-import math
+import functools
 import os
 from pathlib import Path
 
@@ -44,17 +44,17 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     hold the examples it declares, or has images that cannot be decoded.
     """
     stored = _open(name, data_dir, image_size is not None)
-    if image_size is None and None in stored.shape:
+    height, width, channels = stored.shape if image_size is None else (image_size, image_size, stored.shape[2])
+    if height is None or width is None:
         raise DataError(f"images of {name} differ in size: set data.image_size (ImageNet: 224), which resizes them")
-    shape = stored.shape if image_size is None else (image_size, image_size, stored.shape[2])
-    options = {"resized": image_size is not None, "num_classes": len(stored.class_names), "threads": threads}
-    train = Stream(stored.train, shape, skip_corrupt=skip_corrupt, **options)
-    test = Stream(stored.test, shape, **options)
-    sample = np.linspace(0, train.num_examples - 1, min(STATISTICS_SAMPLE, train.num_examples)).astype(int)
-    if image_size is None and (train.num_examples + test.num_examples) * math.prod(shape) <= RESIDENT_BYTES:
+    stream = functools.partial(Stream, image_shape=(height, width, channels), resized=image_size is not None,
+                               num_classes=len(stored.class_names), threads=threads)
+    train: Split | Stream = stream(stored.train, skip_corrupt=skip_corrupt)
+    test: Split | Stream = stream(stored.test)
+    size = (train.num_examples + test.num_examples) * height * width * channels
+    if image_size is None and size <= RESIDENT_BYTES:
         train, test = (Split(*split.take(np.arange(split.num_examples))) for split in (train, test))
-        sample = slice(None)
-    mean, std = stored.statistics or _statistics(train.take(sample)[0])
+    mean, std = stored.statistics or _statistics(_sample(train))
     if 0 in std:
         raise DataError(
             f"channel {std.index(0)} of the training images of {name} is constant and cannot be normalised: "
@@ -71,6 +71,14 @@ def _open(name: str, data_dir: str | os.PathLike | None, resized: bool) -> Store
     if name == "digits":
         prepare("digits", directory)
     return records.open_prepared(name, directory)
+
+
+def _sample(split: Split | Stream) -> np.ndarray:
+    """Images that the statistics are measured on: all that are in memory, else STATISTICS_SAMPLE of them."""
+    if isinstance(split, Split):
+        return split.images
+    chosen = np.linspace(0, split.num_examples - 1, min(STATISTICS_SAMPLE, split.num_examples)).astype(int)
+    return split.take(chosen)[0]
 
 
 def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

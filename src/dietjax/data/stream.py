@@ -24,7 +24,7 @@ def usable_cores() -> int:
     """CPU cores that this process may use: a scheduler or a container often gives it few of the machine's."""
     if hasattr(os, "sched_getaffinity"):  # Linux has it, macOS does not
         return len(os.sched_getaffinity(0))
-    return os.cpu_count()
+    return os.cpu_count() or 1
 
 
 class Stream:
@@ -43,7 +43,8 @@ class Stream:
     def __init__(self, source: Source, image_shape: tuple[int, int, int], *, resized: bool, num_classes: int,
                  skip_corrupt: bool = False, threads: int | None = None):
         self.source, self.image_shape, self._resized, self._num_classes = source, image_shape, resized, num_classes
-        self._skip_corrupt, self._threads, self._reported = skip_corrupt, threads or usable_cores(), set()
+        self._skip_corrupt, self._threads = skip_corrupt, threads or usable_cores()
+        self._reported: set[int] = set()
 
     @property
     def num_examples(self) -> int:

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import jax
 
@@ -18,7 +18,7 @@ def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: 
     for option in options:
         if option not in fields:
             raise unknown("network option", option, fields)
-    net = Network(layers, tuple(image_shape), **options)
+    net = Network(layers, cast(tuple[int, int, int], tuple(image_shape)), **options)  # a list will do
     net.connections()  # an image size that does not fit is an error here, not in the middle of a run
     return net
 

@@ -79,8 +79,11 @@ class Connection:
 def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) -> tuple[Connection, ...]:
     """Every synapse of a network from input to output; a layer's shortcut and recurrence follow its main synapse."""
     found = []
-    inputs = {}  # layer -> (source, shape) of what comes into it
-    source, shape = None, tuple(image_shape)
+    inputs: dict[str, tuple[str | None, tuple[int, ...]]] = {}  # layer -> (source, shape) of what comes into it
+    source: str | None = None
+    shape: tuple[int, ...] = tuple(image_shape)
+    kernel: tuple[int, ...]
+    out: tuple[int, ...]
     if min(shape) < 1:
         raise InputError(f"image_shape is {shape}: height, width and channels must be at least 1")
     for layer in layers:
@@ -123,7 +126,7 @@ def feeds(layers: tuple[Layer, ...]) -> dict[str | None, list[tuple[str, str]]]:
     """{source: [(layer, its synapse)]}: every later layer that a layer's spikes (None: the encoded image) go to."""
     names = [None, *(layer.name for layer in layers)]
     comes_from = dict(zip(names[1:], names[:-1], strict=True))
-    found = {name: [] for name in names}
+    found: dict[str | None, list[tuple[str, str]]] = {name: [] for name in names}
     for layer in layers:
         found[comes_from[layer.name]].append((layer.name, layer.name))
     for layer in layers:  # after the main synapses, which bring the bias

@@ -41,9 +41,9 @@ def vgg(name: str, num_classes: int, image_shape: tuple[int, int, int], *, class
         plan = (*plan, "A")
     if classifier is None:
         classifier = (1024,) if name == "VGG4" else (4096, 4096)
-    layers = []
+    layers: list[Layer] = []
     for item, following in zip(plan, (*plan[1:], None), strict=True):
-        if item != "A":
+        if isinstance(item, int):
             pool = following == "A"
             layers.append(Layer(f"conv{len(layers) + 1}", item, pool=pool, dropout=0.0 if pool else conv_dropout))
     layers += [Layer(f"fc{i}", width, kernel=None, dropout=classifier_dropout) for i, width in enumerate(classifier, 1)]

@@ -59,7 +59,7 @@ def collectives(hlo: str) -> list[Collective]:
             if kind in RING:
                 found.append(_read(line, name, kind, opcode, times, devices))
             elif re.match(r"all-|collective-|ragged-|reduce-scatter", kind) and not opcode.endswith("-done"):
-                raise ValueError(f"unknown collective {opcode} ({name}); add it to dietjax.collectives.RING")
+                raise ValueError(f"unknown collective {opcode} ({name}); add it to dietjax.parallel.collectives.RING")
             for called, count in _calls(line, opcode):
                 before = len(found)
                 visit(called, times * (count or 1))
@@ -72,7 +72,8 @@ def collectives(hlo: str) -> list[Collective]:
 
 def _computations(hlo: str) -> tuple[dict[str, list[tuple[str, str, str, str]]], str]:
     """({computation: [(line, instruction's name, kind without -start, opcode)]}, the entry's name)."""
-    computations, current, entry = {}, None, None
+    computations: dict[str, list[tuple[str, str, str, str]]] = {}
+    current, entry = None, None
     for line in hlo.splitlines():
         header = re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line)
         if header and not line.startswith((" ", "HloModule")):
@@ -99,7 +100,9 @@ def _calls(line: str, opcode: str) -> Iterator[tuple[str, int | None]]:
 
 
 def _read(line: str, name: str, kind: str, opcode: str, times: int, devices: int) -> Collective:
-    arrays = [_size(*found) for found in ARRAY.findall(INSTRUCTION.match(line)["type"])]
+    instruction = INSTRUCTION.match(line)
+    assert instruction is not None  # _computations keeps no other line
+    arrays = [_size(*found) for found in ARRAY.findall(instruction["type"])]
     if opcode == "all-gather-start":  # (operands, results)
         arrays = arrays[len(arrays) // 2:]
     elif opcode == "collective-permute-start":  # (operand, result, two counters)
@@ -114,7 +117,12 @@ def _size(kind: str, shape: str) -> int:
     if kind == "token":
         return 0
     bits = re.match(r"[a-z]+(\d+)", kind)  # s32, f32, f8e4m3fn
-    each = BYTES[kind] if kind in BYTES else -(-int(bits[1]) // 8)
+    if kind in BYTES:
+        each = BYTES[kind]
+    elif bits:
+        each = -(-int(bits[1]) // 8)
+    else:
+        raise ValueError(f"unknown element type {kind}; add its size to dietjax.parallel.collectives.BYTES")
     return each * math.prod(int(n) for n in shape.split(",") if n)
 
 

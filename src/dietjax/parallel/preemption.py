@@ -4,7 +4,9 @@ import itertools
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -28,7 +30,7 @@ class Preemption:
         """The signal received, once `reached` is true."""
         self._noticed = False
         self._hosts = jax.process_count() > 1
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
 
     def __enter__(self) -> "Preemption":
         if threading.current_thread() is threading.main_thread():

@@ -47,7 +47,7 @@ def start(hosts: Hosts) -> None:
                          "--coordinator HOST:PORT --processes N --process I")
     if hosts.peer_timeout < 1:
         raise InputError(f"--peer-timeout must be at least 1 second, got {hosts.peer_timeout}")
-    if not missing and not 0 <= hosts.process < hosts.processes:
+    if hosts.process is not None and hosts.processes is not None and not 0 <= hosts.process < hosts.processes:
         raise InputError(f"--process must be one of 0 ... {hosts.processes - 1} (--processes {hosts.processes}), "
                          f"got {hosts.process}")
     if hosts.coordinator and not re.search(r".:\d+$", hosts.coordinator):

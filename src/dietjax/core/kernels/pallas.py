@@ -99,7 +99,8 @@ def _call(body: Callable, rule: Rule, steps: int, platform: str, inputs: Any) ->
     if body is tile.forward:
         _, blocks = tile.split(steps)
         kept = jax.tree.map(lambda x: _like((batch, blocks, rows, LANES), x), state) if blocks else None
-        outputs = _like((batch, steps, rows, LANES), current), jax.tree.map(lambda x: _like(x.shape, x), state), kept
+        outputs: tuple[Any, ...] = (_like((batch, steps, rows, LANES), current),
+                                    jax.tree.map(lambda x: _like(x.shape, x), state), kept)
     else:
         shared = _like((groups, rows, LANES), leak)
         outputs = _like(current.shape, current), shared, shared, _like(state[0].shape, state[0])

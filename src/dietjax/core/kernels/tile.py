@@ -38,10 +38,11 @@ def forward(rule, steps, members, tile, inputs, outputs):
 
         def advance(first, count, state):
             currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]  # all on their way first
+            membrane, elapsed = state
             for t, now in enumerate(currents):
-                _, fired, *state = step(rule, leak, threshold, *state, now)
+                _, fired, membrane, elapsed = step(rule, leak, threshold, membrane, elapsed, now)
                 spikes[b, first + t, tile.rows] = fired.astype(spikes.dtype)
-            return tuple(state)
+            return membrane, elapsed
 
         def block(k, state):
             _store(starts, (b, k, tile.rows), state)

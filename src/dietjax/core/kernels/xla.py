@@ -117,13 +117,15 @@ def _steps_back(rule, leak, threshold, current, count, state, g_after, g_spikes)
         came, since = state
         before, fired, *state = step(rule, leak, threshold, came, since, _now(current, t))
         passed.append((came, before, fired, since))
-    g_current, g_leak, g_threshold = [], 0, 0
+    g_currents = []  # backwards in time
+    g_leak: Array | int = 0
+    g_threshold: Array | int = 0
     for t in reversed(range(count)):
         g_fired = g_spikes[:, t].astype(passed[t][0].dtype)
         g_before, g_after, leak_part, threshold_part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
-        g_current.append(g_before)
+        g_currents.append(g_before)
         g_leak, g_threshold = g_leak + sum_to(leak_part, leak), g_threshold + sum_to(threshold_part, threshold)
-    g_current = sum(g_current)[:, None] if current.shape[1] == 1 else jnp.stack(g_current[::-1], axis=1)
+    g_current = sum(g_currents)[:, None] if current.shape[1] == 1 else jnp.stack(g_currents[::-1], axis=1)
     return g_current, g_leak, g_threshold, g_after
 
 
