@@ -20,7 +20,7 @@ def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
 
 def synapse(kernel: Array, x: Array, stride: int = 1) -> Array:
     """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product."""
-    if kernel.ndim == 2:  # folded too: XLA's CPU backend copies a block transposed for the gradient of the kernel
+    if kernel.ndim == 2:  # folded: else XLA's CPU backend copies the block transposed for the kernel's gradient
         current = x.reshape(x.shape[0] * x.shape[1], -1) @ kernel
     else:
         current = convolve(x.reshape(-1, *x.shape[2:]), kernel, stride)
