@@ -29,8 +29,8 @@ def sweep(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dty
     """A training step's memory over T: ANN, SNN layer by layer and in every chunk with and without recomputation.
 
     "predicted MB" is what `dietjax.analysis.memory` says, "temporary MB" the temporaries that XLA plans for, and
-    "memory ratio" these over the ANN's. With peers every row also says "peak MB": by how much a second step in a process
-    of its own raises that process's resident memory (on a GPU: its allocator's bytes in use).
+    "memory ratio" these over the ANN's. With peers every row also says "peak MB": by how much a second step in a
+    process of its own raises that process's resident memory (on a GPU: its allocator's bytes in use).
 
     Args:
         subject: the network and its batch.
