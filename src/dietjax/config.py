@@ -86,7 +86,7 @@ class Phase:
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     accumulate: int = 1
-    """Microbatches that a batch is split into. They run one after the other: only one's activations are in memory."""
+    """Parts that a batch is split into, one after the other: activations of one part at a time are in memory."""
 
     @property
     def microbatch_size(self) -> int:

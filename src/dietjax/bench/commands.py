@@ -144,7 +144,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """Weak scaling of the whole training step (batch, gradients, optimiser): the same batch on each of more devices."""
+    """Weak scaling of the whole training step (feed, gradients, optimiser): the same batch on each of more devices."""
 
     of: Annotated[Of, Inlined] = Of()
     """The batch is one device's."""

@@ -33,7 +33,7 @@ class Train:
         from ..run import recipe
         from ..run.console import Console
 
-        if self.file.suffix != ".py":  # else loaded, see main._run
+        if self.file.suffix != ".py":  # else it has been loaded, see cli._run
             raise InputError(f"{self.file} is no Python file; an experiment is one, such as experiments/digits_vgg.py")
         if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(self.workdir)):  # a Path has one slash left of gs://
             raise InputError(f"--workdir {self.workdir} is an address, and a run's folder is on a file system: mount "
@@ -42,7 +42,7 @@ class Train:
         terminal = Console(quiet=not processes.is_main())
         summary = recipe.run(self.experiment, self.workdir, terminal)
         page = self.workdir / "report.html"
-        with processes.raise_on_all():  # at exit a process waits for the others, but no longer than the peer timeout
+        with processes.raise_on_all():  # who is done early would wait at his exit, but no longer than the peer timeout
             if processes.is_main() and not page.exists():
                 report.write(self.workdir)
         terminal.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "

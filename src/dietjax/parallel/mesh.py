@@ -35,7 +35,7 @@ def make_mesh(parallel: Parallel = Parallel(), devices: Sequence[jax.Device] | N
 
 
 def check_batch_size(name: str, phase: Phase, mesh: Mesh) -> None:
-    """Refuse a batch that does not divide: every device takes the same share of every microbatch.
+    """Every device takes the same share of every part of a batch.
 
     Raises:
         InputError: the phase's batch does not divide.

@@ -30,8 +30,8 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         schedule: timesteps and blocks.
         seed: of dropout, augmentation and Poisson spikes.
         accumulate: parts of the batch whose gradients are computed one after the other and averaged. Without batch norm
-            (whose statistics are then each part's), dropout and Poisson spikes the result is that of the whole batch,
-            up to rounding.
+            (whose statistics are then each part's), dropout and Poisson spikes that is the whole batch's step, up to
+            rounding.
     """
     shardings = state_shardings(mesh, abstract_state(net, optimizer))
 
@@ -79,7 +79,7 @@ def compiler_options(platform: str) -> dict[str, str]:
 
 def _in_parts(function, count, rest, params, x, y, keys):
     """(rest, mean) of `function(rest, params, x, y, keys) -> (rest, values)` over parts of the batch, one after the
-    other. Neighbours go to different parts, so every device has its share of each already, and no image moves.
+    other. Neighbours go to different parts: so a device's images are always of its own share, and none move.
     """
     x, y = (jnp.moveaxis(v.reshape(-1, count, *v.shape[1:]), 1, 0) for v in (x, y))
     keys = jax.vmap(partial(jax.random.split, num=count), out_axes=1)(keys)
