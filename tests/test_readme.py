@@ -1,10 +1,11 @@
-"""The README's code runs as it stands, and its commands are commands."""
+"""The README's code runs as it stands and prints what stands below it; its commands are commands."""
 
+import contextlib
+import io
 import pathlib
 import re
 import shlex
 
-import numpy as np
 import pytest
 
 from dietjax.cli import main as cli
@@ -21,19 +22,38 @@ def command_lines():
     return [line for line in lines if re.match(r"(\.venv/bin/)?dietjax ", line)]
 
 
-def test_readme_code_runs_and_shows_what_it_says(capsys):
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
-    assert len(blocks) == 2
+def examples():
+    """(code, what the text block directly below it says that it prints), in order."""
+    found = re.findall(r"```python\n(.*?)```\n(?:\n*```text\n(.*?)```)?", README.read_text(), flags=re.DOTALL)
+    assert len(found) == README.read_text().count("```python")
+    return found
+
+
+def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, monkeypatch):
+    """One namespace, from top to bottom, as a reader would type them."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(digits_folder))
     names = {}
-    for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
-    assert names["record"]["logits"].shape == (4, 5, 10)
-    assert next(iter(names["record"]["spike_rate"])) == "conv1"
-    assert np.isfinite(float(names["gradient"].leak)) and float(names["gradient"].threshold) < 0
+    for code, printed in examples():
+        assert printed, f"no output stands below:\n{code}"
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            exec(compile(code, str(README), "exec"), names)
+        assert out.getvalue() == printed
 
 
-def test_there_are_command_lines():
+def test_there_are_as_many_examples_and_command_lines_as_the_readme_promises():
+    assert len(examples()) == 4
     assert len(command_lines()) > 12
+
+
+def test_every_link_and_picture_leads_to_a_file_or_a_heading():
+    text = README.read_text()
+    headings = {re.sub(r"[^\w\- ]", "", line).strip().lower().replace(" ", "-")
+                for line in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)}
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith("#"):
+            assert target[1:] in headings, target
+        elif "://" not in target:
+            assert (README.parent / target).exists(), target
 
 
 @pytest.mark.parametrize("line", command_lines())

@@ -35,7 +35,7 @@ class Data:
     skip_corrupt: bool = False
     """Train on the next readable image in the place of a corrupt one, with a warning."""
     threads: int | None = None
-    """That decode images; None: one per CPU core that this process may use."""
+    """Threads that decode images; None: one per CPU core that this process may use."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,10 +113,10 @@ class Conversion:
 
 @dataclasses.dataclass(frozen=True)
 class Parallel:
-    """How a run lies on its devices. It changes nothing of what is computed: a run may go on with another one."""
+    """How a run is spread over devices. Results do not depend on it, so a run may be resumed with other values."""
 
     data: int | None = None
-    """Groups of devices that share out the batch; None: as many as there are devices for."""
+    """Groups of devices over which the batch is split; None: the number of devices divided by fsdp."""
     fsdp: int = 1
     """Devices in a group: weights and their optimiser state are split over them, and so is the group's share of the
     batch (fully sharded data parallel)."""
@@ -124,7 +124,7 @@ class Parallel:
 
 @dataclasses.dataclass(frozen=True)
 class Hosts:
-    """The processes that run one experiment together, each started with the same command. No part of the experiment."""
+    """The processes that run one experiment together, each started with the same command; not part of it."""
 
     distributed: bool = False
     """Several processes, as JAX finds them in the cluster's environment (Cloud TPU, SLURM, Kubernetes, Open MPI)."""
@@ -182,7 +182,7 @@ def read_stored(path: pathlib.Path) -> Experiment:
     """The experiment that a run's config.json holds.
 
     Raises:
-        InputError: the file is damaged or is no experiment's.
+        InputError: the file is damaged, or does not describe an experiment.
     """
     try:
         stored = json.loads(path.read_text())

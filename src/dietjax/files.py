@@ -1,4 +1,4 @@
-"""Files of a run, written so that a kill leaves either the old one or the new one whole."""
+"""Text and JSON files of a run, replaced as a whole: after a kill there is either the old content or the new."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from typing import Any
 
 def write_text(path: pathlib.Path, text: str) -> None:
     """Replace a text file atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # as is_temporary knows it
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")  # `is_temporary` recognises this name
     with naming(path):
         with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
@@ -21,7 +21,7 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 @contextlib.contextmanager
 def naming(path: pathlib.Path) -> Iterator[None]:
-    """Around what the machine may refuse: the OSError names the path, which that of a write (disk full) does not."""
+    """Around reading or writing a file: gives an OSError raised inside the path, which `write` omits (disk full)."""
     try:
         yield
     except OSError as error:
@@ -29,7 +29,7 @@ def naming(path: pathlib.Path) -> Iterator[None]:
 
 
 def is_temporary(found: pathlib.Path, path: pathlib.Path) -> bool:
-    """Whether a file is what a kill in the middle of writing `path` leaves behind."""
+    """Whether `found` is the temporary file that a kill during `write_text(path, ...)` leaves behind."""
     return found.name.startswith(f".{path.name}.")
 
 

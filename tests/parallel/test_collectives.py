@@ -65,7 +65,7 @@ def test_a_collective_in_a_loop_counts_as_often_as_it_runs():
 
 
 @pytest.mark.parametrize("text, says", [
-    (program(WHILE, more=LOOP), "all-reduce.7.* runs inside while.1, which says not how often"),
+    (program(WHILE, more=LOOP), "all-reduce.7.* runs inside while.1, which does not say how often"),
     (program("%c = f32[] conditional(%p, %a, %b), branch_computations={%add, %body.1}", more=LOOP), "runs inside c,"),
     (program("%c = f32[] conditional(%p, %a, %b), true_computation=%add, false_computation=%body.1", more=LOOP),
      "runs inside c,"),

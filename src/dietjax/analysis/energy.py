@@ -38,7 +38,7 @@ class Energy:
 
     layers: tuple[LayerEnergy, ...]
     """Every synapse, from input to output; a residual block's 1×1 convolution and a recurrence have rows of their own
-    (the recurrence at the layer's own spike rate; as an ANN's, once)."""
+    (a recurrence counts at the layer's own spike rate in the SNN, and once in the ANN)."""
 
     @property
     def ann_joules(self) -> float:

@@ -47,7 +47,7 @@ def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = 
 
 
 def _transforms(connection, images):
-    """Bytes that a convolution's own form takes: on the CPU Winograd's tiles, twice."""
+    """Bytes that a convolution takes besides its maps: on the CPU, Winograd's tiles twice."""
     if jax.default_backend() != "cpu" or len(connection.kernel) != 4 or not suits_winograd(
             connection.kernel, connection.stride):
         return 0

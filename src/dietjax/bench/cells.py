@@ -24,8 +24,8 @@ def neuron(batch: int, neurons: int, timesteps: Sequence[int], backends: Sequenc
            runs: int) -> Result:
     """LIF alone, forward and backward, by backend; its share of the bandwidth with which the device copies currents.
 
-    A row's "share" is (5 blocks / its time) over (2 blocks / the copy's time): 1 means that nothing but the least
-    possible reading and writing costs time.
+    A row's "share" is (5 blocks / its time) over (2 blocks / the copy's time): 1 means that only the least possible
+    reading and writing takes time.
     """
     for backend in backends:
         check_backend(backend)

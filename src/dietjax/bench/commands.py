@@ -74,9 +74,9 @@ class Convolution:
     """A 3×3 convolution, forward and both gradients: XLA's own form against Winograd's, which a CPU takes."""
 
     side: tuple[int, ...] = (16, 8, 4)
-    """Of the square map."""
+    """Side of the square map."""
     channels: tuple[int, int] = (256, 256)
-    """In and out."""
+    """Channels in and out."""
     images: int = 160
     dtype: tuple[Dtype, ...] = ("float32",)
     runs: int = 10
@@ -176,7 +176,7 @@ class Input:
     batch: int = 128
     """Images in a batch."""
     threads: int | None = None
-    """That decode; default: one per CPU core that this process may use."""
+    """Threads that decode; default: one per CPU core that this process may use."""
     runs: int = 10
     output: Annotated[Output, Inlined] = Output()
 

@@ -13,9 +13,9 @@ from ..errors import InputError
 from .measure import Call, Result, alternate, environment
 
 IMAGES = 512
-"""Decoded in a run, at least."""
+"""Images decoded in a run, at least."""
 MADE = 128
-"""Files, where no set is named: 500 × 375 pixels in 106 kB, about what ImageNet's have on average."""
+"""Files that are made when no set is named: 500 × 375 pixels in 106 kB, about what ImageNet's have on average."""
 
 
 def pipeline(name: str | None, data_dir: str | None, image_size: int, batch: int, threads: int | None,
@@ -30,7 +30,7 @@ def pipeline(name: str | None, data_dir: str | None, image_size: int, batch: int
         name, data_dir: as in `data.load`; None: a folder of JPEGs of ImageNet's usual size, made for this.
         image_size: side of the pictures.
         batch: images in a batch.
-        threads: that decode, in every row; None: one per core that this process may use.
+        threads: how many decode, in every row; None: one per core that this process may use.
         runs: timed turns.
 
     Raises:
@@ -70,14 +70,14 @@ def pipeline(name: str | None, data_dir: str | None, image_size: int, batch: int
 
 
 class _Steady:
-    """Training batches as a long run takes them: started anew for every turn, so that nothing decodes in others'."""
+    """Training batches as in a long run; stopped after each turn, so that none are decoded during the others'."""
 
     def __init__(self, split, batch, batches):
         self._split, self._batch, self._batches, self._stream = split, batch, batches, None
 
     def start(self):
         self._stream = self._split.training_batches(0, self._batch, 0)
-        for _ in range(data.stream.AHEAD):  # threads are idle before the first one; from then on decoding is awaited
+        for _ in range(data.stream.AHEAD):  # the first come from idle threads; later ones wait for decoding
             next(self._stream)
 
     def take(self):
@@ -107,7 +107,7 @@ def _loop(decode, indices, threads):
 
 
 def _make(folder):
-    """Blots of every size with grain: noise on each scale, as strong as photographs have it."""
+    """Images of blots of every size with grain: noise on every scale, about as strong as in photographs."""
     rng = np.random.default_rng(0)
     for split, count in (("train", MADE), ("test", 1)):
         (folder / split / "made").mkdir(parents=True)

@@ -28,11 +28,11 @@ class Call:
     run: Callable[[], Any]
     """Does it once. May return before jax has finished."""
     temporary: int | None = None
-    """Bytes of temporaries that XLA's compiler plans for; None where nobody says."""
+    """Bytes of temporaries that XLA's compiler plans for; None if unknown."""
     prepare: Callable[[], Any] = lambda: None
     """Done before every run, not timed."""
     base: bool = False
-    """Whether the calls after it are compared with it, up to the next such one."""
+    """Whether the calls after it, up to the next base, are compared with it."""
 
 
 @dataclasses.dataclass(frozen=True)

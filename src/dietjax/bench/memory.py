@@ -28,9 +28,9 @@ def sweep(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dty
           peers: Sequence[str] = (), levels: Sequence[int] = (0,)) -> Result:
     """A training step's memory over T: ANN, SNN layer by layer and in every chunk with and without recomputation.
 
-    "predicted MB" is what `dietjax.memory` says, "temporary MB" the temporaries that XLA plans for, "memory ratio"
-    these over the ANN's. With peers every row also says "peak MB": by how much one step, running in a process of its
-    own after another one, raised the process's resident memory (on a GPU: its allocator's bytes in use).
+    "predicted MB" is what `dietjax.analysis.memory` says, "temporary MB" the temporaries that XLA plans for, and
+    "memory ratio" these over the ANN's. With peers every row also says "peak MB": by how much a second step in a
+    process of its own raises that process's resident memory (on a GPU: its allocator's bytes in use).
 
     Args:
         subject: the network and its batch.
@@ -38,7 +38,7 @@ def sweep(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dty
         chunks: blocks of so many timesteps, where they divide T and are less.
         dtypes: of activations.
         peers: other libraries on the same network and weights.
-        levels: memory levels of SpikingJelly (`dietjax.peers.build`); other libraries have none.
+        levels: memory levels of SpikingJelly (`dietjax.bench.peers.build`); other libraries have none.
 
     Raises:
         InputError: a peer is missing or cannot run so, or the system does not say what a process takes.
@@ -86,14 +86,14 @@ def _planned(subject, kind, schedule, steps, dtype):
 
 
 def _in_its_own_process(*arguments):
-    """What `_run` returns there: an allocator keeps what one network freed, and would hide what the next one takes."""
+    """`_run` in a new process: an allocator keeps what one network freed, and would hide what the next one takes."""
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, context, _leave_memory) as process:
         return process.submit(_run, *arguments).result()
 
 
 def _leave_memory():
-    """To the process that asks: JAX would take three quarters of a GPU at once."""
+    """Leave a GPU's memory to others: by default JAX takes three quarters of it at once."""
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 
 
@@ -114,7 +114,7 @@ def _run(subject, name, options, steps, dtype):
 
 
 def _peak(step: Callable[[], Any], on_device: Callable[[], tuple[int, int]]) -> float:
-    """MB that a second call holds at most, above what is held before it; the first loads and compiles besides."""
+    """Most MB that a second call holds above what was held before it; the first call also loads and compiles."""
     step()
     gc.collect()
     count = on_device

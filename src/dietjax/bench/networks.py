@@ -20,8 +20,8 @@ from .measure import Call, Result, alternate, compiled, environment
 
 LAYERWISE = "layer by layer"
 GAIN = 3
-"""The SNN's initial kernels are taken times this: without it the last layers of a VGG never spike, and its logits, all
-0, would agree with everybody's."""
+"""Factor on the SNN's initial kernels: without it the last layers of a VGG never spike, and logits that are all 0 would
+agree with every peer's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +100,8 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
             runs: int = 10) -> Result:
     """A training step (loss and gradients) or an inference: the SNN in every asked way, against the ANN and peers.
 
-    The ANN runs on batch × T images: the synapses of T timesteps, which no SNN can do without but where the first
-    layer's input is constant.
+    The ANN runs on batch × T images, which is the synapses' work in T timesteps. The SNN saves none of it, except in
+    the first layer when its input is constant.
     """
     if peers:
         from . import peers as libraries
@@ -146,9 +146,9 @@ def lively(variables: dict[str, Any], gain: float = GAIN) -> dict[str, Any]:
 
 
 def agreement(name: str, subject: Subject, variables: dict[str, Any], timesteps: int) -> str:
-    """How far a peer's logits are from ours in float64: speed counts among those that compute the same.
+    """How far a peer's logits are from ours in float64: speeds can be compared only if both compute the same.
 
-    In fewer digits a membrane that lies at its threshold falls to this side or that, and the layers behind differ.
+    In float32 a membrane close to its threshold may fire in one library and not in the other, and later layers differ.
     """
     from . import peers
 

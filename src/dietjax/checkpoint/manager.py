@@ -1,11 +1,15 @@
 """Checkpoints on disk: saved in the background, all or nothing, and never restored damaged.
 
-Orbax writes the arrays, each process its own shards; what it leaves open is added here. It restores a flipped byte
-without a word and casts dtypes that differ, so every leaf is saved with its dtype, shape and checksum, and these are
-checked. It keeps metrics in a file that it trusts, and one bad byte there stops it from opening the directory; so the
-metric lies in our checked JSON. When a step is complete its files are listed with their checksums, in the background
-too; a step that was killed before that is as good, and lacks only this check. Nothing is ever unpickled: a checkpoint
-is tensorstore's arrays and JSON.
+Orbax writes the arrays, each process its own shards. What is added here:
+
+- Orbax restores a flipped byte and casts another dtype without a word. So every leaf is saved with its dtype, shape and
+  checksum, and a restore checks them.
+- Orbax trusts its file of metrics, and one bad byte there keeps it from opening the directory. So the metric is kept in
+  a JSON of our own, with a checksum.
+- Once a step is complete its files are listed with their checksums, in the background too. A step whose writer was
+  killed just before that is as good, and lacks only this check.
+
+Nothing is ever unpickled: a checkpoint consists of tensorstore's arrays and JSON.
 """
 
 import contextlib
@@ -43,7 +47,7 @@ class SaveError(OSError):
 
 @dataclass(frozen=True)
 class _LatestAndBest:
-    """Preservation policy: orbax's own BestN reads the metrics file that is not used here."""
+    """Preservation policy, in place of orbax's BestN, which reads the file of metrics that is not used here."""
 
     keep: int
     best: Callable[[Iterable[int]], int | None]
@@ -96,9 +100,9 @@ class Checkpoints:
                 f"step {step} is not after step {earlier[-1]} in {self.directory}; use another directory"
             )
         leaves = by_path(state)
-        # The caller may overwrite his arrays while the bytes are being written, so what lies on the host is copied; a
-        # jax.Array cannot be overwritten, and donating it is safe: orbax copies it to the host before it returns, and
-        # where that is the same memory (CPU) jax keeps the memory for as long as it is looked at.
+        # NumPy arrays are copied, because the caller may overwrite them while they are being written. A jax.Array can
+        # only be donated, and that is safe: orbax copies it to the host before it returns, and where host and device
+        # share memory (CPU) jax keeps the memory for as long as somebody reads it.
         arrays = {p: leaf if isinstance(leaf, jax.Array) else np.array(leaf, order="C") for p, leaf in leaves.items()}
         record = make_record(leaves, arrays, metadata, metric)
         with self._names_failure(step):
@@ -221,8 +225,8 @@ class Checkpoints:
             ) from error
 
     def _remove_remains(self, step: int) -> None:
-        # Half a checkpoint must not go on filling a full disk. Writes that are under way when another one fails make
-        # its folders anew, so it has to stay away.
+        # Half a checkpoint must not keep a disk full. Writes that are under way when another one fails create its
+        # folders again, so it counts as removed only after it has stayed away for a while.
         away, limit = 0, time.monotonic() + REMOVED_WITHIN
         while away < 3 and time.monotonic() < limit:
             remains = list(self.directory.glob(f"{step}.*"))

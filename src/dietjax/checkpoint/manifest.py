@@ -1,4 +1,4 @@
-"""The list of a checkpoint's files, with size and CRC-32 of each: what shows damage in files that nothing reads back.
+"""The list of a checkpoint's files, with size and CRC-32 of each: it shows damage even in files that nothing reads.
 
 The arrays carry checksums of their own, which no layout changes; the list covers every byte as it lies on the disk.
 """
@@ -23,7 +23,7 @@ def check(folder: Path, part: int = 0, parts: int = 1) -> bool:
     """Compare the files with the manifest: this part of them, for readers that share the work.
 
     Returns:
-        Whether there is one: without it the folder passes, being of an earlier version, or of a writer that was killed
+        Whether there is a manifest. A folder without one passes: it is of an earlier version, or its writer was killed
         just before listing it.
 
     Raises:

@@ -22,8 +22,8 @@ from .tree import CheckpointError, blank, describe, show
 
 SHOWN_DIFFERENCES = 5  # paths named when a checkpoint is of another network
 OF_THE_FILES = (None, errno.EIO, errno.ENOENT, errno.EISDIR, errno.ENOTDIR)
-"""Errors of the system that speak of what lies on the disk. Others (too many open files, no permission, a server that
-was away) pass, and a good checkpoint must not be given up for them."""
+"""Error numbers that mean damaged or missing files. All others (too many open files, no permission, a server that is
+away) may pass, and a good checkpoint must not be given up for them."""
 
 
 class DamageError(Exception):
@@ -58,32 +58,32 @@ def read_record(folder: Path) -> dict[str, Any]:
 
 
 def read(folder: Path, leaves: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """({path: array as the target's leaf is to be read}, metadata) of one step, all of it checked.
+    """({path: array, sharded as the target's leaf}, metadata) of one step, all of it checked.
 
     Every process must ask for it; each checks its share of the files, and the values that it reads.
 
     Raises:
-        DamageError: in every process, with what the first of those that met damage says.
+        DamageError: in every process, with the message of the first one that found damage.
         CheckpointError: the step is of another network, or the machine could not read it now.
     """
     listed = _on_all_processes(folder, _check_files, folder)
     record = _on_all_processes(folder, read_record, folder)
     _check_structure(folder, record["leaves"], leaves)
-    # files that are as they were written cannot be what stops it
+    # where the files are as they were written, an error is not theirs
     arrays = _on_all_processes(folder, _read_arrays, folder, leaves, of_files=not listed)
     _on_all_processes(folder, _check_sums, arrays, record["leaves"])
     return arrays, record["metadata"]
 
 
 def with_elements(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Those that orbax takes; it refuses empty ones."""
+    """The arrays without the empty ones, which orbax refuses."""
     return {path: array for path, array in arrays.items() if array.size}
 
 
 def _on_all_processes(folder: Path, reads: Callable[..., Any], *arguments: Any, of_files: bool = True) -> Any:
-    """What `reads` returns, if it returns on every process: they must go on, or to the checkpoint before, together.
+    """What `reads` returns. If it fails on one process it fails on all, so that all go to the checkpoint before it.
 
-    of_files: whether what it raises may come from the files; else it is the machine's.
+    of_files: whether an error may come from damaged files; False: they are known to be good.
     """
     result, problem = None, None
     try:

@@ -48,7 +48,7 @@ def blank(leaf: Any) -> np.ndarray | jax.ShapeDtypeStruct:
 
 
 def place(path: str, array: np.ndarray | jax.Array, leaf: Any) -> Any:
-    """Return the array as what the target's leaf is (Python number, NumPy or jax.Array) and where that is.
+    """Return the array as what the target's leaf is: Python number, NumPy or jax.Array, on the same devices.
 
     Raises:
         CheckpointError: jax would cast it.

@@ -226,7 +226,7 @@ class Prepare:
     data_dir: str | None = None
     """tensorflow-datasets directory; default: $TFDS_DATA_DIR, else ~/tensorflow_datasets."""
     name: str | None = None
-    """What the set of a folder or file is called; default: as that is."""
+    """Name of the set that is built from a folder or file; default: its own name."""
 
     def __call__(self) -> None:
         """Build and say where."""

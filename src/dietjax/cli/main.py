@@ -49,7 +49,7 @@ def _run(argv: list[str]) -> int:
         named = next((a for a in argv if a.endswith(".py")), None)
         if named is not None:
             train = dataclasses.replace(train, experiment=load_experiment(pathlib.Path(named)))
-    if argv[:1] == ["convert"]:  # and the run's to converting it again
+    if argv[:1] == ["convert"]:  # the run's settings are the defaults for converting it again
         stored = next((path for path in (pathlib.Path(a) / "config.json" for a in argv[1:]) if path.is_file()), None)
         if stored is not None:
             convert = dataclasses.replace(convert, conversion=read_stored(stored).conversion)

@@ -16,7 +16,7 @@ from .records import data_directory, open_prepared
 from .source import DataError, Example, Source, StoredImages
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""What an .npz file of a set holds: uint8 [N, H, W] or [N, H, W, C], and integer labels [N]; class_names if wanted."""
+"""What an .npz file of a set holds: uint8 [N, H, W] or [N, H, W, C], integer labels [N]; class_names is optional."""
 
 
 def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | None = None) -> Path:
@@ -26,7 +26,7 @@ def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | 
         source: "folder:PATH", see `load`; a file PATH.npz with the arrays ARRAYS; "digits"; or a set that
             tensorflow-datasets can build, which alone needs tensorflow (`pip install 'dietjax[prepare]'`).
         data_dir: a tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
-        name: what a folder's or a file's set is called; None: as that is.
+        name: of the set that is built from a folder or a file; None: the folder's or file's own name.
 
     Raises DataError where the source is not what it must be, or a set of that name is there already.
     """
@@ -51,7 +51,7 @@ def _prepare_official(name, directory):
 
     base = re.split("[/:]", name)[0]
     if base not in tfds.list_builders(with_community_datasets=False):
-        open_prepared(name, directory)  # one's own, and there already; else this says which name is near
+        open_prepared(name, directory)  # one's own set, there already; else the error names a near one
         return directory / base
     if importlib.util.find_spec("tensorflow") is None:
         raise DataError(
@@ -61,13 +61,13 @@ def _prepare_official(name, directory):
     builder = tfds.builder(name, data_dir=directory, file_format="array_record")
     with _explained(name, directory):
         builder.download_and_prepare()
-    open_prepared(name, directory)  # it may have been there already, as tfrecord
+    open_prepared(name, directory)  # refuses a set that was there already as tfrecord
     return Path(builder.data_dir)
 
 
 @contextlib.contextmanager
 def _explained(name, directory):
-    """What stops an official builder, as a DataError that says how to go on."""
+    """Turn what stops an official builder into a DataError that says how to continue."""
     from tensorflow_datasets.core.download import download_manager, extractor, util
 
     manual = directory / "downloads" / "manual"
@@ -106,7 +106,7 @@ def _build(builder_class, directory):
     # Built aside and renamed, so that processes that do this at the same time see the whole set or none.
     with tempfile.TemporaryDirectory(dir=directory, prefix=f"incomplete.{builder_class.name}_") as aside:
         builder = builder_class(data_dir=aside, file_format="array_record")
-        # tensorflow-datasets prints of a download, and there is none
+        # without the messages of tensorflow-datasets about a download: there is none
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
         prepared.parent.mkdir(exist_ok=True)

@@ -17,11 +17,11 @@ STATISTICS = {
     # measured on the training split as stored (15 times the counts of 0..16)
     "digits": ((0.2874,), (0.3540,)),
 }
-"""Official set -> (mean, std); any other is measured when it is loaded, whatever it is called, see `load`."""
+"""Official set -> (mean, std). Any other set is measured when it is loaded, even one of the same name; see `load`."""
 
 
 class Split(NamedTuple):
-    """Examples in memory, in the order they are stored. `Stream` is the same for a split that does not fit."""
+    """Examples in memory, in the order they are stored. `Stream` has the same methods for a split that does not fit."""
 
     images: np.ndarray
     """uint8 [N, H, W, C]."""

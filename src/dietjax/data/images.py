@@ -16,7 +16,8 @@ ATTEMPTS = 10
 DRAWS = 2 * ATTEMPTS + 2
 """Random numbers that a crop is made from."""
 EVALUATION_MARGIN = 256 / 224
-"""Shorter side of an image over the central square evaluated: He et al., CVPR 2016 (arXiv 1512.03385), section 3.4."""
+"""Shorter side of an image, over the side of its central square that is evaluated: He et al., CVPR 2016
+(arXiv 1512.03385), section 3.4."""
 
 
 def decode(encoded: bytes, name: str, channels: int | None = None) -> np.ndarray:
@@ -25,8 +26,8 @@ def decode(encoded: bytes, name: str, channels: int | None = None) -> np.ndarray
     channels: what the file is converted to, 1 or 3; None: as stored.
 
     Raises CorruptImage where OpenCV cannot decode the file or finds it cut off; DataError for pixels that are not 8
-    bits of grey or RGB, unless they are converted. Damage within a JPEG's compressed pixels may show in no answer of
-    the decoder.
+    bits of grey or RGB, unless they are converted. Damage within a JPEG's compressed pixels may go
+    unnoticed: the decoder then returns a wrong image without an error.
     """
     import cv2
 
@@ -51,7 +52,7 @@ def decode(encoded: bytes, name: str, channels: int | None = None) -> np.ndarray
 def random_crop_box(draws: Sequence[float], height: int, width: int) -> tuple[int, int, int, int]:
     """(top, left, height, width) of a random part of an image: uniform in area (AREA) and logarithm of aspect (ASPECT).
 
-    Where ATTEMPTS such boxes do not fit, the central one that is as large as ASPECT allows.
+    If none of ATTEMPTS such boxes fits, the largest central box that ASPECT allows.
 
     draws: DRAWS numbers, uniform in [0, 1): areas, aspects, the place. Drawn by the caller, for a whole batch at once:
         a generator for each image takes longer than all that is done here.
@@ -67,9 +68,10 @@ def random_crop_box(draws: Sequence[float], height: int, width: int) -> tuple[in
 
 
 def resize(image: np.ndarray, height: int, width: int, out: np.ndarray | None = None) -> np.ndarray:
-    """uint8 [height, width, C]: bilinear, halved first where it would pass over pixels, which it does beyond half size.
+    """Bilinear, to uint8 [height, width, C].
 
-    OpenCV's own average over areas takes as long as decoding the image.
+    Below half the size bilinear sampling skips pixels, so larger images are halved first, as often as needed. OpenCV's
+    own averaging over areas would take as long as decoding the image.
 
     out: what it is written into, contiguous; None: a new array.
     """
@@ -80,7 +82,7 @@ def resize(image: np.ndarray, height: int, width: int, out: np.ndarray | None = 
     while h > 2 * height or w > 2 * width:
         h, w = (h + 1) // 2 if h > 2 * height else h, (w + 1) // 2 if w > 2 * width else w
         image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
-    # OpenCV drops a single channel, and writes into nothing that has another shape than it would return
+    # OpenCV drops the axis of a single channel, and fills `dst` only if it has exactly the shape of the result
     target = out[..., 0] if channels == 1 else out
     cv2.resize(image, (width, height), dst=target, interpolation=cv2.INTER_LINEAR)
     return out

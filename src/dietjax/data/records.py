@@ -17,11 +17,13 @@ from .source import CorruptImage, DataError, Example, StoredImages
 READER = "readahead_buffer_size:0,max_parallelism:0"
 """Options of array_record for random access; with its thread pool a record takes four times as long."""
 READER_BYTES = 2**15
-"""Each open file's buffer, as in array_record's own data source: a set may have a thousand, the default is 16 MB."""
+"""Buffer of each open file, as in array_record's own data source: a set may have a thousand files, and the default is
+16 MB for each."""
 OTHER_FILES = 256
 """Files that the rest of a process may have open beside a set's."""
 OFFICIAL = re.compile(r"tensorflow_datasets\.|dietjax\.(data\.)?digits$")
-"""Modules of the builders whose sets STATISTICS are of; a set says who built it. One's own: `build`, or anything."""
+"""Modules of the builders that STATISTICS belong to. A stored set names its builder's module; sets of one's own have
+another."""
 
 
 class Records:
@@ -122,7 +124,7 @@ def open_prepared(name: str, directory: Path) -> StoredImages:
             raise DataError(f"split {split} of {builder.data_dir} is empty: prepare the set again.")
     _allow_open_files(name, sum(len(builder.info.splits[split].filepaths) for split in ("train", *held_out)))
     tests = [Records(builder, split) for split in held_out]
-    # the labels of a contest's test split are kept back (ImageNet's: -1): then the validation split is the test
+    # a contest keeps back the labels of its test split (ImageNet: -1); then the validation split is the test set
     test = next((records for records in tests if records[0].label >= 0), tests[0])
     known = STATISTICS.get(builder.name) if OFFICIAL.match(builder.info.module_name) else None
     if known and len(known[0]) != shape[2]:
@@ -131,7 +133,7 @@ def open_prepared(name: str, directory: Path) -> StoredImages:
 
 
 def _allow_open_files(name: str, count: int) -> None:
-    """A random order keeps all files of a set open, often more than a process may open unless it asks to."""
+    """Raise this process's limit of open files where a set needs it: reading in random order keeps all of them open."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -143,7 +145,7 @@ def _allow_open_files(name: str, count: int) -> None:
 
 
 def command(name: str, directory: Path) -> str:
-    """What prepares a set."""
+    """The command that prepares a set."""
     official = "" if name == "digits" else " (which, unlike reading, needs `pip install 'dietjax[prepare]'`)"
     return f"`dietjax prepare {name} --data-dir {directory}`{official}"
 

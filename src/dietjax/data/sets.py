@@ -34,7 +34,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
             crops otherwise; as RGB, unless the set says that it is grey. None: as stored, which needs one size.
         skip_corrupt: train on the next readable image in the place of a corrupt one, with a CorruptImageWarning. Test
             images are never skipped: an accuracy over fewer images is another accuracy.
-        threads: that decode images; None: one per CPU core that this process may use.
+        threads: how many decode images; None: one per CPU core that this process may use.
 
     The test split is "test", or "validation" where there is none or it is not labelled. Mean and standard deviation
     are those of STATISTICS for the official sets named there, else measured on the training images: on all where the

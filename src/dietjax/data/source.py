@@ -50,4 +50,4 @@ class StoredImages(NamedTuple):
     shape: tuple[int | None, int | None, int]
     """(H, W, C) of its images; None: they differ."""
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """(mean, std) of STATISTICS, where they are this set's; None: to be measured."""
+    """(mean, std) from STATISTICS, if this set is listed there; None: to be measured."""

@@ -37,7 +37,7 @@ class Stream:
         num_classes: labels are below it.
         skip_corrupt: a corrupt image is replaced by the next readable one in the order stored, with a warning; False:
             an error.
-        threads: that decode; None: one per CPU core that this process may use.
+        threads: how many decode; None: one per CPU core that this process may use.
     """
 
     def __init__(self, source: Source, image_shape: tuple[int, int, int], *, resized: bool, num_classes: int,
@@ -76,8 +76,8 @@ class Stream:
                          ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(images, labels) of training step `step` and those after it, without end, in the order of `batch_indices`.
 
-        rows: which of the batch's rows are wanted (a host's share); None: all. The pictures of a row are the same
-            whoever asks.
+        rows: which of the batch's rows are wanted (a host's share); None: all. A row's images
+            do not depend on which rows are asked for.
         """
         rows = np.arange(batch_size) if rows is None else rows
 
@@ -121,7 +121,7 @@ class Stream:
             chunks.close()
 
     def _fill(self, pictures, labels, indices, draws):
-        """Decode a few examples into these arrays; [(index, what is wrong, index of the replacement)]."""
+        """Decode a few examples into these arrays -> corrupt ones: [(index, what is wrong, its replacement)]."""
         skipped = []
         for i, index in enumerate(indices):
             used, wrong = index, None

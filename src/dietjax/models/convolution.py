@@ -18,8 +18,8 @@ LEAST_CHANNELS = 32
 """Channels, in and out, from which Winograd's form is faster: with fewer, its transforms cost more than they save."""
 
 PART_BYTES = 16 * 2**20
-"""Transformed tiles of one layer that are alive at once: with more, page faults and cache misses cost as much as adding
-up a kernel's gradient part by part, and memory besides."""
+"""Most bytes of one layer's transformed tiles that are alive at once. More would spare adding up a kernel's gradient
+over parts, but cost as much in page faults and cache misses, and memory."""
 
 
 def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
@@ -31,7 +31,7 @@ def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
 
 
 def direct(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """The same, always as XLA's own convolution."""
+    """`convolve` in XLA's own form, on every platform."""
     pad = kernel.shape[0] // 2
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
@@ -54,8 +54,8 @@ def winograd_in_parts(x: Array, kernel: Array) -> Array:
 def images_at_once(shape: tuple[int, ...]) -> int:
     """Of a map [N, H, W, in], how many images Winograd's form takes at a time: a divisor of N.
 
-    All of them where tiles are few, and where there are several devices: these hold a share of the images each, and
-    would have to send them to one another, part by part.
+    All of them where tiles are few. All of them with several devices, too: each holds a share of the images, and parts
+    of all images would have to be sent from one to another.
     """
     count, height, width, channels = shape
     image = 4 * 16 * math.prod(_tiles(height, width)) * channels
@@ -69,8 +69,8 @@ def winograd(x: Array, kernel: Array) -> Array:
     """A 3×3 convolution of stride 1, by F(2×2, 3×3) of Lavin & Gray, "Fast algorithms for convolutional neural
     networks", CVPR 2016: every 4×4 tile d of the input, two apart, gives 2×2 outputs Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A.
 
-    Halves are computed in float32, whose rounding the sums of the transforms need. The backward pass finds the tiles
-    again. No forward-mode derivatives, as of the neurons.
+    float16 and bfloat16 are computed in float32: the sums of the transforms need its digits. The backward pass computes
+    the tiles again. A custom_vjp has no forward-mode derivatives.
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
     products = _pairs(jnp.matmul, _input_tiles(x.astype(wide)), _both_axes(_kernel_rows, kernel.astype(wide)))
@@ -83,7 +83,7 @@ def _forward(x, kernel):
 
 
 def _backward(residuals, g):
-    """Transposed by JAX, reading tiles would sum sixteen padded maps; here each pixel gathers from its tiles."""
+    """By hand: JAX's transpose of reading tiles would sum sixteen padded maps; here a pixel gathers from its tiles."""
     x, kernel = residuals
     wide = jnp.promote_types(x.dtype, jnp.float32)
     height, width, channels = g.shape[1:]

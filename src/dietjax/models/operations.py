@@ -23,7 +23,7 @@ def synapse(kernel: Array, x: Array, stride: int = 1, *, forward_mode: bool = Fa
 
     forward_mode: whether `jax.jvp` must go through it, which a convolution in Winograd's form refuses.
     """
-    if kernel.ndim == 2:  # folded too: XLA's CPU backend copies a block transposed for the gradient of the kernel
+    if kernel.ndim == 2:  # folded: else XLA's CPU backend copies the block transposed for the kernel's gradient
         current = x.reshape(x.shape[0] * x.shape[1], -1) @ kernel
     else:
         convolution = direct if forward_mode else convolve

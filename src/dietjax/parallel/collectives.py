@@ -17,7 +17,7 @@ RING = {
 reduce-scatter and an all-gather, each n - 1 rounds of 1/n (Patarasuk & Yuan 2009, "Bandwidth optimal all-reduce")."""
 
 BYTES = {"pred": 1, "bf16": 2}
-"""Of the element types whose name does not end in its bits."""
+"""Of the element types whose name does not end in their number of bits."""
 
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>.*?) (?P<opcode>[a-z][a-z0-9\-]*)\(")
 CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
@@ -30,7 +30,7 @@ class Collective(NamedTuple):
     kind: str
     """A key of `RING`."""
     name: str
-    """The instruction's, and after a colon the operation of the source that it comes from."""
+    """The instruction's name and, after a colon, the source operation that it comes from."""
     bytes: int
     """Of the whole arrays, per execution: what goes into an all-reduce, what comes out of an all-gather."""
     group: int
@@ -64,7 +64,7 @@ def collectives(hlo: str) -> list[Collective]:
                 before = len(found)
                 visit(called, times * (count or 1))
                 if count is None and len(found) > before:
-                    raise ValueError(f"{found[-1].name} runs inside {name}, which says not how often")
+                    raise ValueError(f"{found[-1].name} runs inside {name}, which does not say how often")
 
     visit(entry, 1)
     return found

@@ -60,7 +60,7 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
     """How a train state lies on the mesh.
 
     Weights, and what the optimiser keeps in their shape, are split over "fsdp" along their largest axis that divides
-    (the last of equals). The rest is small and replicated: leaks, thresholds, biases, norms, counters.
+    (of equal axes, the last). The rest is small and replicated: leaks, thresholds, biases, norms, counters.
 
     Args:
         state: any tree whose weights are leaves called "kernel"; only shapes are looked at.
@@ -81,7 +81,7 @@ def state_shardings(mesh: Mesh, state: Any) -> Any:
 
 
 def place(tree: Any, sharding: NamedSharding) -> Any:
-    """Arrays that every process holds whole, on the mesh: each process copies what its own devices take of them."""
+    """Put arrays that every process holds whole onto the mesh; each copies the parts that its own devices hold."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
     # device_put would first compare the values across processes, over the network
@@ -95,12 +95,12 @@ def rows_here(sharding: NamedSharding, count: int) -> np.ndarray:
 
 
 def assemble(tree: Any, sharding: NamedSharding, count: int) -> Any:
-    """Arrays of `count` rows on the mesh, of which every process brings its `rows_here`."""
+    """Arrays of `count` rows on the mesh, put together from every process's `rows_here`."""
     return jax.tree.map(
         lambda x: jax.make_array_from_process_local_data(sharding, x, (count, *x.shape[1:])), tree)
 
 
 def local(tree: Any, mesh: Mesh) -> Any:
-    """Arrays of the mesh, whole and on this process's own device; every process must ask for them."""
+    """Arrays of the mesh, gathered whole onto this process's own device. Every process must call it."""
     whole = jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
     return jax.tree.map(jnp.asarray, jax.device_get(whole))

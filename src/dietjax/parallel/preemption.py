@@ -13,17 +13,17 @@ from jax.experimental import multihost_utils
 
 
 class Preemption:
-    """Inside its `with` block a first SIGTERM or SIGINT is only noted; a second one of its kind acts as it always does.
+    """Inside its `with` block the first SIGTERM or SIGINT is only noted; a second one of the same kind acts as usual.
 
-    A SIGHUP is only noted, however many come: when a connection drops, shell and kernel send one each, and the second
-    would end the run while it saves. Where it is ignored (nohup) it stays ignored.
+    SIGHUP is only noted, however often it comes: when a connection drops, shell and kernel send one each, and the
+    second would end the run while it saves. Where it is ignored (nohup) it stays ignored.
 
-    On several hosts a signal to one stops all, after the same step: jax's preemption service carries the notice of a
-    SIGTERM to the others and agrees on the step, so there the handler of SIGTERM is jax's own, and the others send one.
-    Outside the main thread, where Python lets nobody handle signals, they act as they always do.
+    On several hosts a signal to one stops all, after the same step: jax's preemption service tells the others of a
+    SIGTERM and agrees on the step with them. So there SIGTERM keeps jax's own handler, and the handlers of the other
+    signals send a SIGTERM. Outside the main thread Python allows no handlers, and signals act as usual.
     """
 
-    _asked = itertools.count()  # what the hosts agree on: counted over all phases, whose steps each begin at 0
+    _asked = itertools.count()  # number of the question to all hosts; over all phases, because steps begin at 0 in each
 
     def __init__(self):
         self.signal: int = signal.SIGTERM

@@ -30,8 +30,8 @@ JOIN_TIMEOUT = 300
 def start(hosts: Hosts) -> None:
     """Join the run's other processes. Comes before anything that asks jax for its devices.
 
-    A process that is then silent for `peer_timeout` seconds ends all the others (JAX aborts them, naming it); one that
-    leaves early, by an error of its own, is waited for as long.
+    A process from which nothing is heard for `peer_timeout` seconds ends all the others (JAX aborts them, naming it);
+    one that exits early with an error is waited for just as long.
 
     Raises:
         InputError: settings that do not go together, no cluster found, or many processes started that were not told to
@@ -77,13 +77,13 @@ def is_main() -> bool:
 
 
 def broadcast(text: str) -> str:
-    """Process 0's text, in every process: what they decide by must be the same."""
+    """Process 0's text in every process, so that all decide by the same one."""
     return gather(text)[0]
 
 
 @contextlib.contextmanager
 def raise_on_all() -> Iterator[None]:
-    """What one process refuses, all refuse: an InputError inside is raised in every process, named by its process."""
+    """Turn an InputError that one process raises inside into one of all; in the others it names that process."""
     refusal = None
     try:
         yield

@@ -16,9 +16,9 @@ NOTABLE_WAIT = 0.1
 
 
 class Console:
-    """Where a run talks to. Without a terminal (a log file, CI) there is no bar, only the lines; quiet, nothing.
+    """Where a run's progress goes. Without a terminal (a log file, CI) there is no bar, only the lines; quiet: nothing.
 
-    A run outlives it: when nobody reads on (`| head`, a dropped ssh connection), there is nothing more to be read.
+    When nobody reads on (`| head`, a dropped ssh connection) the run continues, and what it says is discarded.
     """
 
     def __init__(self, console: rich.console.Console | None = None, quiet: bool = False):
@@ -56,7 +56,7 @@ class Console:
 
 
 class _Outlived:
-    """A file, until it cannot be written any more; from then on, nowhere."""
+    """A file; once it cannot be written any more, what is written to it is discarded."""
 
     def __init__(self, file: TextIO):
         self._file = file
@@ -73,5 +73,5 @@ class _Outlived:
     def _try(self, method, *arguments):
         try:
             method(*arguments)
-        except OSError:  # what it still holds goes the same way, or Python's last flush would complain
+        except OSError:  # its buffer must go nowhere too, or Python's last flush would complain
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._file.fileno())

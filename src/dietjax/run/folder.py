@@ -16,9 +16,9 @@ from ..parallel import processes
 LOCAL = ("data.dir", "data.threads")
 """Settings that may differ from machine to machine, and change no result."""
 ANY_TIME = ("parallel.", "ann.accumulate", "snn.accumulate")
-"""Beginnings of those that say how a run lies on its devices: they may change whenever it is resumed."""
+"""Prefixes of settings of devices and memory, which may change whenever a run is resumed."""
 AFTER_THE_ANN = ("snn.", "conversion.", "neuron.", "timesteps", "chunk", "truncate", "encoder")
-"""And of those that may change as long as the SNN has not been saved: an ANN of many hours serves others too."""
+"""Prefixes of settings that may change until the SNN has been saved: a trained ANN serves several conversions."""
 SHARED_WITHIN = 60
 """Seconds in which every process must see a file of process 0's: network file systems show new ones late."""
 
@@ -60,7 +60,7 @@ def claim(experiment: Experiment, workdir: pathlib.Path) -> None:
 
 
 def check_shared(workdir: pathlib.Path) -> None:
-    """Refuse a folder that each process has for itself: each would restore another step.
+    """Refuse a folder that the processes do not share: each would restore a step of its own.
 
     Raises:
         InputError: in every process, naming those that do not see what process 0 writes.

@@ -14,7 +14,7 @@ from .. import files
 
 
 class MetricLog:
-    """Append-only; resuming at a step first takes back what a killed run had written beyond it."""
+    """Append-only; resuming at a step first removes the lines that a killed run wrote after it."""
 
     def __init__(self, run: pathlib.Path, writes: bool = True):
         """`writes`: false in all processes of a run but the first."""
@@ -25,14 +25,14 @@ class MetricLog:
         self._file = None
 
     def begin(self, phase: str, step: int, untested: bool = False) -> None:
-        """Start or resume a phase at a step: its lines beyond that go, and a last line that was not written whole.
-        Where the step is untested, what a killed evaluation of it wrote goes too.
+        """Start or resume a phase at a step: remove its lines after that step, and a last line that is not complete.
+        If the step is untested, the lines of a killed evaluation of it are removed too.
 
-        So do damaged lines, as a power cut leaves them, with a warning: a run must not end for want of one.
+        Damaged lines, as a power cut leaves them, are dropped with a warning: they must not keep a run from resuming.
         """
         if not self._writes:
             return
-        # bytes: damaged ones are no text, and may hold what str takes for the end of a line
+        # as bytes: damaged ones may be no text, or contain what str takes for the end of a line
         *lines, torn = self.path.read_bytes().split(b"\n") if self.path.exists() else [b""]
         kept = []
         for number, line in enumerate(lines, 1):
@@ -84,13 +84,13 @@ class _Events:
         self._folder, self._event, self._session, self._summary = folder, Event, SessionLog, Summary
         with files.naming(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            # as TensorBoard knows its files; the process, so that a quick restart does not overwrite the one before
+            # the name that TensorBoard looks for; with the process id, so that a quick restart overwrites nothing
             name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}.{os.getpid()}"
             self._file = RecordWriter(str(folder / name))
 
     def begin(self, step):
         self._add(file_version="brain.Event:2")
-        if step:  # TensorBoard forgets what a killed run had written beyond it
+        if step:  # TensorBoard then drops what a killed run wrote after this step
             self._add(step=step + 1, session_log=self._session(status=self._session.START))
 
     def write(self, step, scalars):

@@ -9,9 +9,9 @@ from .. import config
 from ..errors import InputError
 
 SILENCE = 120.0
-"""Seconds without a sign that say nothing yet: a start, a compilation, an evaluation."""
+"""Seconds without a sign of life that are normal: starting, compiling, evaluating."""
 SILENT_LINES = 5
-"""Nor do so many times the seconds between two lines of metrics."""
+"""So is this many times the interval between two lines of metrics."""
 
 
 def read(run: pathlib.Path) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _lines(path):
 
 
 def _checkpoint(run, phase, now):
-    """The latest that is complete: orbax gives it its name when it is."""
+    """The latest complete one: orbax gives a checkpoint its name only when it is complete."""
     steps = [(int(path.name), path) for path in (run / "checkpoints" / phase).glob("*") if path.name.isdecimal()]
     if not steps:
         return None

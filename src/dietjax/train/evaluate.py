@@ -15,11 +15,11 @@ from ..parallel.mesh import assemble, batch_sharding, replicated, rows_here
 from .state import TimeSchedule
 
 TOP = 5
-"""An evaluation says how often the label is among so many classes, where there are more."""
+"""Where there are more classes, an evaluation also says how often the label is among this many largest logits."""
 
 
 class Interrupted(Exception):
-    """An evaluation was left off."""
+    """An evaluation was stopped before its end."""
 
 
 def make_eval_step(net: Network, dataset: Dataset, schedule: TimeSchedule, mesh: Mesh) -> Callable:
@@ -43,7 +43,7 @@ def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_
              seed: int = 0, stop: Callable[[], bool] = lambda: False) -> tuple[dict, np.ndarray]:
     """Every example exactly once.
 
-    stop: asked after every batch whether to leave off, by every process with the same answer.
+    stop: asked after every batch whether to stop here; must give every process the same answer.
 
     Returns:
         ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,

@@ -1,4 +1,4 @@
-"""Whether a training step did what it must: measured inside the step, checked at the next look at the metrics."""
+"""Whether a training step is sound: measured inside the step, checked at the next look at the metrics."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ class TrainingError(InputError):
 
 
 def measure_health(net, params, gradients):
-    """Per layer, in order, after the step: mean leak and threshold, and whether everything is what it must be."""
+    """Per layer, in order, after the step: whether all is finite, mean leak, mean and least threshold."""
     names = [layer.name for layer in net.layers]
     neurons = [params[name]["neuron"] for name in names if "neuron" in params[name]]
     finite = [jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves((gradients[name], params[name]))]))
@@ -30,7 +30,7 @@ def measure_health(net, params, gradients):
 
 
 def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
-    """Stop at the first step whose loss, gradients, thresholds or leaks are not what they must be.
+    """Stop at a step whose loss, weights, gradients or leaks are not finite, or whose thresholds are not > 0.
 
     Raises:
         TrainingError: naming the step and every layer concerned, from input to output.

@@ -53,7 +53,7 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step), 3)
         x, y = fetch(keys[0], *arguments)
         params, rest = state.variables["params"], {k: v for k, v in state.variables.items() if k != "params"}
-        # Asked for, so that no partitioner takes a split weight for a reason to split the layer and gather activations.
+        # Said explicitly: a partitioner might otherwise split the layer as its weights are, and gather activations.
         whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
         run = part_of_step if accumulate == 1 else partial(_in_parts, part_of_step, accumulate)
         rest, (loss, accuracy, rates, gradients) = run(rest, whole, x, y, keys[1:])

@@ -20,21 +20,21 @@ RUN_AHEAD = 4
 
 
 class MetricWindow:
-    """Gathers the metrics of steps; a line covers the same steps whether or not the run was stopped between them."""
+    """Gathers the metrics of steps. A run that was stopped and resumed writes the same lines as one that was not."""
 
     def __init__(self, net: Network, phase: str, batch_size: int, gathered: Mapping[str, list] | None = None):
-        """Of one session of a phase.
+        """For one session of a phase.
 
         Args:
             net: what is trained.
             phase: its name, for messages.
             batch_size: images per step.
-            gathered: what the meter had gathered when the checkpoint was saved that the session resumes from.
+            gathered: `gathered` as the checkpoint holds it that the session resumes from.
         """
         self._net, self._phase, self._batch_size = net, phase, batch_size
         self._names = [layer.name for layer in net.layers]
         self.gathered: dict[str, list] = {key: list(values) for key, values in (gathered or {}).items()}
-        """Of each step since the last line that is known to be sound; what JSON can hold."""
+        """{metric: its value at each step since the last line that has been checked}; JSON can hold it."""
         self._pending: list[dict] = []
         self._last: dict[str, Any] = {}
         self._since, self._waited, self._timed = None, 0.0, 0
@@ -85,7 +85,7 @@ class MetricWindow:
         return values
 
     def pause(self) -> None:
-        """Time runs again from the next input on."""
+        """Stop the clock until the next input is fetched."""
         self._since, self._waited, self._timed = None, 0.0, 0
 
     def _by_layer(self, value):

@@ -2,8 +2,8 @@
 
 Its LIFBox (its LIF without a synaptic current) integrates v ← v + dt/τ·(I − v) and fires in the same step. With
 dt/τ = 1 − λ its membrane is ours times 1 − λ, so with thresholds times 1 − λ it gives our spikes. Its reset carries a
-gradient and its surrogate is SuperSpike of v − θ, so gradients are not ours. At leak 1 it would take in nothing; there
-stands its IAF, which resets to 0 and is not ours. Leaks and thresholds are constants.
+gradient and its surrogate is SuperSpike of v − θ, so gradients are not ours. At leak 1 it would take in nothing, so
+its IAF is used there, which resets to 0 and is not our neuron. Leaks and thresholds are constants.
 """
 
 import torch
@@ -18,7 +18,7 @@ MODE = "step by step, SuperSpike"
 
 
 def build(net, stages, variables, images, labels, timesteps, dtype):
-    """See `dietjax.peers.build`."""
+    """See `dietjax.bench.peers.build`."""
     synapses = on_torch.synapses(net, stages, variables, dtype)
     model = _Network(stages, synapses, timesteps, dtype)
     exact = all(stage.neuron.leak < 1 for stage in stages[:-1])
@@ -26,7 +26,7 @@ def build(net, stages, variables, images, labels, timesteps, dtype):
 
 
 def layer(lif, inputs, kernel, dtype):
-    """See `dietjax.peers.layer`; the synapse runs once over [T, B, in]."""
+    """See `dietjax.bench.peers.layer`; the synapse runs once over [T, B, in]."""
     synapse = on_torch.dense(kernel, dtype)
     return on_torch.peer_layer("norse", MODE, lif.leak < 1, False, _Layer(synapse, _cell(lif, dtype)), synapse, inputs,
                                dtype)

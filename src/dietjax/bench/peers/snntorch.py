@@ -14,7 +14,7 @@ from . import on_torch
 
 
 def build(net, stages, variables, images, labels, timesteps, dtype):
-    """See `dietjax.peers.build`."""
+    """See `dietjax.bench.peers.build`."""
     synapses = on_torch.synapses(net, stages, variables, dtype)
     model = _Network(stages, synapses, timesteps, dtype)
     exact = all(stage.neuron.leak == 1 for stage in stages[:-1])
@@ -23,7 +23,7 @@ def build(net, stages, variables, images, labels, timesteps, dtype):
 
 
 def layer(lif, inputs, kernel, dtype):
-    """See `dietjax.peers.layer`; the synapse runs once over [T, B, in]."""
+    """See `dietjax.bench.peers.layer`; the synapse runs once over [T, B, in]."""
     synapse = on_torch.dense(kernel, dtype)
     model = _Layer(synapse, _neuron(lif, dtype))
     exact = lif.leak == 1

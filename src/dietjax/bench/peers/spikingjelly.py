@@ -14,7 +14,7 @@ from . import on_torch
 
 
 def build(net, stages, variables, images, labels, timesteps, dtype, memory_level):
-    """See `dietjax.peers.build`."""
+    """See `dietjax.bench.peers.build`."""
     if memory_level not in range(5):
         raise InputError(f"memory_level must be 0, 1, 2, 3 or 4, got {memory_level!r}")
     if memory_level > 1 and on_torch.device().type == "cpu":
@@ -34,7 +34,7 @@ def build(net, stages, variables, images, labels, timesteps, dtype, memory_level
 
 
 def layer(lif, inputs, kernel, dtype):
-    """See `dietjax.peers.layer`."""
+    """See `dietjax.bench.peers.layer`."""
     synapse = on_torch.dense(kernel, dtype, layers.Linear)
     model = _FromRest(torch.nn.Sequential(synapse, _neuron(lif)))
     functional.set_step_mode(model, "m")
@@ -42,7 +42,7 @@ def layer(lif, inputs, kernel, dtype):
 
 
 class _Block(torch.nn.Sequential):
-    """(pool, flatten) -> synapse -> neuron, what `memopt` checkpoints: its input are spikes, which become bits."""
+    """(pool, flatten) -> synapse -> neuron, what `memopt` checkpoints: its inputs are spikes, which become bits."""
 
 
 class _FromRest(torch.nn.Module):

@@ -1,7 +1,7 @@
 """spyx (Heckel & Nowotny 2024), the whole network scanned over time by its `run` and compiled by XLA.
 
 Its LIF fires on the membrane of the step before: o = [u > θ], u ← β·u + I − θ·o. Every layer thus delays by one
-timestep, a network with as many layers of neurons as timesteps says nothing at its output, and logits are not ours. Its
+timestep, a network with as many layers of neurons as timesteps has no output, and logits are not ours. Its
 surrogate can be any function, so it is given ours; its reset carries a gradient. Its leaks are always trained, its
 thresholds never.
 """
@@ -22,7 +22,7 @@ MODE = "scanned step by step, jit"
 
 
 def build(net, stages, variables, images, labels, timesteps, dtype):
-    """See `dietjax.peers.build`."""
+    """See `dietjax.bench.peers.build`."""
     _check(dtype)
     others = [_neuron(stages[0].neuron, stages[0].connection.out_shape)]
     for stage in stages[1:]:
@@ -53,7 +53,7 @@ def build(net, stages, variables, images, labels, timesteps, dtype):
 
 
 def layer(lif, inputs, kernel, dtype):
-    """See `dietjax.peers.layer`; the synapse runs once over [T, B, in]."""
+    """See `dietjax.bench.peers.layer`; the synapse runs once over [T, B, in]."""
     _check(dtype)
     network = _Network(_synapse(kernel, 1, dtype), _neuron(lif, kernel.shape[1:]))
 

@@ -12,8 +12,8 @@ BACKENDS = ("auto", "scan", "xla", "pallas", "pallas_interpret")
 xla: one custom_vjp over the block, left to XLA's fusion.
 pallas: hand-written kernels, on TPU and on NVIDIA GPUs from Hopper on; an error elsewhere.
 pallas_interpret: the kernels' numbers on any machine, slowly, to check them.
-auto: xla for neurons that have it, scan for the others; the same on every machine. Pallas has to be asked for until it
-has been measured to be faster than XLA's fusion, which it has not."""
+auto: xla for neurons that have it, scan for the others; the same on every machine. Pallas has to be asked for: alone it
+is the fastest on an H100 (docs/performance.md), inside a network it has not been timed."""
 
 
 def check_backend(name: str) -> None:
@@ -24,8 +24,11 @@ def check_backend(name: str) -> None:
 
 def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
         timesteps: int, backend: str = "auto") -> tuple[Array, Array | None, Array]:
-    """LIF over a block by one of the backends; see `xla.lif`. InputError where this process cannot run the backend, and
-    for "scan", which is of the neuron's own `step`: `dietjax.unroll` runs it.
+    """LIF over a block by one of the backends; see `xla.lif`.
+
+    Raises:
+        InputError: this process cannot run the backend; or it is "scan", the neuron's own `step`, which
+            `dietjax.unroll` runs.
     """
     check_backend(backend)
     if backend == "scan":

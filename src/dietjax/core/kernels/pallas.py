@@ -5,8 +5,8 @@ They are found again from the currents (equations: `rule`), `tile.BLOCK` timeste
 also write the state before each `BLOCK` and read it back.
 
 Neurons are viewed as rows of 128 lanes, padded with zeros to whole tiles. One tile runs through all its timesteps, and
-through several members of the batch, over which it adds up its share of the gradients of leak and threshold: no
-atomics, and a sum over what is left of the batch is XLA's. Neurons do not depend on one another, so one body (`tile`)
+through several members of the batch, over which it adds up its share of the gradients of leak and threshold. So there
+are no atomics, and XLA sums over the rest of the batch. Neurons do not depend on one another, so one body (`tile`)
 serves every machine and only what surrounds it differs: blocks in VMEM by `pallas_call` on TPU, registers filled
 straight from device memory by Mosaic GPU on Hopper (Pallas' Triton backend is deprecated since jax 0.11).
 
@@ -57,7 +57,7 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
         return x.reshape(*x.shape[:-2], -1)[..., :size].reshape(*x.shape[:-2], *neurons)
 
     leak, threshold = (jnp.broadcast_to(p, neurons).astype(membrane.dtype) for p in (leak, threshold))
-    leak, threshold = view(leak, ()), view(threshold, (), 1)  # silent, and no division by zero
+    leak, threshold = view(leak, ()), view(threshold, (), 1)  # padding: never spikes, and divides by 1
     constant = current.shape[1] == 1
     current = view(current, current.shape[:2])
     state = jax.tree.map(lambda x: view(x, x.shape[:1]), (membrane, elapsed))
@@ -83,7 +83,7 @@ def _block_forward(rule, steps, platform, *arguments):
 def _block_backward(rule, steps, platform, residuals, cotangents):
     g_spikes, (g_membrane, g_elapsed) = cotangents
     *gradients, g_membrane = _call(tile.backward, rule, steps, platform, (*residuals, g_spikes, g_membrane))
-    return *gradients, (g_membrane, jax.tree.map(jnp.zeros_like, g_elapsed))  # a counter
+    return *gradients, (g_membrane, jax.tree.map(jnp.zeros_like, g_elapsed))  # a counter has no gradient
 
 
 _block.defvjp(_block_forward, _block_backward)

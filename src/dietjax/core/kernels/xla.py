@@ -70,7 +70,7 @@ def _forward(rule, timesteps, current, leak, threshold, membrane, elapsed):
 def _backward(rule, timesteps, residuals, cotangents):
     current, leak, threshold, membrane, elapsed, states = residuals
     g_after, g_elapsed, g_spikes = cotangents
-    g_elapsed = jax.tree.map(jnp.zeros_like, g_elapsed)  # a counter
+    g_elapsed = jax.tree.map(jnp.zeros_like, g_elapsed)  # a counter has no gradient
     run, rest = functools.partial(_steps_back, rule, leak, threshold), _rest(timesteps)
     if rest == timesteps:
         g_current, *others = run(current, timesteps, (membrane, elapsed), g_after, g_spikes)
@@ -136,7 +136,7 @@ def sum_to(gradient: Array, parameter: Array) -> Array:
 
 
 def _rest(timesteps):
-    """Timesteps that the loop over blocks leaves over: all of them where there is none."""
+    """Timesteps that the loop over blocks leaves for after it; all of them where there is no loop."""
     return timesteps if timesteps <= UNROLLED else timesteps % BLOCK
 
 
