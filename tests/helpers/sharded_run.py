@@ -20,6 +20,7 @@ import rich.console
 from dietjax import data
 from dietjax.checkpoint import manager as checkpoint
 from dietjax.config import Conversion, Experiment, Hosts, Model, Parallel, Phase
+from dietjax.parallel.processes import start
 from dietjax.run import recipe
 from dietjax.run.console import Console
 from dietjax.train import loop
@@ -55,7 +56,7 @@ class Dying(checkpoint.Checkpoints):
 
 def main(workdir, data_parallel=1, fsdp=1, processes=1, process=0, port=None, dies=None, **folder):
     if processes > 1:
-        processes.start(Hosts(coordinator=f"localhost:{port}", processes=processes, process=process, peer_timeout=60))
+        start(Hosts(coordinator=f"localhost:{port}", processes=processes, process=process, peer_timeout=60))
     assert jax.local_device_count() * processes == jax.device_count() == data_parallel * fsdp
     dataset = few_digits(folder["data"])
     data.load = lambda *_, **__: dataset

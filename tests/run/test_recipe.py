@@ -190,16 +190,16 @@ def test_running_again_does_nothing(uninterrupted, workplace):
 @pytest.mark.slow
 def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
     experiment, dataset, networks = recipe.open_run(uninterrupted)
-    summary = json.loads((uninterrupted / "summary.json").read_text())
+    said = json.loads((uninterrupted / "summary.json").read_text())
     assert list(networks) == ["ann", "snn"]
     images = data.normalise(dataset.test.images, dataset.mean, dataset.std)
     for phase, timesteps in (("ann", 1), ("snn", experiment.timesteps)):
         net, variables = networks[phase]
         measured, _ = summary.measure(net, variables, dataset, experiment, timesteps)
-        assert measured["accuracy"] == summary[phase]["accuracy"]
+        assert measured["accuracy"] == said[phase]["accuracy"]
         logits = np.asarray(jax.jit(net.apply, static_argnums=2)(variables, images, timesteps)[0])
         accuracy = np.mean(logits.argmax(-1) == dataset.test.labels)
-        assert accuracy == pytest.approx(summary[phase]["accuracy"], abs=1.5 / 360)  # another compilation: ties
+        assert accuracy == pytest.approx(said[phase]["accuracy"], abs=1.5 / 360)  # another compilation: ties
 
 
 # ---- resuming

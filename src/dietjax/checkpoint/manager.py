@@ -30,6 +30,7 @@ import orbax.checkpoint as ocp
 from ..errors import InputError
 from ..parallel import processes
 from . import manifest
+from .step import DamageError, make_record, read, read_record, with_elements
 from .tree import CheckpointError, PyTree, by_path, place
 
 REMOVED_WITHIN = 10
@@ -99,7 +100,7 @@ class Checkpoints:
         # jax.Array cannot be overwritten, and donating it is safe: orbax copies it to the host before it returns, and
         # where that is the same memory (CPU) jax keeps the memory for as long as it is looked at.
         arrays = {p: leaf if isinstance(leaf, jax.Array) else np.array(leaf, order="C") for p, leaf in leaves.items()}
-        record = step.make_record(leaves, arrays, metadata, metric)
+        record = make_record(leaves, arrays, metadata, metric)
         with self._names_failure(step):
             manager = self._open()
             while self._damaged:
@@ -108,7 +109,7 @@ class Checkpoints:
             saved = manager.save(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(step.with_elements(arrays)), metadata=ocp.args.JsonSave(record)
+                    state=ocp.args.StandardSave(with_elements(arrays)), metadata=ocp.args.JsonSave(record)
                 ),
             )
         if not saved:  # orbax declines without an exception
@@ -134,8 +135,8 @@ class Checkpoints:
         damaged: dict[int, str] = {}
         for candidate in reversed(steps) if step is None else [step]:
             try:
-                arrays, metadata = step.read(self.directory / str(candidate), leaves)
-            except step.DamageError as damage:
+                arrays, metadata = read(self.directory / str(candidate), leaves)
+            except DamageError as damage:
                 damaged[candidate] = f"step {candidate} in {self.directory} is damaged: {damage}"
                 continue
             state = [place(path, arrays[path], leaf) for path, leaf in leaves.items()]
@@ -239,7 +240,7 @@ class Checkpoints:
 
     def _metric(self, step: int) -> float | None:
         try:
-            return step.read_record(self.directory / str(step))["metric"]
+            return read_record(self.directory / str(step))["metric"]
         except Exception:  # damaged: restore() says so if this step is asked for
             return None
 

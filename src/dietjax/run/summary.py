@@ -99,6 +99,6 @@ def _record(experiment, dataset, workdir, net, variables, predicted):
 
 def _machine() -> str:
     kinds = {device.device_kind for device in jax.devices()}
-    processes = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}{processes}, {os.cpu_count()} CPU cores; "
+    shared = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
+    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}{shared}, {os.cpu_count()} CPU cores; "
             f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
