@@ -86,7 +86,7 @@ class Phase:
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     accumulate: int = 1
-    """Parts that a batch is split into, one after the other: activations of one part at a time are in memory."""
+    """Microbatches that a batch is split into, one after the other: activations of one at a time are in memory."""
 
     @property
     def microbatch_size(self) -> int:
@@ -155,9 +155,9 @@ class Experiment:
     conversion: Conversion = Conversion()
     snn: Phase = Phase(learning_rate=1e-4)
     chunk: int | None = None
-    """Timesteps per block: None = all (fastest); 1 = step by step; between them memory against speed."""
+    """Timesteps per chunk: None = all (fastest); 1 = step by step; between them memory against speed."""
     truncate: bool = False
-    """Cut the gradient between blocks (truncated BPTT)."""
+    """Cut the gradient between chunks (truncated BPTT)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters and membranes stay float32."""
     parallel: Parallel = Parallel()

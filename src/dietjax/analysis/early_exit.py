@@ -37,8 +37,8 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     """Classify a batch, at most T timesteps of it; one run serves all margins, and ends where the largest is reached.
 
     The batch leaves as one, when its slowest image is decided; give one image at a time for an exit per image. The
-    first synapse of a constant input is computed anew in every block, where a whole run computes it once: in a VGG16 on
-    32×32 images, 0.5 % of its operations per block.
+    first synapse of a constant input is computed anew in every chunk, where a whole run computes it once: in a VGG16 on
+    32×32 images, 0.5 % of its operations per chunk.
 
     Args:
         net: a spiking network.
@@ -64,7 +64,7 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     exits: list[Exit | None] = [None] * len(margins)
     state: Any = None
     for start in range(0, timesteps, chunk):
-        predicted, least, state = _block(net, chunk, variables, images, state, start, key)
+        predicted, least, state = _run_chunk(net, chunk, variables, images, state, start, key)
         reached = float(least)
         done = start + chunk
         for i, margin in enumerate(margins):
@@ -94,7 +94,7 @@ def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Seque
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _block(net, chunk, variables, images, state, start, key):
+def _run_chunk(net, chunk, variables, images, state, start, key):
     """(classes [B], the batch's least margin, state) after `chunk` more timesteps."""
     rngs = None if key is None else {"encode": key}
     logits, record = net.apply(variables, images, chunk, state=state, start=start, rngs=rngs)

@@ -39,16 +39,16 @@ class Train:
             raise InputError(f"--workdir {self.workdir} is an address, and a run's folder is on a file system: mount "
                              "it, or give a local path, or a shared one for several hosts")
         processes.start(self.hosts)
-        terminal = Console(quiet=not processes.is_main())
-        summary = recipe.run(self.experiment, self.workdir, terminal)
+        console = Console(quiet=not processes.is_main())
+        summary = recipe.run(self.experiment, self.workdir, console)
         page = self.workdir / "report.html"
         with processes.raise_on_all():  # who is done early would wait at his exit, but no longer than the peer timeout
             if processes.is_main() and not page.exists():
                 report.write(self.workdir)
-        terminal.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
+        console.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
                      f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
                      f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
-        terminal.say(f"report: {page}")
+        console.say(f"report: {page}")
 
 
 @dataclasses.dataclass(frozen=True)
