@@ -163,8 +163,15 @@ class Experiment:
     parallel: Parallel = Parallel()
 
 
+RENAMED = {Neuron: {"per": "sharing", "fixed": "freeze"}}
+"""Class -> {a field as earlier versions stored it: its name now}: their runs go on."""
+
+
 def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
-    """The config that `dataclasses.asdict` turned into these values, as read back from JSON."""
+    """The config that `dataclasses.asdict` turned into these values, as read back from JSON; see `RENAMED`."""
+    for old, new in RENAMED.get(cls, {}).items():
+        if old in values and new not in values:
+            values = {new if name == old else name: value for name, value in values.items()}
     fields = {f.name: typing.get_type_hints(cls)[f.name] for f in dataclasses.fields(cls)}
     for name in values:
         if name not in fields:
