@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import data
 from ..core import losses
+from ..data import Dataset, normalise
 from ..errors import InputError
 from ..models import Network
 from ..types import Array
@@ -75,7 +75,7 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     return exits
 
 
-def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Sequence[float], timesteps: int,
+def measure(net: Network, variables: dict, dataset: Dataset, margins: Sequence[float], timesteps: int,
             batch_size: int = 1, seed: int = 0) -> list[dict[str, float]]:
     """Early exit on the test set: per margin {"margin", "accuracy", "timesteps": mean over the images}.
 
@@ -84,7 +84,7 @@ def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Seque
     count = dataset.test.num_examples
     correct, taken = np.zeros(len(margins)), np.zeros(len(margins))
     for start, (images, labels) in zip(range(0, count, batch_size), dataset.test.batches(batch_size), strict=True):
-        images = data.normalise(images, dataset.mean, dataset.std, jnp.float32)
+        images = normalise(images, dataset.mean, dataset.std, jnp.float32)
         key = jax.random.fold_in(jax.random.key(seed), start)
         exits = predict(net, variables, images, margins, timesteps=timesteps, key=key)
         correct += [(e.predicted == labels).sum() for e in exits]

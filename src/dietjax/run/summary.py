@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import data, files, models
+from .. import files, models
 from ..analysis import energy
 from ..config import Experiment
 from ..core.neurons import ReLU
+from ..data import Dataset, normalise
 from ..models import Network
 from ..parallel.mesh import make_mesh
 from ..train.evaluate import evaluate, make_eval_step
@@ -24,7 +25,7 @@ WRONG_IMAGES = 64
 """Misclassified images that are kept for the report."""
 
 
-def measure(net: Network, variables: dict, dataset: data.Dataset, experiment: Experiment,
+def measure(net: Network, variables: dict, dataset: Dataset, experiment: Experiment,
             timesteps: int = 1) -> tuple[dict, np.ndarray]:
     """Test-set metrics and predictions of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
     mesh, spiking = make_mesh(), not isinstance(net.neuron, ReLU)
@@ -41,7 +42,7 @@ def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
                     for name, neuron in neurons.items()} for field in ("threshold", "leak")}
 
 
-def summarise(experiment: Experiment, dataset: data.Dataset, snn: Network, variables: dict, tested_ann: dict,
+def summarise(experiment: Experiment, dataset: Dataset, snn: Network, variables: dict, tested_ann: dict,
               converted: dict, tested_snn: dict) -> dict:
     """What summary.json holds, without times.
 
@@ -75,7 +76,7 @@ def _layers(net, before, after, spike_rates):
             for name, rate in spike_rates.items()]
 
 
-def record(experiment: Experiment, dataset: data.Dataset, workdir: pathlib.Path, net: Network, variables: dict,
+def record(experiment: Experiment, dataset: Dataset, workdir: pathlib.Path, net: Network, variables: dict,
            predicted: np.ndarray) -> None:
     """Write recorded.npz, what the report draws: one image's spikes through the network, and the images it got wrong.
 
@@ -85,7 +86,7 @@ def record(experiment: Experiment, dataset: data.Dataset, workdir: pathlib.Path,
     wrong = np.flatnonzero(predicted != test.labels)[:WRONG_IMAGES]
     first, _ = test.take(np.arange(1))
     wrong_images, wrong_labels = test.take(wrong)
-    image = data.normalise(first, dataset.mean, dataset.std, jnp.float32)
+    image = normalise(first, dataset.mean, dataset.std, jnp.float32)
     run_one = jax.jit(lambda v, x: net.apply(v, x, experiment.timesteps, spikes=True,
                                              rngs={"encode": jax.random.key(experiment.seed)}))
     _, seen = run_one(variables, image)
