@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase, check, from_dict
+from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase, check, from_dict, read_stored
 from dietjax.errors import InputError
 
 FULL = Experiment(
@@ -34,6 +34,19 @@ def test_a_config_survives_json(experiment):
 def test_every_default_and_every_choice_above_can_run():
     check(Experiment(name="x"))
     check(FULL)
+
+
+def test_a_config_stored_under_earlier_names_is_read(tmp_path):
+    stored = dataclasses.asdict(FULL)
+    stored["neuron"] = {"leak": 0.5, "per": "channel", "reset": "zero", "surrogate": "arctan",
+                        "fixed": ["leak", "threshold"]}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert read_stored(tmp_path / "config.json") == FULL
+
+
+def test_a_field_under_both_its_names_is_refused():
+    with pytest.raises(InputError, match="unknown Neuron field 'per'"):
+        from_dict(Neuron, {"per": "channel", "sharing": "layer"})
 
 
 @pytest.mark.parametrize("values, near", [

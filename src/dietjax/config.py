@@ -86,7 +86,7 @@ class Phase:
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     accumulate: int = 1
-    """Parts that a batch is split into, one after the other: activations of one part at a time are in memory."""
+    """Microbatches that a batch is split into, one after the other: activations of one at a time are in memory."""
 
     @property
     def microbatch_size(self) -> int:
@@ -155,16 +155,23 @@ class Experiment:
     conversion: Conversion = Conversion()
     snn: Phase = Phase(learning_rate=1e-4)
     chunk: int | None = None
-    """Timesteps per block: None = all (fastest); 1 = step by step; between them memory against speed."""
+    """Timesteps per chunk: None = all (fastest); 1 = step by step; between them memory against speed."""
     truncate: bool = False
-    """Cut the gradient between blocks (truncated BPTT)."""
+    """Cut the gradient between chunks (truncated BPTT)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters and membranes stay float32."""
     parallel: Parallel = Parallel()
 
 
+RENAMED = {Neuron: {"per": "sharing", "fixed": "freeze"}}
+"""Class -> {a field as earlier versions stored it: its name now}: their runs go on."""
+
+
 def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
-    """The config that `dataclasses.asdict` turned into these values, as read back from JSON."""
+    """The config that `dataclasses.asdict` turned into these values, as read back from JSON; see `RENAMED`."""
+    for old, new in RENAMED.get(cls, {}).items():
+        if old in values and new not in values:
+            values = {new if name == old else name: value for name, value in values.items()}
     fields = {f.name: typing.get_type_hints(cls)[f.name] for f in dataclasses.fields(cls)}
     for name in values:
         if name not in fields:

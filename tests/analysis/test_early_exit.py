@@ -44,7 +44,7 @@ def test_margin_is_the_lead_of_the_largest_and_the_log_odds_of_two(network):
 
 
 @pytest.mark.parametrize("chunk", [1, 2, 8])
-def test_margin_zero_leaves_after_the_first_block_and_infinity_never(network, chunk):
+def test_margin_zero_leaves_after_the_first_chunk_and_infinity_never(network, chunk):
     net, variables, images, logits = network
     first, last = early_exit.predict(net, variables, images, (0, INFINITE), timesteps=T, chunk=chunk)
     assert (first.timesteps, last.timesteps) == (chunk, T)
@@ -71,8 +71,8 @@ def test_a_batch_leaves_when_its_last_image_has_decided(network):
 
 def test_it_stops_running_when_the_largest_margin_is_reached(network, monkeypatch):
     net, variables, images, logits = network
-    ran, block = [], early_exit._block
-    monkeypatch.setattr(early_exit, "_block", lambda *a: ran.append(a[5]) or block(*a))
+    ran, run = [], early_exit._run_chunk
+    monkeypatch.setattr(early_exit, "_run_chunk", lambda *a: ran.append(a[5]) or run(*a))
     quick = int(numpy_margin(logits)[:, 2].argmax())  # the image that is clearest at the third timestep
     margin = float(numpy_margin(logits)[quick, :3].max()) - 1e-3
     one, _ = early_exit.predict(net, variables, images[quick:quick + 1], (margin, 0), timesteps=T)

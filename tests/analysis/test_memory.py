@@ -6,11 +6,13 @@ import pytest
 
 from dietjax.analysis import memory
 from dietjax.bench import measure, networks
-from dietjax.config import Data, Phase
+from dietjax.config import Phase
 from dietjax.data import Dataset, Split
 from dietjax.errors import InputError
 from dietjax.models import build
+from dietjax.parallel.mesh import make_mesh
 from dietjax.train import loop
+from dietjax.train.plan import Plan
 from dietjax.train.state import TimeSchedule
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -85,7 +87,7 @@ def test_a_step_that_does_not_fit_is_refused_with_the_largest_chunk_that_would(l
                                              f"{sizes[8] / 1e9:.1f} GB.*; chunk={chunk} would fit"):
             memory.check(vgg4(), 100, 8, None, remat=False)
     limit(min(sizes.values()) - 1)
-    with pytest.raises(InputError, match="no chunk would fit; use a smaller batch, more parts of it"):
+    with pytest.raises(InputError, match="no chunk would fit; use a smaller batch, more microbatches"):
         memory.check(vgg4(), 100, 8, None, remat=False)
 
 
@@ -114,9 +116,9 @@ def test_training_asks_before_it_touches_anything(limit):
     split = Split(jnp.zeros((8, 8, 8, 1), jnp.uint8), jnp.zeros((8,), jnp.int32))
     limit(10**5)
     with pytest.raises(InputError, match=r"on 8 images a device at 2 timesteps takes about .*; no chunk would fit"):
-        loop.fit(vgg4(), None, Dataset("none", split, split, ("a", "b"), (0.5,), (0.5,)),
-                Phase(batch_size=8 * jax.device_count()), name="snn", schedule=TimeSchedule(2), seed=0, augment=Data(),
-                freeze=(), checkpoints=None, begin=None, log=None, advance=None)
+        plan = Plan("snn", vgg4(), Dataset("none", split, split, ("a", "b"), (0.5,), (0.5,)),
+                    Phase(batch_size=8 * jax.device_count()), TimeSchedule(2), make_mesh())
+        loop.fit(plan, None, evaluator=None, checkpoints=None, reporter=None)
 
 
 def test_a_conversion_that_does_not_fit_is_refused_with_the_images_that_would(limit):

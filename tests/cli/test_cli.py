@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 
@@ -103,6 +104,24 @@ def test_train_again_reports_the_finished_run(dietjax, finished, folder):
     assert f"report: {finished / 'report.html'}\n" in out  # in one piece, to be copied
     for phase in ("ann", "converted", "snn"):
         assert f"{summary(finished)[phase]['accuracy']:.2%}" in out
+
+
+@pytest.mark.slow
+def test_a_run_whose_config_has_earlier_names_is_finished(dietjax, finished, folder, tmp_path):
+    """As a run was left that had been stopped before its last evaluation."""
+    shutil.copytree(finished, tmp_path / "run")
+    (tmp_path / "run" / "summary.json").unlink()
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    neuron = config["neuron"]
+    neuron["per"], neuron["fixed"] = neuron.pop("sharing"), neuron.pop("freeze")
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config))
+    status, _, err = dietjax("train", folder / "tiny.py", "--workdir", tmp_path / "run", "--snn.epochs", 1)
+    assert status == 0, err
+    assert (tmp_path / "run" / "config.json").read_text() == (finished / "config.json").read_text()
+    found, expected = summary(tmp_path / "run"), summary(finished)
+    for name in ("ann", "converted", "snn"):
+        assert found[name]["accuracy"] == expected[name]["accuracy"]
+    assert found["layers"] == expected["layers"]
 
 
 @pytest.mark.slow

@@ -26,8 +26,8 @@ from dietjax.parallel import processes
 from dietjax.parallel.collectives import collectives
 from dietjax.parallel.mesh import batch_sharding, local, make_mesh, place, state_shardings
 from dietjax.run import folder
+from dietjax.train.batches import ResidentBatches
 from dietjax.train.evaluate import evaluate, make_eval_step
-from dietjax.train.feed import Resident
 from dietjax.train.optimizer import make_optimizer
 from dietjax.train.state import TimeSchedule, abstract_state, initial_state
 from dietjax.train.step import make_train_step
@@ -45,9 +45,9 @@ class Run:
     def __init__(self, net, mesh, augment=AUGMENT, batch=t.BATCH, accumulate=1):
         self.net, self.mesh = net, mesh
         self.optimizer = make_optimizer(PHASE, STEPS)
-        self.feed = Resident(t.make_dataset(), augment, 0, batch, mesh)
+        self.batches = ResidentBatches(t.make_dataset(), augment, 0, batch, mesh)
         schedule = TimeSchedule(2) if isinstance(net.neuron, LIF) else TimeSchedule()
-        self.step = make_train_step(net, self.optimizer, self.feed.fetch, mesh, schedule, 0, accumulate)
+        self.step = make_train_step(net, self.optimizer, self.batches.fetch, mesh, schedule, 0, accumulate)
         self.shardings = state_shardings(mesh, abstract_state(net, self.optimizer))
 
     def start(self):
@@ -62,7 +62,7 @@ class Run:
         """(state, losses) of these steps."""
         losses = []
         for i in range(first, last):
-            state, metrics = self.step(state, *self.feed.arguments(i))
+            state, metrics = self.step(state, *self.batches.arguments(i))
             losses.append(float(metrics["loss"]))
         return state, losses
 
@@ -76,7 +76,7 @@ class Run:
         state = jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
                              abstract_state(self.net, self.optimizer), self.shardings)
         return [c._asdict() | {"sent": c.sent}
-                for c in collectives(self.step.lower(state, *self.feed.arguments(0)).compile().as_text())]
+                for c in collectives(self.step.lower(state, *self.batches.arguments(0)).compile().as_text())]
 
 
 def leaf_sums(tree):

@@ -202,6 +202,29 @@ def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
         assert accuracy == pytest.approx(said[phase]["accuracy"], abs=1.5 / 360)  # another compilation: ties
 
 
+@pytest.fixture
+def compilations():
+    """Names of the functions that jax compiles meanwhile."""
+    names = []
+
+    def listen(event, seconds, fun_name=None, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            names.append(str(fun_name))
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield names
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+@pytest.mark.slow
+def test_a_run_compiles_the_step_and_the_evaluation_of_each_network_once(few_digits, compilations, tmp_path):
+    """Each is run again and again: after every epoch, after converting, and at the end."""
+    phase = Phase(epochs=2, batch_size=BATCH, learning_rate=1e-3)
+    recipe.run(tiny(ann=phase, snn=phase), tmp_path / "run", QUIET)
+    for function in ("train_step", "eval_step"):
+        assert sum(function in name for name in compilations) == 2, function
+
+
 # ---- resuming
 
 MOMENTS = [

@@ -17,24 +17,27 @@ from dietjax.core.neurons import LIF, LIFParams, ReLU
 from dietjax.data import DataError
 from dietjax.errors import Stopped
 from dietjax.parallel.mesh import make_mesh
-from dietjax.train import loop
+from dietjax.train import evaluate as evaluation
+from dietjax.train import loop, session
+from dietjax.train.batches import ResidentBatches
 from dietjax.train.evaluate import evaluate, make_eval_step
-from dietjax.train.feed import Resident
 from dietjax.train.health import TrainingError, check_health
 from dietjax.train.optimizer import make_optimizer
+from dietjax.train.plan import Plan
+from dietjax.train.reporter import Reporter
 from dietjax.train.state import TimeSchedule, TrainState, abstract_state
 from dietjax.train.step import make_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 def fit(net, variables, dataset, folder, phase, name="snn", freeze=(), augment=Data(), seen=None):
-    """`fit.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
+    """`loop.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
     seen = [] if seen is None else seen
+    plan = Plan(name, net, dataset, phase, TimeSchedule(2 if name == "snn" else 1), make_mesh(), augment, freeze=freeze)
+    reporter = Reporter(plan, begin=lambda step, untested: None, log=lambda *line: seen.append(line),
+                        advance=lambda *_: None)
     with Checkpoints(folder) as checkpoints:
-        variables, _ = loop.fit(
-            net, variables, dataset, phase, name=name, schedule=TimeSchedule(2 if name == "snn" else 1), seed=0,
-            augment=augment, freeze=freeze, checkpoints=checkpoints, begin=lambda step, untested: None,
-            log=lambda *line: seen.append(line), advance=lambda *_: None)
+        variables, _ = loop.fit(plan, variables, evaluation.Evaluator(plan), checkpoints, reporter)
     return variables, seen
 
 
@@ -119,9 +122,9 @@ def test_no_leak_exceeds_one_after_an_update():
     before = init(net)
     state = TrainState(jnp.zeros((), jnp.int32), jax.tree.map(jnp.copy, before), rise.init(before["params"]))
     mesh = make_mesh(devices=jax.devices()[:1])
-    feed = Resident(dataset, Data(), 0, BATCH, mesh)
-    step = make_train_step(net, rise, feed.fetch, mesh, TimeSchedule(2), 0)
-    state, _ = step(state, *feed.arguments(0))
+    batches = ResidentBatches(dataset, Data(), 0, BATCH, mesh)
+    step = make_train_step(net, rise, batches.fetch, mesh, TimeSchedule(2), 0)
+    state, _ = step(state, *batches.arguments(0))
     for name in ("conv1", "conv2", "fc1"):
         assert float(state.variables["params"][name]["neuron"].leak) == 1.0
         assert float(state.variables["params"][name]["neuron"].threshold) == pytest.approx(0.26)
@@ -155,7 +158,7 @@ def test_bfloat16_learns_what_float32_learns_and_trains_float32_parameters(tmp_p
 @pytest.mark.slow
 def test_train_step_does_not_recompile_nor_after_resuming(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(loop, "make_train_step",
+    monkeypatch.setattr(session, "make_train_step",
                         lambda *arguments: made.append(make_train_step(*arguments)) or made[-1])
     net, dataset, augment = make_net(dropout=0.2), make_dataset(), Data(crop_padding=1, flip=True)
     for epochs in (1, 2):  # the second resumes from a checkpoint
@@ -267,14 +270,14 @@ def test_a_diverged_state_is_never_saved(tmp_path, name, neuron):
 
 def evaluations_that(monkeypatch, happens):
     """The second evaluation does this before it begins."""
-    count, original = itertools.count(1), loop.evaluate
+    count, original = itertools.count(1), evaluation.evaluate
 
     def evaluate(*arguments):
         if next(count) == 2:
             happens()
         return original(*arguments)
 
-    monkeypatch.setattr(loop, "evaluate", evaluate)
+    monkeypatch.setattr(evaluation, "evaluate", evaluate)
 
 
 def corrupt():

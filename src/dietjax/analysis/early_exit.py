@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import data
 from ..core import losses
+from ..data import Dataset, normalise
 from ..errors import InputError
 from ..models import Network
 from ..types import Array
@@ -37,8 +37,8 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     """Classify a batch, at most T timesteps of it; one run serves all margins, and ends where the largest is reached.
 
     The batch leaves as one, when its slowest image is decided; give one image at a time for an exit per image. The
-    first synapse of a constant input is computed anew in every block, where a whole run computes it once: in a VGG16 on
-    32×32 images, 0.5 % of its operations per block.
+    first synapse of a constant input is computed anew in every chunk, where a whole run computes it once: in a VGG16 on
+    32×32 images, 0.5 % of its operations per chunk.
 
     Args:
         net: a spiking network.
@@ -64,7 +64,7 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     exits: dict[int, Exit] = {}
     state: Any = None
     for start in range(0, timesteps, chunk):
-        predicted, least, state = _block(net, chunk, variables, images, state, start, key)
+        predicted, least, state = _run_chunk(net, chunk, variables, images, state, start, key)
         reached = float(least)
         done = start + chunk
         for i, margin in enumerate(margins):
@@ -75,7 +75,7 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     return [exits[i] for i in range(len(margins))]
 
 
-def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Sequence[float], timesteps: int,
+def measure(net: Network, variables: dict, dataset: Dataset, margins: Sequence[float], timesteps: int,
             batch_size: int = 1, seed: int = 0) -> list[dict[str, float]]:
     """Early exit on the test set: per margin {"margin", "accuracy", "timesteps": mean over the images}.
 
@@ -84,7 +84,7 @@ def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Seque
     count = dataset.test.num_examples
     correct, taken = np.zeros(len(margins)), np.zeros(len(margins))
     for start, (images, labels) in zip(range(0, count, batch_size), dataset.test.batches(batch_size), strict=True):
-        normalised = data.normalise(images, dataset.mean, dataset.std, jnp.float32)
+        normalised = normalise(images, dataset.mean, dataset.std, jnp.float32)
         key = jax.random.fold_in(jax.random.key(seed), start)
         exits = predict(net, variables, normalised, margins, timesteps=timesteps, key=key)
         correct += [(e.predicted == labels).sum() for e in exits]
@@ -94,7 +94,7 @@ def measure(net: Network, variables: dict, dataset: data.Dataset, margins: Seque
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _block(net, chunk, variables, images, state, start, key):
+def _run_chunk(net, chunk, variables, images, state, start, key):
     """(classes [B], the batch's least margin, state) after `chunk` more timesteps."""
     rngs = None if key is None else {"encode": key}
     logits, record = net.apply(variables, images, chunk, state=state, start=start, rngs=rngs)

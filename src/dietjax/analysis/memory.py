@@ -22,8 +22,8 @@ which the percentile is selected, and what the layer before gave."""
 def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = None, remat: bool = False) -> int:
     """Predicted bytes of temporaries of loss and gradients on one device: an estimate, good to about a third.
 
-    Every layer's currents are kept for the backward pass (under `remat` those of one block, with the states between
-    blocks), and on top comes what the largest layer needs while its gradient is found. Weights, their gradients and the
+    Every layer's currents are kept for the backward pass (under `remat` those of one chunk, with the states between
+    chunks), and on top comes what the largest layer needs while its gradient is found. Weights, their gradients and the
     optimiser's state are not counted here.
 
     Args:
@@ -37,13 +37,13 @@ def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = 
     wiring = {c.name: c for c in net.connections()}
     neurons = [math.prod(wiring[layer.name].out_shape) for layer in net.layers]
     kept = 2 if net.batch_norm else 1  # batch norm keeps its input besides its output
-    blocks = timesteps // chunk if remat else 1
+    kept_steps = chunk if remat else timesteps
     per_step = batch * sum(neurons) * size * kept
-    constant = batch * neurons[0] * size * (timesteps // blocks - 1) if net.encoder.constant else 0
+    constant = batch * neurons[0] * size * (kept_steps - 1) if net.encoder.constant else 0
     states = (timesteps // chunk) * batch * sum(neurons) * 4 if chunk < timesteps else 0
     working = max(WORKING_BLOCKS * batch * chunk * math.prod(c.out_shape) * size + _transforms(c, batch * chunk)
                   for c in wiring.values())
-    return per_step * (timesteps // blocks) - constant + states + working
+    return per_step * kept_steps - constant + states + working
 
 
 def _transforms(connection, images):
@@ -70,9 +70,9 @@ def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bo
     smaller = [c for c in range(timesteps, 0, -1) if timesteps % c == 0
                and training_step(net, batch, timesteps, c, remat=True) <= limit]
     if not smaller:
-        remedy = "no chunk would fit; use a smaller batch, more parts of it (accumulate) or more devices"
+        remedy = "no chunk would fit; use a smaller batch, more microbatches (accumulate) or more devices"
     elif smaller[0] < timesteps:
-        remedy = f"chunk={smaller[0]} would fit (it recomputes within blocks)"
+        remedy = f"chunk={smaller[0]} would fit (it recomputes within chunks)"
     else:
         remedy = "without a chunk it would fit"
     raise InputError(f"a training step on {batch} images a device at {timesteps} timesteps takes about "

@@ -15,9 +15,9 @@ class Step:
     of: Annotated[Of, Inlined] = Of()
     timesteps: tuple[int, ...] = (5,)
     chunk: tuple[int, ...] = ()
-    """Also in blocks of so many timesteps."""
+    """Also in chunks of so many timesteps."""
     remat: bool = False
-    """Each chunk also with recomputation inside its blocks."""
+    """Each chunk size also with recomputation inside its chunks."""
     backend: tuple[str, ...] = ("auto",)
     """What runs the neurons (dietjax.kernels.BACKENDS)."""
     dtype: tuple[Dtype, ...] = ("float32",)
@@ -124,7 +124,7 @@ class Memory:
     of: Annotated[Of, Inlined] = Of(batch=128)
     timesteps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     chunk: tuple[int, ...] = (1, 4, 16)
-    """Also in blocks of so many timesteps, with and without recomputation, where they divide T."""
+    """Also in chunks of so many timesteps, with and without recomputation, where they divide T."""
     dtype: tuple[Dtype, ...] = ("float32",)
     peer: Annotated[tuple[PeerName, ...], UseAppendAction] = ()
     """Another library on the same network and weights; may be given several times. Needs dietjax[peers]."""
@@ -144,7 +144,7 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True)
 class Scaling:
-    """Weak scaling of the whole training step (feed, gradients, optimiser): the same batch on each of more devices."""
+    """Weak scaling of the whole training step (input, gradients, optimiser): the same batch on each of more devices."""
 
     of: Annotated[Of, Inlined] = Of()
     """The batch is one device's."""

@@ -35,7 +35,7 @@ def sweep(subject: Subject, timesteps: Sequence[int], chunks: Sequence[int], dty
     Args:
         subject: the network and its batch.
         timesteps: every T.
-        chunks: blocks of so many timesteps, where they divide T and are less.
+        chunks: timesteps in a chunk, where they divide T and are less.
         dtypes: of activations.
         peers: other libraries on the same network and weights.
         levels: memory levels of SpikingJelly (`dietjax.bench.peers.build`); other libraries have none.

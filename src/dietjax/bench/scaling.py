@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import data
 from ..config import Data, Parallel, Phase
+from ..data import Dataset, Split
 from ..errors import InputError
 from ..models import Network
 from ..parallel.collectives import collectives
 from ..parallel.mesh import make_mesh, state_shardings
-from ..train.feed import Resident
+from ..train.batches import ResidentBatches
 from ..train.optimizer import make_optimizer
 from ..train.state import TimeSchedule, abstract_state, initial_state
 from ..train.step import make_train_step
@@ -66,15 +66,15 @@ def _training(net: Network, subject: Subject, count: int,
               timesteps: int) -> tuple[Callable[[], Any], int | None, dict[str, float]]:
     """(one step of a training on the first `count` devices, bytes of its temporaries, what a device sends in it)."""
     mesh, batch = make_mesh(Parallel(), jax.devices()[:count]), subject.batch * count
-    feed = Resident(_dataset(subject, batch), Data(), 0, batch, mesh)
+    batches = ResidentBatches(_dataset(subject, batch), Data(), 0, batch, mesh)
     optimizer = make_optimizer(Phase(batch_size=batch), 10**6)
 
     def start(key):
         return initial_state(net.init(key, jnp.zeros((1, *subject.image_shape))), optimizer)
 
     state = jax.jit(start, out_shardings=state_shardings(mesh, abstract_state(net, optimizer)))(jax.random.key(0))
-    step = make_train_step(net, optimizer, feed.fetch, mesh, TimeSchedule(timesteps), 0)
-    program = step.lower(state, *feed.arguments(0)).compile()
+    step = make_train_step(net, optimizer, batches.fetch, mesh, TimeSchedule(timesteps), 0)
+    program = step.lower(state, *batches.arguments(0)).compile()
     weights = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables["params"]))
     traffic = {"sent MB": sum(c.sent for c in collectives(program.as_text())) / 1e6,
                "ring MB": 2 * (count - 1) / count * weights / 1e6}
@@ -82,18 +82,18 @@ def _training(net: Network, subject: Subject, count: int,
 
     def run():
         nonlocal state, done
-        state, metrics = program(state, *feed.arguments(done))
+        state, metrics = program(state, *batches.arguments(done))
         done += 1
         return state, metrics
 
     return run, temporary_bytes(program), traffic
 
 
-def _dataset(subject: Subject, count: int) -> data.Dataset:
+def _dataset(subject: Subject, count: int) -> Dataset:
     """So many random images, the same ones for the same count."""
     rng = np.random.default_rng(0)
-    split = data.Split(rng.integers(0, 256, (count, *subject.image_shape), np.uint8),
+    split = Split(rng.integers(0, 256, (count, *subject.image_shape), np.uint8),
                        rng.integers(0, subject.num_classes, count, np.int32))
     channels = subject.image_shape[-1]
-    return data.Dataset("random", split, split, tuple(map(str, range(subject.num_classes))), (0.5,) * channels,
+    return Dataset("random", split, split, tuple(map(str, range(subject.num_classes))), (0.5,) * channels,
                         (0.25,) * channels)

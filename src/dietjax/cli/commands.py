@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from ..config import Conversion, Experiment, Hosts, check
 from ..errors import InputError
+from .table import print_table
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
 
@@ -29,26 +30,29 @@ class Train:
     def __call__(self) -> None:
         """Train, then write the report."""
         from ..parallel import processes
-        from ..report import page as report
+        from ..report import page
         from ..run import recipe
         from ..run.console import Console
 
-        if self.file.suffix != ".py":  # else it has been loaded, see cli._run
+        self._check()
+        processes.start(self.hosts)
+        console = Console(quiet=not processes.is_main())
+        summary = recipe.run(self.experiment, self.workdir, console)
+        report = self.workdir / "report.html"
+        with processes.raise_on_all():  # who is done early would wait at his exit, but no longer than the peer timeout
+            if processes.is_main() and not report.exists():
+                page.write(self.workdir)
+        console.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
+                    f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
+                    f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
+        console.say(f"report: {report}")
+
+    def _check(self):
+        if self.file.suffix != ".py":  # else it has been loaded, see main._run
             raise InputError(f"{self.file} is no Python file; an experiment is one, such as experiments/digits_vgg.py")
         if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(self.workdir)):  # a Path has one slash left of gs://
             raise InputError(f"--workdir {self.workdir} is an address, and a run's folder is on a file system: mount "
                              "it, or give a local path, or a shared one for several hosts")
-        processes.start(self.hosts)
-        terminal = Console(quiet=not processes.is_main())
-        summary = recipe.run(self.experiment, self.workdir, terminal)
-        page = self.workdir / "report.html"
-        with processes.raise_on_all():  # who is done early would wait at his exit, but no longer than the peer timeout
-            if processes.is_main() and not page.exists():
-                report.write(self.workdir)
-        terminal.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
-                     f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
-                     f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
-        terminal.say(f"report: {page}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +73,7 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Measure and print."""
-        from ..analysis import early_exit
-        from ..run import recipe, summary
+        from ..run import recipe
 
         if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
             raise InputError("--margin must be >= 0 and finite, --batch-size at least 1, got "
@@ -79,6 +82,17 @@ class Evaluate:
         if self.margin and "snn" not in networks:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
         timesteps = experiment.timesteps if self.timesteps is None else self.timesteps
+        results = self._measure(experiment, dataset, networks, timesteps)
+        if self.json:
+            print(json.dumps(results))
+        else:
+            self._print(results, f"{dataset.name}: {dataset.test.num_examples} test images", timesteps)
+
+    def _measure(self, experiment, dataset, networks, timesteps):
+        """{phase: metrics on the test set}; the SNN's with "early_exit", where margins were given."""
+        from ..analysis import early_exit
+        from ..run import summary
+
         results = {}
         for phase, (net, variables) in networks.items():
             steps = timesteps if phase == "snn" else 1
@@ -86,17 +100,16 @@ class Evaluate:
         if self.margin:
             results["snn"]["early_exit"] = early_exit.measure(
                 *networks["snn"], dataset, self.margin, timesteps, self.batch_size, experiment.seed)
-        if self.json:
-            print(json.dumps(results))
-            return
+        return results
+
+    def _print(self, results, title, timesteps):
         rows = [(phase.upper(), t if phase == "snn" else "-", f"{accuracy:.2%}") for phase, result in results.items()
                 for t, accuracy in enumerate(result["accuracy_by_timestep"], 1)]
-        title = f"{dataset.name}: {dataset.test.num_examples} test images"
-        _print_table(title, ("network", "timesteps", "accuracy"), rows)
+        print_table(title, ("network", "timesteps", "accuracy"), rows)
         if self.margin:
             rows = [(f"{e['margin']:g}", f"{e['timesteps']:.2f}", f"{e['accuracy']:.2%}")
                     for e in results["snn"]["early_exit"]]
-            _print_table(f"early exit, {self.batch_size} image(s) at a time, at most {timesteps} timesteps",
+            print_table(f"early exit, {self.batch_size} image(s) at a time, at most {timesteps} timesteps",
                          ("margin", "mean timesteps", "accuracy"), rows)
 
 
@@ -148,58 +161,8 @@ class Convert:
             return
         rows = [(name, f"{result['threshold'][name]:.4f}", f"{rate:.3f}")
                 for name, rate in result["spike_rate"].items()]
-        _print_table(f"converted, {experiment.timesteps} timesteps: {result['accuracy']:.2%}",
+        print_table(f"converted, {experiment.timesteps} timesteps: {result['accuracy']:.2%}",
                      ("layer", "threshold", "spikes per neuron"), rows)
-
-
-@dataclasses.dataclass(frozen=True)
-class EnergyOf:
-    """Energy per image, ANN against SNN: of a run at its measured spike rates, or of any network at a rate you give."""
-
-    run: Positional[pathlib.Path | None] = None
-    """Folder of a run; or leave it out and give --rate."""
-    model: str = "VGG16"
-    """Without a run: network name."""
-    image_shape: tuple[int, int, int] = (32, 32, 3)
-    """Without a run: height, width, channels."""
-    num_classes: int = 10
-    """Without a run: classes."""
-    rate: float | None = None
-    """Without a run: spikes per neuron over all timesteps, the same in every layer."""
-    json: bool = False
-    """Print JSON instead of a table."""
-
-    def __call__(self) -> None:
-        """Count and print."""
-        from .. import models
-        from ..analysis import energy
-
-        if (self.run is None) == (self.rate is None):
-            raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
-        if self.run is not None:
-            from ..run import recipe, summary
-
-            experiment, dataset, networks = recipe.open_run(self.run)
-            if "snn" not in networks:
-                raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
-            net, variables = networks["snn"]
-            record, _ = summary.measure(net, variables, dataset, experiment, experiment.timesteps)
-        else:
-            if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
-                raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "
-                                 f"{self.rate}, {self.image_shape}, {self.num_classes}")
-            net = models.build(self.model, self.num_classes, self.image_shape)
-            record = {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}
-        spent = energy.estimate(net, record)
-        if self.json:
-            print(json.dumps(spent.as_dict()))
-            return
-        rows = [(c.name, f"{c.macs:,}", "analog" if c.rate is None else f"{c.rate:.3f}", f"{c.ann_joules * 1e6:.4f}",
-                 f"{c.snn_joules * 1e6:.4f}") for c in spent.layers]
-        rows.append(("all", f"{sum(c.macs for c in spent.layers):,}", "", f"{spent.ann_joules * 1e6:.4f}",
-                     f"{spent.snn_joules * 1e6:.4f}"))
-        _print_table(f"per image, 45 nm CMOS (MAC 4.6 pJ, AC 0.9 pJ): ANN / SNN = {spent.ratio:.2f}",
-                     ("synapse", "MACs", "spikes in", "ANN µJ", "SNN µJ"), rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,9 +174,9 @@ class Report:
 
     def __call__(self) -> None:
         """Write and say where."""
-        from ..report import page as report
+        from ..report import page
 
-        print(report.write(self.run))
+        print(page.write(self.run))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,17 +196,3 @@ class Prepare:
         from .. import data
 
         print(data.prepare(self.source, self.data_dir, self.name))
-
-
-def _print_table(title, header, rows):
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    for i, name in enumerate(header):
-        table.add_column(name, justify="left" if i == 0 else "right")
-    for row in rows:
-        table.add_row(*map(str, row))
-    console = Console(highlight=False)
-    console.print(title, markup=False, soft_wrap=True)
-    console.print(table)

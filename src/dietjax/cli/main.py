@@ -15,7 +15,8 @@ from .. import __version__, config
 from ..bench.commands import Bench
 from ..config import Experiment, check, read_stored
 from ..errors import InputError, Stopped, unknown
-from .commands import Convert, EnergyOf, Evaluate, Prepare, Report, Status, Train
+from .commands import Convert, Evaluate, Prepare, Report, Status, Train
+from .energy import EnergyOf
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from . import images
 from .order import batch_indices
 from .source import CorruptImage, CorruptImageWarning, DataError, Source
 
-CHUNK = 16
+GROUP = 16
 """Examples that one thread decodes at a time: so few that a batch spreads over the threads."""
 AHEAD = 2
 """Batches decoded ahead of the one in use."""
@@ -92,7 +92,7 @@ class Stream:
         """A batch of at most `size` examples per step; `plan(step)`: their indices, and their draws or None."""
         import grain
 
-        parts, begun, lock = max(1, -(-size // CHUNK)), {}, threading.Lock()
+        groups, begun, lock = max(1, -(-size // GROUP)), {}, threading.Lock()
 
         def batch(step):
             with lock:  # several threads begin a step, and all write into the one batch
@@ -102,23 +102,23 @@ class Stream:
                                    np.empty(len(indices), np.int32))
                 return begun[step]
 
-        def chunk(number):
-            step, part = divmod(number, parts)
-            here = slice(part * CHUNK, (part + 1) * CHUNK)
+        def decode_group(number):
+            step, group = divmod(number, groups)
+            here = slice(group * GROUP, (group + 1) * GROUP)
             indices, draws, pictures, labels = (None if x is None else x[here] for x in batch(step))
             return self._fill(pictures, labels, indices.tolist(), None if draws is None else draws.tolist())
 
-        ahead = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=max(AHEAD * parts, self._threads))
-        chunks = iter(grain.MapDataset.range(len(steps) * parts).map(chunk).to_iter_dataset(ahead))
+        ahead = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=max(AHEAD * groups, self._threads))
+        decoded = iter(grain.MapDataset.range(len(steps) * groups).map(decode_group).to_iter_dataset(ahead))
         try:
             for step in range(len(steps)):
-                for _ in range(parts):
-                    self._report(next(chunks))
+                for _ in range(groups):
+                    self._report(next(decoded))
                 with lock:
                     _, _, pictures, labels = begun.pop(step)
                 yield pictures, labels
         finally:
-            chunks.close()
+            decoded.close()
 
     def _fill(self, pictures, labels, indices, draws):
         """Decode a few examples into these arrays -> corrupt ones: [(index, what is wrong, its replacement)]."""

@@ -35,15 +35,16 @@ def make_mesh(parallel: Parallel = Parallel(), devices: Sequence[jax.Device] | N
 
 
 def check_batch_size(name: str, phase: Phase, mesh: Mesh) -> None:
-    """Every device takes the same share of every part of a batch.
+    """Every device takes the same share of every microbatch.
 
     Raises:
         InputError: the phase's batch does not divide.
     """
-    parts = mesh.size * phase.accumulate
-    if phase.batch_size % parts:
+    shares = mesh.size * phase.accumulate
+    if phase.batch_size % shares:
         over = f"{mesh.size} devices" + (f" times {name}.accumulate={phase.accumulate}" if phase.accumulate > 1 else "")
-        raise InputError(f"{name}.batch_size {phase.batch_size} does not divide over {over}; use a multiple of {parts}")
+        raise InputError(f"{name}.batch_size {phase.batch_size} does not divide over {over}; "
+                         f"use a multiple of {shares}")
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -86,6 +87,11 @@ def place(tree: Any, sharding: NamedSharding) -> Any:
         return jax.device_put(tree, sharding)
     # device_put would first compare the values across processes, over the network
     return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, sharding, lambda index: x[index]), tree)
+
+
+def distribute(variables: Any, mesh: Mesh) -> Any:
+    """Variables that every process holds whole, on the mesh as a train state has them, see `state_shardings`."""
+    return jax.tree.map(place, variables, state_shardings(mesh, variables))
 
 
 def rows_here(sharding: NamedSharding, count: int) -> np.ndarray:

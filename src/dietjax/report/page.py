@@ -1,9 +1,7 @@
 """A finished run's folder -> one self-contained HTML page. Its words are in page.html, its figures in plots."""
 
-import base64
 import html
 import importlib.resources
-import io
 import json
 import pathlib
 import string
@@ -11,11 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .. import files
 from ..errors import InputError
 from . import plots
+from .elements import duration, figure, image, joules, table, times
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
 SUMMARY = (
@@ -26,7 +24,6 @@ RECORDED = (
     "class_names", "image", "image_label", "image_prediction", "logits_by_timestep",
     "wrong_images", "wrong_labels", "wrong_predictions",
 )  # fmt: skip
-LARGEST_IMAGE = 192  # pixels: larger ones are scaled down, so that the page stays small
 
 
 def write(run: pathlib.Path) -> pathlib.Path:
@@ -72,70 +69,95 @@ def _parse(text: str, where: str, remedy: str) -> dict:
 
 def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorded: Mapping[str, np.ndarray]) -> str:
     """Fill the template. Every value is HTML already: plain text passes through html.escape where it is put in."""
-    layers, energy = summary["layers"], summary["energy"]
-    names = [layer["name"] for layer in layers]
-    timesteps = summary["snn"]["timesteps"]
-    accuracy = {phase: summary[phase]["accuracy"] for phase in plots.PHASES}
-    by_timestep = {phase: summary[phase]["accuracy_by_timestep"] for phase in ("converted", "snn")}
-    rates = [layer["spike_rate"] for layer in layers]
-    thresholds, leaks = (
-        [[layer[f"{what}_{when}"] for layer in layers] for when in ("before", "after")]
-        for what in ("threshold", "leak")
-    )
-    spent = {key: [layer[key] for layer in energy["layers"]] for key in ("name", "ann_joules", "snn_joules")}
+    layers = summary["layers"]
     fills = {
         "network": html.escape(summary["model"]),
         "dataset": html.escape(summary["dataset"]),
         "experiment": html.escape(summary["experiment"]),
         "tiles": _tiles(summary),
         "facts": _facts(summary),
-        "accuracy_bars": _figure(
+        **_accuracies(summary),
+        **_neurons(layers, summary["snn"]["timesteps"]),
+        **_energy(summary["energy"]),
+        **_sample(layers, recorded),
+        **_mistakes(summary, recorded),
+        **_curves(metrics),
+        "settings": _settings(config, summary),
+    }
+    template = importlib.resources.files("dietjax.report").joinpath("page.html").read_text(encoding="utf-8")
+    return string.Template(template).substitute(fills)
+
+
+def _accuracies(summary: Mapping) -> dict[str, str]:
+    accuracy = {phase: summary[phase]["accuracy"] for phase in plots.PHASES}
+    by_timestep = {phase: summary[phase]["accuracy_by_timestep"] for phase in ("converted", "snn")}
+    return {
+        "accuracy_bars": figure(
             plots.accuracy_bars(accuracy),
             "Test accuracy by phase",
             ", ".join(f"{plots.PHASES[phase]} {value:.2%}" for phase, value in accuracy.items()),
         ),
-        "timesteps": _figure(
+        "timesteps": figure(
             plots.accuracy_over_timesteps(accuracy["ann"], by_timestep),
             "Test accuracy after each timestep",
             f"fine-tuned from {by_timestep['snn'][0]:.2%} to {by_timestep['snn'][-1]:.2%}, ANN {accuracy['ann']:.2%}",
         ),
-        "thresholds": _figure(
+    }
+
+
+def _neurons(layers: Sequence[Mapping], timesteps: int) -> dict[str, str]:
+    """Return what became of each layer's neurons."""
+    names = [layer["name"] for layer in layers]
+    rates = [layer["spike_rate"] for layer in layers]
+    thresholds, leaks = (
+        [[layer[f"{what}_{when}"] for layer in layers] for when in ("before", "after")]
+        for what in ("threshold", "leak")
+    )
+    return {
+        "thresholds": figure(
             plots.dumbbells(names, *thresholds, "threshold (membrane units)", 0),
             "Threshold before and after fine-tuning",
             "values in the table below",
         ),
-        "leaks": _figure(
+        "leaks": figure(
             plots.dumbbells(names, *leaks, "leak (fraction kept per timestep)", 1),
             "Leak before and after fine-tuning",
             "values in the table below",
         ),
         "neuron_table": _neuron_table(layers),
-        "rates": _figure(
+        "rates": figure(
             plots.rate_bars(names, rates, timesteps),
             "Spikes per neuron and image",
             ", ".join(f"{name} {rate:.2f}" for name, rate in zip(names, rates, strict=True)),
         ),
-        "energy": _figure(
-            plots.energy_bars(spent["name"], spent["ann_joules"], spent["snn_joules"]),
+    }
+
+
+def _energy(energy: Mapping) -> dict[str, str]:
+    names, ann, snn = ([layer[key] for layer in energy["layers"]] for key in ("name", "ann_joules", "snn_joules"))
+    return {
+        "energy": figure(
+            plots.energy_bars(names, ann, snn),
             "Energy per layer, ANN against SNN",
-            f"in all {_joules(energy['ann_joules'])} against {_joules(energy['snn_joules'])}",
+            f"in all {joules(energy['ann_joules'])} against {joules(energy['snn_joules'])}",
         ),
         "energy_table": _energy_table(energy),
-        **_sample(layers, recorded),
-        **_mistakes(summary, recorded),
-        "settings": _settings(config, summary),
     }
-    for key, title in (("accuracy", "accuracy"), ("loss", "loss")):
-        for phase in ("ann", "snn"):
-            figure = plots.curves(metrics, phase, key)
-            fills[f"{key}_{phase}"] = _figure(figure, f"{plots.PHASES[phase]}: {title} over epochs", "train and test")
-    template = importlib.resources.files("dietjax.report").joinpath("page.html").read_text(encoding="utf-8")
-    return string.Template(template).substitute(fills)
+
+
+def _curves(metrics: Sequence[Mapping]) -> dict[str, str]:
+    return {
+        f"{key}_{phase}": figure(
+            plots.curves(metrics, phase, key), f"{plots.PHASES[phase]}: {key} over epochs", "train and test"
+        )
+        for key in ("accuracy", "loss")
+        for phase in ("ann", "snn")
+    }
 
 
 def _tiles(summary: Mapping) -> str:
     ratio = summary["energy"]["ratio"]
-    spent = f"{_joules(summary['energy']['snn_joules'])} an image against {_joules(summary['energy']['ann_joules'])}"
+    spent = f"{joules(summary['energy']['snn_joules'])} an image against {joules(summary['energy']['ann_joules'])}"
     saving = "less energy than the ANN" if ratio >= 1 else "the ANN's energy over the SNN's, no saving"
     steps = summary["snn"]["timesteps"]
     tiles = [
@@ -145,8 +167,8 @@ def _tiles(summary: Mapping) -> str:
         ("rule", f"{ratio:.2f}×", f"{saving}: {spent}"),
     ]
     return "".join(
-        f'<div class="tile" style="--tone: var(--{tone})"><b>{figure}</b><span>{html.escape(text)}</span></div>'
-        for tone, figure, text in tiles
+        f'<div class="tile" style="--tone: var(--{tone})"><b>{number}</b><span>{html.escape(text)}</span></div>'
+        for tone, number, text in tiles
     )
 
 
@@ -155,7 +177,7 @@ def _facts(summary: Mapping) -> str:
     return html.escape(
         f"{summary['parameters']:,} parameters, {summary['train_images']:,} training images. Accuracies are of "
         f"{tests:,} test images: one image is {100 / tests:.2g} percentage points. "
-        f"Training took {_duration(summary['seconds'])} on {summary['machine']}."
+        f"Training took {duration(summary['seconds'])} on {summary['machine']}."
     )
 
 
@@ -163,7 +185,7 @@ def _neuron_table(layers: Sequence[Mapping]) -> str:
     head = ("layer", "neurons", "threshold before", "threshold after", "leak before", "leak after", "spikes per neuron")
     keys = ("threshold_before", "threshold_after", "leak_before", "leak_after", "spike_rate")
     rows = [[layer["name"], f"{layer['neurons']:,}", *(f"{layer[key]:.3f}" for key in keys)] for layer in layers]
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _energy_table(energy: Mapping) -> str:
@@ -172,10 +194,10 @@ def _energy_table(energy: Mapping) -> str:
     for layer in energy["layers"]:
         ann, snn = layer["ann_joules"], layer["snn_joules"]
         rate = "image (MACs)" if layer["rate"] is None else f"{layer['rate']:.3f}"
-        rows.append([layer["name"], f"{layer['macs']:,}", rate, _joules(ann), _joules(snn), _times(ann, snn)])
+        rows.append([layer["name"], f"{layer['macs']:,}", rate, joules(ann), joules(snn), times(ann, snn)])
     macs = sum(layer["macs"] for layer in energy["layers"])
     ann, snn = energy["ann_joules"], energy["snn_joules"]
-    return _table(head, rows, ["all layers", f"{macs:,}", "", _joules(ann), _joules(snn), f"{energy['ratio']:.2f}×"])
+    return table(head, rows, ["all layers", f"{macs:,}", "", joules(ann), joules(snn), f"{energy['ratio']:.2f}×"])
 
 
 def _sample(layers: Sequence[Mapping], recorded: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -187,13 +209,13 @@ def _sample(layers: Sequence[Mapping], recorded: Mapping[str, np.ndarray]) -> di
     answer = f"{classes[label]}, {'recognised' if label == prediction else f'taken for {classes[prediction]}'}"
     return {
         "sample": f'<figure class="sample"><figcaption>The image: {html.escape(answer)}</figcaption>'
-        f"{_image(recorded['image'], answer)}</figure>",
-        "readout": _figure(
+        f"{image(recorded['image'], answer)}</figure>",
+        "readout": figure(
             plots.readout(logits, classes, label, prediction),
             "The readout's membrane per class",
             f"highest at the end: {classes[int(logits[-1].argmax())]}",
         ),
-        "raster": _figure(
+        "raster": figure(
             plots.raster(spikes, [layer["neurons"] for layer in layers]),
             "Spikes, layer by layer",
             ", ".join(f"{name} {int(fired.sum())} spikes" for name, fired in spikes.items()),
@@ -212,8 +234,8 @@ def _mistakes(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str,
         which = "All of them" if shown == wrong else f"The first {shown:,}"
         text = f"The spiking network got {wrong:,} of {tests:,} test images wrong. {which}: true class → its answer."
     cells = []
-    for image, label, guess in zip(images, labels, guesses, strict=True):
-        picture = _image(image, f"{classes[label]}, taken for {classes[guess]}")
+    for pixels, label, guess in zip(images, labels, guesses, strict=True):
+        picture = image(pixels, f"{classes[label]}, taken for {classes[guess]}")
         caption = f"{html.escape(classes[label])} → <b>{html.escape(classes[guess])}</b>"
         cells.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     grid = f'<div class="mistakes">{"".join(cells)}</div>' if cells else ""
@@ -223,7 +245,7 @@ def _mistakes(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str,
 def _settings(config: Mapping, summary: Mapping) -> str:
     rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in _flat(config)]
     rows += [[f"{package} version", version] for package, version in summary["versions"].items()]
-    return _table(("setting", "value"), rows, kind="words")
+    return table(("setting", "value"), rows, kind="words")
 
 
 def _flat(tree: Mapping, prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -233,45 +255,3 @@ def _flat(tree: Mapping, prefix: str = "") -> Iterable[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield prefix + key, value
-
-
-def _figure(figure: plots.Figure, title: str, description: str) -> str:
-    svg = plots.to_svg(figure, f"{title}: {description}")
-    return f"<figure><figcaption>{html.escape(title)}</figcaption>{svg}</figure>"
-
-
-def _image(pixels: np.ndarray, description: str) -> str:
-    """Return a uint8 [H, W, C] image, C = 1 (grey) or 3 (RGB), as an inline PNG."""
-    image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    sharp = ' class="pixels"' if max(image.size) <= 64 else ""  # a small image is shown larger, its pixels as squares
-    image.thumbnail((LARGEST_IMAGE, LARGEST_IMAGE))
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img{sharp} alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str] = (), kind: str = "numbers") -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    foot = f"<tfoot>{line(total, 'td')}</tfoot>" if total else ""
-    return f'<table class="{kind}"><thead>{line(head, "th")}</thead><tbody>{body}</tbody>{foot}</table>'
-
-
-def _joules(value: float) -> str:
-    for scale, unit in ((1, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")):
-        if value >= scale:
-            return f"{value / scale:.3g}\N{NO-BREAK SPACE}{unit}"
-    return f"{value / 1e-12:.3g}\N{NO-BREAK SPACE}pJ"
-
-
-def _times(ann: float, snn: float) -> str:
-    return f"{ann / snn:.2f}×" if snn else "no spikes"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -67,7 +67,8 @@ def check_shared(workdir: pathlib.Path) -> None:
     """
     if jax.process_count() == 1:
         return
-    name = processes.broadcast(f".config.json.{uuid.uuid4().hex}")  # new, so that no cache can know that it is not there
+    # a new name, so that no cache can know that it is not there
+    name = processes.broadcast(f".config.json.{uuid.uuid4().hex}")
     with processes.raise_on_all():
         if processes.is_main():
             (workdir / name).touch()

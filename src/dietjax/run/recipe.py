@@ -20,59 +20,91 @@ from ..core.neurons import LIF, ReLU
 from ..errors import InputError
 from ..models import Network
 from ..parallel import processes
-from ..train.loop import check, fit
+from ..parallel.mesh import make_mesh
+from ..train.evaluate import Evaluator
+from ..train.loop import fit
 from ..train.optimizer import make_optimizer
+from ..train.plan import Plan
+from ..train.reporter import Reporter
 from ..train.state import TimeSchedule, abstract_state
 from . import folder
 from .console import Console
 from .metric_log import MetricLog
-from .summary import measure, neuron_means, summarise
+from .summary import neuron_means, record, summarise
 
 
-def run(experiment: Experiment, workdir: pathlib.Path, terminal: Console) -> dict:
+def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict:
     """Run or resume an experiment to its end.
 
     Args:
         experiment: what to do.
         workdir: the run's folder; made, or one that holds this same experiment.
-        terminal: where progress goes.
+        console: where progress goes.
 
     Returns:
         The summary, as in summary.json.
     """
+    dataset, ann, snn = _prepare(experiment, workdir)
+    finished = processes.broadcast(files.read_text(workdir / "summary.json"))
+    if finished:
+        console.say(f"{workdir} is finished: nothing to do")
+        return json.loads(finished)
+    measure_ann, measure_snn = Evaluator(ann), Evaluator(snn)
+    log = MetricLog(workdir, writes=processes.is_main())
+    try:
+        variables = jax.jit(ann.net.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
+        ann_variables, ann_seconds = _train(ann, variables, measure_ann, workdir, log, console)
+        variables = convert_ann(experiment, ann.net, ann_variables, snn.net, dataset)
+        converted = _measure_converted(variables, measure_snn, workdir, log, console)
+        variables, snn_seconds = _train(snn, variables, measure_snn, workdir, log, console)
+    finally:
+        log.close()
+    console.say("evaluating")
+    tested_ann, _ = measure_ann.whole(ann_variables)
+    tested_snn, predicted = measure_snn.whole(variables)
+    if processes.is_main():
+        record(experiment, dataset, workdir, snn.net, variables, predicted)
+    summary = summarise(experiment, dataset, snn.net, variables, tested_ann, converted, tested_snn)
+    summary["ann"]["seconds"], summary["snn"]["seconds"] = ann_seconds, snn_seconds
+    summary["seconds"] = ann_seconds + snn_seconds
+    if processes.is_main():
+        files.write_json(workdir / "summary.json", summary)
+    return summary
+
+
+def _prepare(experiment, workdir):
+    """(The data, the plans of the ANN and the SNN), once all processes agree on them; the folder is claimed."""
     with processes.raise_on_all():
         config.check(experiment)
         folder.check(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
     processes.check_agreement(folder.settings(experiment))
     with processes.raise_on_all():
         dataset = open_data(experiment.data)
-        ann, snn = networks(experiment, dataset)
-        _check_resources(experiment, dataset, ann, snn)
-    processes.check_agreement({"training images": dataset.train.num_examples, "test images": dataset.test.num_examples,
-                 "classes": dataset.class_names, "mean": dataset.mean, "standard deviation": dataset.std,
-                 "image shape": dataset.image_shape})
+        plans = _plans(experiment, dataset)
+    processes.check_agreement({
+        "training images": dataset.train.num_examples, "test images": dataset.test.num_examples,
+        "classes": dataset.class_names, "mean": dataset.mean, "standard deviation": dataset.std,
+        "image shape": dataset.image_shape})
     with processes.raise_on_all():
         folder.claim(experiment, workdir)
     folder.check_shared(workdir)
-    finished = processes.broadcast(files.read_text(workdir / "summary.json"))
-    if finished:
-        terminal.say(f"{workdir} is finished: nothing to do")
-        return json.loads(finished)
-    log = MetricLog(workdir, writes=processes.is_main())
-    try:
-        ann_variables = jax.jit(ann.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
-        ann_variables, ann_seconds = _phase("ann", ann, ann_variables, experiment, dataset, workdir, log, terminal)
-        variables, converted = _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, terminal)
-        variables, snn_seconds = _phase("snn", snn, variables, experiment, dataset, workdir, log, terminal)
-    finally:
-        log.close()
-    terminal.say("evaluating")
-    summary = summarise(experiment, dataset, workdir, (ann, ann_variables), converted, (snn, variables))
-    summary["ann"]["seconds"], summary["snn"]["seconds"] = ann_seconds, snn_seconds
-    summary["seconds"] = ann_seconds + snn_seconds
-    if processes.is_main():
-        files.write_json(workdir / "summary.json", summary)
-    return summary
+    return dataset, *plans
+
+
+def _plans(experiment, dataset):
+    """Of the ANN and the SNN. What the later phases need is checked too, before the first one has trained for hours."""
+    ann, snn = networks(experiment, dataset)
+    _check_images(experiment, dataset)
+    schedule = TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)
+    shared = {"dataset": dataset, "mesh": make_mesh(experiment.parallel), "augment": experiment.data,
+              "seed": experiment.seed}
+    plans = (Plan("ann", ann, phase=experiment.ann, schedule=TimeSchedule(), **shared),
+             Plan("snn", snn, phase=experiment.snn, schedule=schedule, freeze=experiment.neuron.freeze, **shared))
+    for plan in plans:
+        plan.check()
+    if experiment.conversion.method != "max":
+        memory.check_conversion(snn, experiment.conversion.images, experiment.conversion.timesteps)
+    return plans
 
 
 def open_data(settings: config.Data) -> data.Dataset:
@@ -103,21 +135,24 @@ def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Netw
     if ann.batch_norm:
         ann, variables = convert.fold_batch_norm(ann, variables)
         variables = convert.normalise_weights(ann, variables, images, percentile=99.9)  # biases on the scale of spikes
-    key = jax.random.key(experiment.seed)
-    if settings.method == "max":
-        variables = convert.with_neurons(snn, convert.normalise_weights(snn, variables, images, percentile=100))
-    elif settings.method == "spikenorm":
-        variables = convert.balance_thresholds(snn.clone(encoder=encode.Poisson()), variables, images, percentile=100,
-                                               timesteps=settings.timesteps, key=key)
-    else:
-        variables = convert.balance_thresholds(snn, variables, images, percentile=settings.percentile,
-                                               timesteps=settings.timesteps, key=key)
+    variables = _with_thresholds(settings, snn, variables, images, jax.random.key(experiment.seed))
     scale = convert.default_scale(experiment.timesteps) if settings.scale is None else settings.scale
     variables = convert.scale_thresholds(variables, scale)
     for layer in variables["params"].values():
         if "neuron" in layer:
             layer["neuron"] = layer["neuron"]._replace(leak=jnp.full_like(layer["neuron"].leak, experiment.neuron.leak))
     return variables
+
+
+def _with_thresholds(settings, snn, variables, images, key):
+    """The SNN's variables, with thresholds as the method of conversion sets them."""
+    if settings.method == "max":
+        return convert.with_neurons(snn, convert.normalise_weights(snn, variables, images, percentile=100))
+    if settings.method == "spikenorm":
+        return convert.balance_thresholds(snn.clone(encoder=encode.Poisson()), variables, images, percentile=100,
+                                          timesteps=settings.timesteps, key=key)
+    return convert.balance_thresholds(snn, variables, images, percentile=settings.percentile,
+                                      timesteps=settings.timesteps, key=key)
 
 
 def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str, tuple[Network, dict]]]:
@@ -144,52 +179,37 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     return experiment, dataset, found
 
 
-def _phase(name, net, variables, experiment, dataset, workdir, log, terminal):
-    phase, schedule = getattr(experiment, name), _schedule(experiment, name)
-
-    def record(split, step, values):
-        log.write(name, split, step, values)
+def _train(plan, variables, evaluator, workdir, log, console):
+    """(The variables after a phase, its seconds)."""
+    def record_line(split, step, values):
+        log.write(plan.name, split, step, values)
         if split == "test":
-            terminal.epoch(name, values)
+            console.epoch(plan.name, values)
 
-    with terminal.phase(name) as advance, Checkpoints(workdir / "checkpoints" / name) as checkpoints:
-        return fit(net, variables, dataset, phase, name=name, schedule=schedule, seed=experiment.seed,
-                   augment=experiment.data, freeze=experiment.neuron.freeze if name == "snn" else (),
-                   checkpoints=checkpoints, begin=functools.partial(log.begin, name), log=record,
-                   advance=advance, parallel=experiment.parallel)
-
-
-def _schedule(experiment, name):
-    return TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate) if name == "snn" else TimeSchedule()
+    with (console.phase(plan.name) as advance,
+          Checkpoints(workdir / "checkpoints" / plan.name) as checkpoints):
+        reporter = Reporter(plan, functools.partial(log.begin, plan.name), record_line, advance)
+        return fit(plan, variables, evaluator, checkpoints, reporter)
 
 
-def _convert(experiment, ann, ann_variables, snn, dataset, workdir, log, terminal):
-    """(The SNN's variables, what converted.json holds). Deterministic given the ANN, so a resumed run repeats it
-    instead of keeping a checkpoint of it, and every process computes it for itself.
+def _measure_converted(variables, evaluator, workdir, log, console):
+    """What converted.json holds. Converting is deterministic given the ANN, so a resumed run repeats it instead of
+    keeping a checkpoint of it, and every process computes it for itself; here they check that they agree.
     """
-    variables = convert_ann(experiment, ann, ann_variables, snn, dataset)
-    processes.check_agreement({f"converted {field}": means for field, means in neuron_means(variables).items()})
+    means = neuron_means(variables)
+    processes.check_agreement({f"converted {field}": value for field, value in means.items()})
     path = workdir / "converted.json"
-    converted = processes.broadcast(files.read_text(path))
-    if converted:
-        return variables, json.loads(converted)
-    tested, _ = measure(snn, variables, dataset, experiment, experiment.timesteps)
+    measured = processes.broadcast(files.read_text(path))
+    if measured:
+        return json.loads(measured)
+    tested, _ = evaluator.whole(variables)
     log.begin("converted", -1)  # what a killed run logged without finishing
     log.write("converted", "test", 0, tested)
-    terminal.epoch("converted", tested)
-    converted = {**tested, **neuron_means(variables)}
+    console.epoch("converted", tested)
+    converted = {**tested, **means}
     if processes.is_main():
         files.write_json(path, converted)
-    return variables, converted
-
-
-def _check_resources(experiment, dataset, ann, snn):
-    """What the later phases need, before the first one has trained for hours."""
-    _check_images(experiment, dataset)
-    for name, net in (("ann", ann), ("snn", snn)):
-        check(net, getattr(experiment, name), name, _schedule(experiment, name), experiment.parallel)
-    if experiment.conversion.method != "max":
-        memory.check_conversion(snn, experiment.conversion.images, experiment.conversion.timesteps)
+    return converted
 
 
 def _check_images(experiment, dataset):

@@ -36,17 +36,11 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     tested = [line for line in lines if line["phase"] == phase and line["split"] == "test"]
     last = trained[-1] if trained else {}
     found = {"run": str(run), "experiment": experiment.name, "phase": phase, "step": last.get("step", 0),
-             "total_steps": None, "epoch": last.get("epoch", 0.0), "epochs": settings.epochs}
+             "epoch": last.get("epoch", 0.0), "epochs": settings.epochs}
     found |= {key: last.get(key) for key in ("loss", "accuracy", "images_per_second")}
     found["test_accuracy"] = tested[-1]["accuracy"] if tested else None
-    found["seconds_left"], patience = None, SILENCE
-    if trained:
-        # steps per epoch are a fraction: the last step is the first at which all epochs have been read
-        found["total_steps"] = -int(-round(settings.epochs * last["step"] / last["epoch"], 6) // 1)
-        per_step = settings.batch_size / last["images_per_second"]
-        found["seconds_left"] = (found["total_steps"] - last["step"]) * per_step
-        between = last["step"] - (trained[-2]["step"] if len(trained) > 1 else 0)
-        patience = max(SILENCE, SILENT_LINES * between * per_step)
+    forecast, patience = _forecast(settings, trained)
+    found |= forecast
     now = time.time()
     found["checkpoint"] = _checkpoint(run, phase, now) or (_checkpoint(run, "ann", now) if phase == "snn" else None)
     signs = [run / "config.json", run / "metrics.jsonl", run / "converted.json", *(run / "checkpoints").glob("*")]
@@ -54,6 +48,19 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     finished = (run / "summary.json").exists()
     found["state"] = "finished" if finished else "running" if found["seconds_since_sign"] < patience else "silent"
     return found
+
+
+def _forecast(settings, trained):
+    """({"total_steps", "seconds_left"} of a phase, seconds of silence that say nothing), by its lines of training."""
+    if not trained:
+        return {"total_steps": None, "seconds_left": None}, SILENCE
+    last = trained[-1]
+    # steps per epoch are a fraction: the last step is the first at which all epochs have been read
+    total = -int(-round(settings.epochs * last["step"] / last["epoch"], 6) // 1)
+    per_step = settings.batch_size / last["images_per_second"]
+    between = last["step"] - (trained[-2]["step"] if len(trained) > 1 else 0)
+    forecast = {"total_steps": total, "seconds_left": (total - last["step"]) * per_step}
+    return forecast, max(SILENCE, SILENT_LINES * between * per_step)
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What came out of a run: the networks measured, and one image's spikes kept for the report."""
+"""What came out of a run: measurements, the summary of them, and one image's spikes kept for the report."""
 
 import os
 import pathlib
@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import data, files, models
+from .. import files, models
 from ..analysis import energy
 from ..config import Experiment
 from ..core.neurons import ReLU
+from ..data import Dataset, normalise
 from ..models import Network
-from ..parallel import processes
 from ..parallel.mesh import make_mesh
 from ..train.evaluate import evaluate, make_eval_step
 from ..train.state import TimeSchedule
@@ -25,7 +25,7 @@ WRONG_IMAGES = 64
 """Misclassified images that are kept for the report."""
 
 
-def measure(net: Network, variables: dict, dataset: data.Dataset, experiment: Experiment,
+def measure(net: Network, variables: dict, dataset: Dataset, experiment: Experiment,
             timesteps: int = 1) -> tuple[dict, np.ndarray]:
     """Test-set metrics and predictions of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
     mesh, spiking = make_mesh(), not isinstance(net.neuron, ReLU)
@@ -42,59 +42,67 @@ def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
                     for name, neuron in neurons.items()} for field in ("threshold", "leak")}
 
 
-def summarise(experiment: Experiment, dataset: data.Dataset, workdir: pathlib.Path, ann: tuple[Network, dict],
-              converted: dict, snn: tuple[Network, dict]) -> dict:
-    """Final measurements of both networks (net, variables); writes recorded.npz, returns summary.json without times.
+def summarise(experiment: Experiment, dataset: Dataset, snn: Network, variables: dict, tested_ann: dict,
+              converted: dict, tested_snn: dict) -> dict:
+    """What summary.json holds, without times.
 
-    converted: what converted.json holds.
+    Args:
+        experiment, dataset: of the run.
+        snn, variables: the fine-tuned network.
+        tested_ann, tested_snn: the test-set metrics of both networks at the end.
+        converted: what converted.json holds.
     """
-    net, variables = snn
-    ann_tested, _ = measure(*ann, dataset, experiment)
-    tested, predicted = measure(net, variables, dataset, experiment, experiment.timesteps)
-    trained = neuron_means(variables)
-    shapes = {c.name: c.out_shape for c in net.connections()}
-    if processes.is_main():
-        _record(experiment, dataset, workdir, net, variables, predicted)
     return {
         "experiment": experiment.name, "model": experiment.model.name, "dataset": dataset.name,
-        "parameters": models.parameter_count(net),
+        "parameters": models.parameter_count(snn),
         "train_images": dataset.train.num_examples, "test_images": dataset.test.num_examples,
-        "ann": {"accuracy": ann_tested["accuracy"]},
+        "ann": {"accuracy": tested_ann["accuracy"]},
         "converted": {k: converted[k] for k in ("accuracy", "accuracy_by_timestep")},
-        "snn": {"accuracy": tested["accuracy"], "timesteps": experiment.timesteps,
-                "accuracy_by_timestep": tested["accuracy_by_timestep"]},
-        "layers": [{"name": name, "neurons": int(np.prod(shapes[name])),
-                    "threshold_before": converted["threshold"][name], "threshold_after": trained["threshold"][name],
-                    "leak_before": converted["leak"][name], "leak_after": trained["leak"][name], "spike_rate": rate}
-                   for name, rate in tested["spike_rate"].items()],
-        "energy": energy.estimate(net, tested).as_dict(),
+        "snn": {"accuracy": tested_snn["accuracy"], "timesteps": experiment.timesteps,
+                "accuracy_by_timestep": tested_snn["accuracy_by_timestep"]},
+        "layers": _layers(snn, converted, neuron_means(variables), tested_snn["spike_rate"]),
+        "energy": energy.estimate(snn, tested_snn).as_dict(),
         "machine": _machine(),
         "versions": {name: metadata.version(name) for name in ("dietjax", "jax", "jaxlib", "flax", "optax")},
     }
 
 
-def _record(experiment, dataset, workdir, net, variables, predicted):
-    """What the report draws: one image's spikes through the network, and the images that it got wrong."""
+def _layers(net, before, after, spike_rates):
+    """Per layer that spikes: its mean threshold and leak before and after fine-tuning, and its rate after it."""
+    shapes = {c.name: c.out_shape for c in net.connections()}
+    return [{"name": name, "neurons": int(np.prod(shapes[name])),
+             "threshold_before": before["threshold"][name], "threshold_after": after["threshold"][name],
+             "leak_before": before["leak"][name], "leak_after": after["leak"][name], "spike_rate": rate}
+            for name, rate in spike_rates.items()]
+
+
+def record(experiment: Experiment, dataset: Dataset, workdir: pathlib.Path, net: Network, variables: dict,
+           predicted: np.ndarray) -> None:
+    """Write recorded.npz, what the report draws: one image's spikes through the network, and the images it got wrong.
+
+    predicted: the classes of all test images [N].
+    """
     test = dataset.test
     wrong = np.flatnonzero(predicted != test.labels)[:WRONG_IMAGES]
     first, _ = test.take(np.arange(1))
     wrong_images, wrong_labels = test.take(wrong)
-    image = data.normalise(first, dataset.mean, dataset.std, jnp.float32)
+    image = normalise(first, dataset.mean, dataset.std, jnp.float32)
     run_one = jax.jit(lambda v, x: net.apply(v, x, experiment.timesteps, spikes=True,
                                              rngs={"encode": jax.random.key(experiment.seed)}))
-    _, record = run_one(variables, image)
-    spikes = {}
-    for name, block in record["spikes"].items():
-        flat = np.asarray(block[0].reshape(experiment.timesteps, -1)) > 0
-        chosen = np.unique(np.linspace(0, flat.shape[1] - 1, RASTER_NEURONS).astype(int))
-        spikes[f"spikes/{name}"] = flat[:, chosen]
+    _, seen = run_one(variables, image)
     path = workdir / "recorded.npz"
     with files.naming(path), open(path, "wb") as file:
         np.savez_compressed(
             file, class_names=np.array(dataset.class_names), image=first[0], image_label=test.labels[0],
-            image_prediction=predicted[0], logits_by_timestep=np.asarray(record["logits"][0]),
+            image_prediction=predicted[0], logits_by_timestep=np.asarray(seen["logits"][0]),
             wrong_images=wrong_images, wrong_labels=wrong_labels, wrong_predictions=predicted[wrong],
-            **spikes)
+            **{f"spikes/{name}": _raster(spikes[0]) for name, spikes in seen["spikes"].items()})
+
+
+def _raster(spikes):
+    """Whether each of a layer's neurons fired at each timestep, of those that are drawn: bool [T, n] of [T, ...]."""
+    fired = np.asarray(spikes.reshape(len(spikes), -1)) > 0
+    return fired[:, np.unique(np.linspace(0, fired.shape[1] - 1, RASTER_NEURONS).astype(int))]
 
 
 def _machine() -> str:

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from ..core import losses
 from ..data import Dataset, Split, Stream, normalise
 from ..models import Network
-from ..parallel.mesh import assemble, batch_sharding, replicated, rows_here
+from ..parallel.mesh import assemble, batch_sharding, distribute, replicated, rows_here
+from .plan import Plan
 from .state import TimeSchedule
 
 TOP = 5
@@ -72,3 +73,21 @@ def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_
     if "in_top" in gathered:
         metrics["top5_accuracy"] = float(gathered["in_top"].mean())
     return metrics | jax.tree.map(lambda *r: sum(r), *rates), gathered["predicted"]
+
+
+class Evaluator:
+    """A network of a run on the test set: made once and handed to whoever measures, so that it is compiled once."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+        self._step = make_eval_step(plan.net, plan.dataset, plan.schedule, plan.mesh)
+
+    def __call__(self, variables: dict, stop: Callable[[], bool] = lambda: False) -> tuple[dict, np.ndarray]:
+        """`evaluate` variables that lie on the plan's mesh as in training; others are another program to jit."""
+        plan = self._plan
+        return evaluate(self._step, variables, plan.dataset.test, plan.phase.microbatch_size, plan.mesh, plan.seed,
+                        stop)
+
+    def whole(self, variables: dict) -> tuple[dict, np.ndarray]:
+        """`evaluate` variables that every process holds whole."""
+        return self(distribute(variables, self._plan.mesh))

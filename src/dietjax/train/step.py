@@ -25,17 +25,17 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
     Args:
         net: ANN or SNN.
         optimizer: from `make_optimizer`.
-        fetch: a feed's pure (key, *arguments) -> (images normalised [B, H, W, C], labels [B]), see `feed.Resident`.
+        fetch: the pure (key, *arguments) -> (images normalised [B, H, W, C], labels [B]) of `batches.Batches`.
         mesh: from `mesh.make_mesh`.
-        schedule: timesteps and blocks.
+        schedule: timesteps and chunks.
         seed: of dropout, augmentation and Poisson spikes.
-        accumulate: parts of the batch whose gradients are computed one after the other and averaged. Without batch norm
-            (whose statistics are then each part's), dropout and Poisson spikes that is the whole batch's step, up to
-            rounding.
+        accumulate: microbatches, whose gradients are computed one after the other and averaged. Without batch norm
+            (whose statistics are then each microbatch's), dropout and Poisson spikes that is the whole batch's step, up
+            to rounding.
     """
     shardings = state_shardings(mesh, abstract_state(net, optimizer))
 
-    def part_of_step(rest, params, x, y, keys):
+    def gradients_of(rest, params, x, y, keys):
         """(batch statistics after these images, (loss, accuracy, spike rates, gradients) of their mean)."""
         def loss_of(params):
             (logits, record), updates = net.apply(
@@ -55,7 +55,7 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         params, rest = state.variables["params"], {k: v for k, v in state.variables.items() if k != "params"}
         # Said explicitly: a partitioner might otherwise split the layer as its weights are, and gather activations.
         whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
-        run = part_of_step if accumulate == 1 else partial(_in_parts, part_of_step, accumulate)
+        run = gradients_of if accumulate == 1 else partial(_by_microbatches, gradients_of, accumulate)
         rest, (loss, accuracy, rates, gradients) = run(rest, whole, x, y, keys[1:])
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **rest}
@@ -77,15 +77,15 @@ def compiler_options(platform: str) -> dict[str, str]:
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"} if platform == "cpu" else {}
 
 
-def _in_parts(function, count, rest, params, x, y, keys):
-    """(rest, mean) of `function(rest, params, x, y, keys) -> (rest, values)` over parts of the batch, one after the
-    other. Neighbours go to different parts: so a device's images are always of its own share, and none move.
+def _by_microbatches(function, count, rest, params, x, y, keys):
+    """(rest, mean) of `function(rest, params, x, y, keys) -> (rest, values)` over microbatches, one after the
+    other. Neighbours go to different ones: so a device's images are always of its own share, and none move.
     """
     x, y = (jnp.moveaxis(v.reshape(-1, count, *v.shape[1:]), 1, 0) for v in (x, y))
     keys = jax.vmap(partial(jax.random.split, num=count), out_axes=1)(keys)
 
-    def body(carry, part):
-        rest, values = function(carry[0], params, *part)
+    def body(carry, microbatch):
+        rest, values = function(carry[0], params, *microbatch)
         return (rest, jax.tree.map(jnp.add, carry[1], values)), None
 
     shapes = jax.eval_shape(function, rest, params, x[0], y[0], keys[0])[1]

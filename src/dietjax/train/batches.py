@@ -1,19 +1,20 @@
 """Training batches: where they come from, and what is done to them inside the compiled step."""
 
 import functools
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from .. import data
+from ..config import Data
+from ..data import Dataset, Split, batch_indices, normalise, random_crop_flip
 from ..parallel.mesh import assemble, batch_sharding, place, replicated, rows_here
 from ..types import Array
 
 
-class Feed(Protocol):
-    """Endless batches, each a function of the seed and the step alone, so that a run resumes anywhere."""
+class Batches(Protocol):
+    """Batches without end, each a function of the seed and the step alone, so that a run resumes anywhere."""
 
     def arguments(self, step: int) -> tuple[Array, ...]:
         """What the step with this number gets, placed on the mesh."""
@@ -22,27 +23,27 @@ class Feed(Protocol):
         """(images [B, H, W, C] normalised, labels [B]) from those arguments; pure, compiled into the step."""
 
 
-def make_feed(dataset: data.Dataset, augment: Any, seed: int, batch_size: int, mesh: Mesh) -> Feed:
-    """The feed of a set: resident if it is in memory, else streamed.
+def make_batches(dataset: Dataset, augment: Data, seed: int, batch_size: int, mesh: Mesh) -> Batches:
+    """A set's training batches: of one in memory they are gathered on the device, else streamed.
 
     Args:
         dataset: from `data.load`.
-        augment: the `config.Data`.
+        augment: how its images are cropped and flipped.
         seed: of the order of examples, and of crops on the host.
         batch_size: B, over all hosts.
         mesh: which devices.
     """
-    kind = Resident if isinstance(dataset.train, data.Split) else Streamed
+    kind = ResidentBatches if isinstance(dataset.train, Split) else StreamedBatches
     return kind(dataset, augment, seed, batch_size, mesh)
 
 
-class Resident:
-    """A set that lives on the device as uint8; batches are gathered, augmented and normalised inside the step."""
+class ResidentBatches:
+    """Of a set that lives on the device as uint8: they are gathered, augmented and normalised inside the step."""
 
-    def __init__(self, dataset: data.Dataset, augment: Any, seed: int, batch_size: int, mesh: Mesh):
+    def __init__(self, dataset: Dataset, augment: Data, seed: int, batch_size: int, mesh: Mesh):
         self._sharded = batch_sharding(mesh)
         self._set = place(tuple(dataset.train), replicated(mesh))
-        self._indices = functools.partial(data.batch_indices, seed, dataset.train.num_examples, batch_size)
+        self._indices = functools.partial(batch_indices, seed, dataset.train.num_examples, batch_size)
         self._prepared = functools.partial(_prepared, augment, dataset)
 
     def arguments(self, step: int) -> tuple[Array, Array, Array]:
@@ -55,10 +56,10 @@ class Resident:
         return self._prepared(key, batch), labels[indices]
 
 
-class Streamed:
-    """A set of any size: each host decodes its rows of a batch ahead of time; the step flips and normalises them."""
+class StreamedBatches:
+    """Of a set of any size: each host decodes its rows of a batch ahead of time; the step flips and normalises them."""
 
-    def __init__(self, dataset: data.Dataset, augment: Any, seed: int, batch_size: int, mesh: Mesh):
+    def __init__(self, dataset: Dataset, augment: Data, seed: int, batch_size: int, mesh: Mesh):
         self._sharded, self._batch_size = batch_sharding(mesh), batch_size
         rows = rows_here(self._sharded, batch_size)
         self._batches_from = functools.partial(dataset.train.training_batches, seed, batch_size, rows=rows)
@@ -79,5 +80,5 @@ class Streamed:
 
 def _prepared(augment, dataset, key, batch):
     """What the network sees of a batch of raw images: float32."""
-    batch = data.random_crop_flip(key, batch, augment.crop_padding, augment.flip)
-    return data.normalise(batch, dataset.mean, dataset.std, jnp.float32)
+    batch = random_crop_flip(key, batch, augment.crop_padding, augment.flip)
+    return normalise(batch, dataset.mean, dataset.std, jnp.float32)

@@ -1,0 +1,67 @@
+"""The command `dietjax energy`."""
+
+import dataclasses
+import json
+import pathlib
+
+from tyro.conf import Positional
+
+from ..errors import InputError
+from .table import print_table
+
+
+@dataclasses.dataclass(frozen=True)
+class EnergyOf:
+    """Energy per image, ANN against SNN: of a run at its measured spike rates, or of any network at a rate you give."""
+
+    run: Positional[pathlib.Path | None] = None
+    """Folder of a run; or leave it out and give --rate."""
+    model: str = "VGG16"
+    """Without a run: network name."""
+    image_shape: tuple[int, int, int] = (32, 32, 3)
+    """Without a run: height, width, channels."""
+    num_classes: int = 10
+    """Without a run: classes."""
+    rate: float | None = None
+    """Without a run: spikes per neuron over all timesteps, the same in every layer."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+    def __call__(self) -> None:
+        """Count and print."""
+        from ..analysis import energy
+
+        if (self.run is None) == (self.rate is None):
+            raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
+        net, record = self._at_the_rate() if self.run is None else self._of_the_run()
+        spent = energy.estimate(net, record)
+        if self.json:
+            print(json.dumps(spent.as_dict()))
+            return
+        rows = [(c.name, f"{c.macs:,}", "analog" if c.rate is None else f"{c.rate:.3f}", f"{c.ann_joules * 1e6:.4f}",
+                 f"{c.snn_joules * 1e6:.4f}") for c in spent.layers]
+        rows.append(("all", f"{sum(c.macs for c in spent.layers):,}", "", f"{spent.ann_joules * 1e6:.4f}",
+                     f"{spent.snn_joules * 1e6:.4f}"))
+        print_table(f"per image, 45 nm CMOS (MAC 4.6 pJ, AC 0.9 pJ): ANN / SNN = {spent.ratio:.2f}",
+                     ("synapse", "MACs", "spikes in", "ANN µJ", "SNN µJ"), rows)
+
+    def _of_the_run(self):
+        """(The run's SNN, its metrics on the test set)."""
+        from ..run import recipe, summary
+
+        experiment, dataset, networks = recipe.open_run(self.run)
+        if "snn" not in networks:
+            raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
+        net, variables = networks["snn"]
+        record, _ = summary.measure(net, variables, dataset, experiment, experiment.timesteps)
+        return net, record
+
+    def _at_the_rate(self):
+        """(The network that was named, a record with the rate in every layer)."""
+        from .. import models
+
+        if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
+            raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "
+                             f"{self.rate}, {self.image_shape}, {self.num_classes}")
+        net = models.build(self.model, self.num_classes, self.image_shape)
+        return net, {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}

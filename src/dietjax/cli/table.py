@@ -1,0 +1,19 @@
+"""A table on the terminal."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+
+def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """A title over the columns that `header` names; the first is aligned left, the others right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*map(str, row))
+    console = Console(highlight=False)
+    console.print(title, markup=False, soft_wrap=True)
+    console.print(table)

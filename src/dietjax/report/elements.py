@@ -1,0 +1,61 @@
+"""The pieces of the report's page, as HTML: figures, images, tables, numbers with their units."""
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from . import plots
+
+LARGEST_IMAGE = 192  # pixels: larger ones are scaled down, so that the page stays small
+
+
+def figure(drawn: plots.Figure, title: str, description: str) -> str:
+    """Return a figure as inline SVG under its title; the description is for who cannot see it."""
+    svg = plots.to_svg(drawn, f"{title}: {description}")
+    return f"<figure><figcaption>{html.escape(title)}</figcaption>{svg}</figure>"
+
+
+def image(pixels: np.ndarray, description: str) -> str:
+    """Return a uint8 [H, W, C] image, C = 1 (grey) or 3 (RGB), as an inline PNG."""
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    sharp = ' class="pixels"' if max(picture.size) <= 64 else ""  # a small image is shown larger, its pixels as squares
+    picture.thumbnail((LARGEST_IMAGE, LARGEST_IMAGE))
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img{sharp} alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str] = (), kind: str = "numbers") -> str:
+    """Return a table of these rows, with the total as its foot; kind: its class in page.html."""
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{html.escape(str(cell))}</{tag}>' for cell in cells)}</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    foot = f"<tfoot>{line(total, 'td')}</tfoot>" if total else ""
+    return f'<table class="{kind}"><thead>{line(head, "th")}</thead><tbody>{body}</tbody>{foot}</table>'
+
+
+def joules(value: float) -> str:
+    """Return an energy in the unit that suits it."""
+    for scale, unit in ((1, "J"), (1e-3, "mJ"), (1e-6, "µJ"), (1e-9, "nJ")):
+        if value >= scale:
+            return f"{value / scale:.3g}\N{NO-BREAK SPACE}{unit}"
+    return f"{value / 1e-12:.3g}\N{NO-BREAK SPACE}pJ"
+
+
+def times(ann: float, snn: float) -> str:
+    """Return how many times more the ANN takes."""
+    return f"{ann / snn:.2f}×" if snn else "no spikes"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in hours and minutes, or minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

@@ -1,0 +1,65 @@
+"""What one phase of training is: the network, the data, the settings, and after which steps something is due."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from jax.sharding import Mesh
+
+from ..analysis import memory
+from ..config import Data, Phase
+from ..data import Dataset
+from ..models import Network
+from ..parallel.mesh import check_batch_size
+from .state import TimeSchedule
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """One phase of a run. `done` counts its steps: 1 after the first."""
+
+    name: str
+    """ann or snn; for messages."""
+    net: Network
+    dataset: Dataset
+    phase: Phase
+    schedule: TimeSchedule
+    mesh: Mesh
+    augment: Data = Data()
+    """How training images are cropped and flipped."""
+    seed: int = 0
+    """Of the order of examples, dropout, augmentation and Poisson spikes."""
+    freeze: Sequence[str] = ()
+    """Neuron parameters that are not trained."""
+
+    @property
+    def total_steps(self) -> int:
+        """Steps after which every example has been read `phase.epochs` times; the last batch may read beyond."""
+        return -(-self.phase.epochs * self.dataset.train.num_examples // self.phase.batch_size)
+
+    def epoch(self, done: int) -> float:
+        """Epochs that so many steps are."""
+        return done * self.phase.batch_size / self.dataset.train.num_examples
+
+    def ends_epoch(self, done: int) -> bool:
+        """Whether the last of so many steps was the last of an epoch, or of all."""
+        return self._epochs(done) > self._epochs(done - 1) or done == self.total_steps
+
+    def is_saved(self, done: int) -> bool:
+        """Whether the state after so many steps is evaluated and saved."""
+        due = self.ends_epoch(done) and self._epochs(done) % self.phase.checkpoint_every == 0
+        return due or done == self.total_steps
+
+    def check(self) -> None:
+        """Refuse what cannot run, before anything is compiled.
+
+        Raises:
+            InputError: the batch does not divide over the devices, or a step cannot fit.
+        """
+        check_batch_size(self.name, self.phase, self.mesh)
+        chunk = self.schedule.chunk
+        memory.check(self.net, self.phase.microbatch_size // self.mesh.size, self.schedule.timesteps, chunk,
+                     remat=chunk is not None)
+
+    def _epochs(self, done):
+        """Whole ones."""
+        return done * self.phase.batch_size // self.dataset.train.num_examples

@@ -1,0 +1,55 @@
+"""What a phase says while it trains: lines of metrics for the log, progress for the console."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .optimizer import learning_rate
+from .plan import Plan
+from .window import MetricWindow
+
+LOG_EVERY = 50
+"""Training steps that a line of the log covers; an epoch's last line covers what is left of it."""
+
+
+class Reporter:
+    """Turns what steps and evaluations measure into lines. On several hosts every process has one."""
+
+    def __init__(self, plan: Plan, begin: Callable[[int, bool], None], log: Callable[[str, int, dict], None],
+                 advance: Callable[[int, int, dict], None]):
+        """Of one phase.
+
+        Args:
+            plan: the phase.
+            begin: called once with the step that training starts or resumes from, and whether that is saved untested.
+            log: called with ("train" | "test", step, values).
+            advance: called with (step, total steps, latest values) after each look at the metrics.
+        """
+        self._plan, self._begin, self._log, self._advance = plan, begin, log, advance
+        self._rate = learning_rate(plan.phase, plan.total_steps)
+        self.window = MetricWindow(plan.net, plan.name, plan.phase.batch_size)
+        """The steps since the last line."""
+
+    def begin(self, done: int, untested: bool, gathered: Mapping[str, list]) -> None:
+        """Start or resume after so many steps, with what the window had gathered when they were saved."""
+        self._begin(done, untested)
+        self._advance(done, self._plan.total_steps, {})
+        self.window = MetricWindow(self._plan.net, self._plan.name, self._plan.phase.batch_size, gathered)
+
+    def is_due(self, done: int) -> bool:
+        """Whether a line is, after so many steps."""
+        return self._plan.ends_epoch(done) or len(self.window) >= LOG_EVERY
+
+    def line(self, done: int) -> None:
+        """Log the means over the steps since the last line.
+
+        Raises:
+            TrainingError: one of them diverged.
+        """
+        values: dict[str, Any] = {"epoch": self._plan.epoch(done), "learning_rate": float(self._rate(done - 1)),
+                                  **self.window.line(done)}
+        self._log("train", done, values)
+        self._advance(done, self._plan.total_steps, values)
+
+    def tested(self, done: int, metrics: Mapping[str, Any]) -> None:
+        """Log an evaluation after so many steps."""
+        self._log("test", done, {"epoch": self._plan.epoch(done), **metrics})
