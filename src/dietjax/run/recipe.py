@@ -11,11 +11,10 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from .. import config, data, files, models
+from .. import config, convert, data, files, models
 from ..analysis import memory
 from ..checkpoint import Checkpoints
 from ..config import Experiment
-from ..convert import balance as convert
 from ..core import encode
 from ..core.neurons import LIF, ReLU
 from ..errors import InputError
