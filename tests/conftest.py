@@ -17,12 +17,19 @@ import pytest
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 MIN_COMPILE_SECONDS = "0.1"  # below that reading takes as long as compiling
+LONGEST = ["test_mesh", "test_sharded_run", "test_kernels", "test_recipe", "test_survival", "test_models", "test_bench",
+           "test_hosts", "test_several_processes", "test_convert", "test_train", "test_interop", "test_readme"]
 GOLDEN = Path(__file__).parent / "golden" / "diet_snn_reference.json"
 
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
     share_compilations(config)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest first: begun last, one worker would end on them while the other has nothing to do."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
 
 
 def share_compilations(config):

@@ -21,6 +21,7 @@ def command_lines():
     return [line for line in lines if re.match(r"(\.venv/bin/)?dietjax ", line)]
 
 
+@pytest.mark.slow
 def test_readme_code_runs_and_shows_what_it_says(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     assert len(blocks) == 2

@@ -94,14 +94,12 @@ def test_help_shows_the_values_of_the_file(dietjax, folder):
 # ---- what a finished run prints
 
 
-@pytest.mark.slow
 def test_options_override_the_file(finished):
     stored = json.loads((finished / "config.json").read_text())
     assert (stored["snn"]["epochs"], stored["ann"]["epochs"], stored["timesteps"]) == (3, 3, 3)
     assert len(summary(finished)["snn"]["accuracy_by_timestep"]) == 3
 
 
-@pytest.mark.slow
 def test_train_again_reports_the_finished_run(dietjax, finished, folder):
     status, out, _ = dietjax("train", folder / "tiny.py", "--workdir", finished, *tiny_run.OPTIONS)
     assert status == 0
@@ -111,7 +109,6 @@ def test_train_again_reports_the_finished_run(dietjax, finished, folder):
         assert f"{summary(finished)[phase]['accuracy']:.2%}" in out
 
 
-@pytest.mark.slow
 def test_evaluate_prints_the_accuracies_of_the_summary(dietjax, finished):
     status, out, _ = dietjax("evaluate", finished, "--json")
     found = json.loads(out)
@@ -143,13 +140,13 @@ def test_evaluate_shows_accuracy_against_mean_timesteps(dietjax, finished):
 
 
 @pytest.mark.slow
-def test_convert_changes_one_setting_and_keeps_the_rest_of_the_run(dietjax, finished):
-    status, out, _ = dietjax("convert", finished, "--conversion.scale", "2", "--json")
+@pytest.mark.parametrize("asked, scale", [("2", 2), ("None", 0.2)])  # 0.2: default_scale(T <= 5)
+def test_convert_changes_one_setting_and_keeps_the_rest_of_the_run(dietjax, finished, asked, scale):
+    status, out, _ = dietjax("convert", finished, "--conversion.scale", asked, "--json")
     assert status == 0
     stored = json.loads((finished / "converted.json").read_text())["threshold"]
-    scale = 0.2  # default_scale(T <= 5)
     for name, value in stored.items():
-        assert json.loads(out)["threshold"][name] == pytest.approx(2 / scale * value, rel=1e-5)
+        assert json.loads(out)["threshold"][name] == pytest.approx(scale / 0.4 * value, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -174,7 +171,6 @@ def test_energy_of_a_run_is_the_summary_s(dietjax, finished):
     assert f"ANN / SNN = {summary(finished)['energy']['ratio']:.2f}" in out
 
 
-@pytest.mark.slow
 def test_report_writes_the_same_page_again(dietjax, finished):
     before = (finished / "report.html").read_bytes()
     (finished / "report.html").unlink()

@@ -15,7 +15,7 @@ from dietjax.config import Conversion, Experiment, Model, Phase
 experiment = Experiment(
     name="tiny", timesteps=2, model=Model("VGG4", (16,)),
     ann=Phase(epochs=3, batch_size=64, learning_rate=3e-3),
-    conversion=Conversion(images=64, timesteps=4), snn=Phase(epochs=3, batch_size=64, learning_rate=1e-3))
+    conversion=Conversion(images=64, timesteps=4, scale=0.4), snn=Phase(epochs=3, batch_size=64, learning_rate=1e-3))
 """
 TIMESTEPS = 3
 OPTIONS = ("--timesteps", str(TIMESTEPS))

@@ -146,7 +146,6 @@ QUIET = Console(rich.console.Console(file=io.StringIO()))
 # ---- what a run leaves
 
 
-@pytest.mark.slow
 def test_a_finished_run_leaves_what_it_promises(uninterrupted):
     summary = json.loads((uninterrupted / "summary.json").read_text())
     for phase in ("ann", "converted", "snn"):
@@ -168,13 +167,11 @@ def test_a_finished_run_leaves_what_it_promises(uninterrupted):
     assert set(metrics_of(uninterrupted)) == keys
 
 
-@pytest.mark.slow
 def test_a_finished_run_has_learnt(uninterrupted):
     summary = json.loads((uninterrupted / "summary.json").read_text())
     assert summary["snn"]["accuracy"] > 0.3  # chance is 0.1
 
 
-@pytest.mark.slow
 def test_running_again_does_nothing(uninterrupted, train):
     before = unaltered(uninterrupted)
     status, out, err = train(uninterrupted)
@@ -185,7 +182,6 @@ def test_running_again_does_nothing(uninterrupted, train):
     assert not after
 
 
-@pytest.mark.slow
 def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
     experiment, dataset, networks = recipe.open_run(uninterrupted)
     said = json.loads((uninterrupted / "summary.json").read_text())
@@ -233,7 +229,6 @@ def test_killed_at_any_moment_equals_never_stopped(uninterrupted, workplace, tra
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.slow
 def test_a_run_is_opened_as_far_as_it_has_got(uninterrupted, digits, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "snn")
