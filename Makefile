@@ -3,12 +3,26 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN ?= runs/digits
 
-.PHONY: demo test lint
+WORKERS ?= 2
+# more of pytest's options, such as --durations=20
+TESTS ?=
+PYTEST = $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(TESTS)
+
+.PHONY: demo test test-rest test-all lint
 demo: $(VENV)/.installed
 	$(VENV)/bin/dietjax train experiments/digits_vgg.py --workdir $(RUN)
 
+# something of every room, in minutes
 test: $(VENV)/.installed-dev
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(PYTEST) -m "not slow"
+
+# what `make test` leaves out: whole runs, many processes and devices, the authors' figures of deep networks
+test-rest: $(VENV)/.installed-dev
+	$(PYTEST) -m slow
+
+# both, as plain `pytest` runs them
+test-all: $(VENV)/.installed-dev
+	$(PYTEST)
 
 lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff check .

@@ -4,8 +4,10 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import jax
@@ -13,11 +15,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+MIN_COMPILE_SECONDS = "0.1"  # below that reading takes as long as compiling
+LONGEST = ["test_mesh", "test_sharded_run", "test_kernels", "test_recipe", "test_survival", "test_models", "test_bench",
+           "test_hosts", "test_several_processes", "test_convert", "test_train", "test_interop", "test_readme"]
 GOLDEN = Path(__file__).parent / "golden" / "diet_snn_reference.json"
 
 
 def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "error")
+    # Half an entry (its writer is still at it, or was killed): jax says so, and compiles as if there were none.
+    config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry:UserWarning")
+    share_compilations(config)
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take longest first: begun last, one worker would end on them while the other has nothing to do."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def share_compilations(config):
+    """One cache of compiled programs for the workers of this run and for what they start, empty at its beginning.
+
+    A program is compiled by whoever needs it first; tests that count compilations count traces, which no cache saves.
+    """
+    if CACHE not in os.environ:  # else we are a worker, or somebody wants to keep theirs between runs
+        os.environ[CACHE] = tempfile.mkdtemp(prefix="dietjax-compiled-")
+        config.add_cleanup(lambda: shutil.rmtree(os.environ.pop(CACHE), ignore_errors=True))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", MIN_COMPILE_SECONDS)
+    jax.config.update("jax_compilation_cache_dir", os.environ[CACHE])
+    jax.config.update("jax_persistent_cache_min_compile_time_secs",
+                      float(os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"]))
 
 
 @pytest.fixture
@@ -36,16 +64,42 @@ def quick_compile():
 
 
 @pytest.fixture(scope="session")
-def digits_folder(tmp_path_factory):
-    """Where tensorflow-datasets finds digits; built once, whichever worker is first."""
-    from dietjax import data
-
+def once(tmp_path_factory):
+    """(name, function of a folder) -> that folder, filled once in a run of pytest, by whichever worker is first."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with open(shared / "digits.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        data.load("digits", shared / "tfds")
-    return shared / "tfds"
+
+    def fill(name, make):
+        with open(shared / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / name).exists():  # what failed half way is no folder to share
+                make(shared / f"{name}.partial")
+                (shared / f"{name}.partial").rename(shared / name)
+        return shared / name
+
+    return fill
+
+
+@pytest.fixture(scope="session")
+def digits_folder(once):
+    """Where tensorflow-datasets finds digits."""
+    from dietjax import data
+
+    return once("tfds", lambda folder: data.load("digits", folder))
+
+
+@pytest.fixture(scope="session")
+def finished_run(once, digits_folder):
+    """The folder of a run of helpers/tiny_run.py that came to its end; for the tests that read it, which copy it."""
+    import tiny_run
+
+    def train(folder):
+        folder.mkdir()
+        (folder / "tiny.py").write_text(tiny_run.EXPERIMENT)
+        with tiny_run.as_in_a_process(digits_folder):
+            assert tiny_run.train(folder / "tiny.py", folder / "run") == 0
+
+    return once("finished", train) / "run"
 
 
 @pytest.fixture(scope="module")

@@ -29,6 +29,7 @@ def examples():
     return found
 
 
+@pytest.mark.slow
 def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, monkeypatch):
     """One namespace, from top to bottom, as a reader would type them."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(digits_folder))

@@ -163,7 +163,7 @@ class Experiment:
     parallel: Parallel = Parallel()
 
 
-RENAMED = {Neuron: {"per": "sharing", "fixed": "freeze"}}
+RENAMED: dict[type, dict[str, str]] = {Neuron: {"per": "sharing", "fixed": "freeze"}}
 """Class -> {a field as earlier versions stored it: its name now}: their runs go on."""
 
 

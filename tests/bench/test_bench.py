@@ -409,11 +409,3 @@ def test_a_folder_that_cannot_be_written_is_named_before_anything_is_measured(be
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     status, _, err = bench("step", "--plot", tmp_path / "plot.png")
     assert status == 2 and f"the folder {tmp_path} cannot be written" in err
-
-
-def test_help_loads_no_jax():
-    code = "import sys; from dietjax.cli import main as cli\ntry: cli.main(sys.argv[1:])\n" \
-           "finally: print([m for m in ('jax', 'flax', 'numpy', 'matplotlib') if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code, "bench", "step", "--help"], capture_output=True, text=True)
-    assert found.returncode == 0, found.stderr
-    assert "--chunk" in found.stdout and found.stdout.endswith("\n[]\n")

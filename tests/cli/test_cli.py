@@ -1,43 +1,35 @@
 """Laws of the command line: it prints what the run's files hold; a user's mistake is a message, never a traceback."""
 
 import json
+import pathlib
 import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+import tiny_run
 
 from dietjax.analysis.energy import AC_JOULES, MAC_JOULES
 from dietjax.cli import main as cli
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
 
-EXPERIMENT = """
-from dietjax.config import Conversion, Experiment, Model, Phase
-
-experiment = Experiment(
-    name="tiny", timesteps=3, model=Model("VGG4", (16,)), ann=Phase(epochs=1, batch_size=120, learning_rate=3e-3),
-    conversion=Conversion(images=64, timesteps=4), snn=Phase(epochs=7, batch_size=120, learning_rate=1e-3))
-"""
-
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, digits_folder):
     """With an experiment file; digits are where TFDS_DATA_DIR points."""
     folder = tmp_path_factory.mktemp("cli")
-    (folder / "tiny.py").write_text(EXPERIMENT)
+    (folder / "tiny.py").write_text(tiny_run.EXPERIMENT)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(digits_folder))
         yield folder
 
 
 @pytest.fixture(scope="module")
-def finished(folder, quick_compile, narrow_networks):
-    """The folder of a run that the command line made; the file says seven epochs for the SNN, the option one."""
-    workdir = folder / "run"
-    assert cli.main(["train", str(folder / "tiny.py"), "--workdir", str(workdir), "--snn.epochs", "1"]) == 0
-    return workdir
+def finished(folder, finished_run):
+    """The folder of a run that the command line made; the file says two timesteps, the option three."""
+    return pathlib.Path(shutil.copytree(finished_run, folder / "run"))
 
 
 @pytest.fixture
@@ -61,13 +53,27 @@ def summary(workdir):
 # ---- help
 
 
+HELPS = """
+import sys
+from dietjax.cli import main as cli
+
+for command in sys.argv[1:]:
+    try:
+        cli.main(command.split())
+    except SystemExit as ended:
+        assert not ended.code
+    print([name for name in ("jax", "flax", "numpy", "matplotlib", "tensorflow_datasets") if name in sys.modules])
+"""
+
+
 def test_help_loads_no_jax():
-    code = "import sys; from dietjax.cli import main as cli\ntry: cli.main(sys.argv[1:])\n" \
-           "finally: print([m for m in ('jax', 'flax', 'numpy', 'tensorflow_datasets') if m in sys.modules])"
-    for arguments in (["--help"], ["train", "--help"], ["energy", "--help"]):
-        found = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-        assert found.returncode == 0, found.stderr
-        assert "usage: dietjax" in found.stdout and found.stdout.endswith("\n[]\n")
+    """Of the command line, and of all commands in turn."""
+    commands = ["--help", "train --help", "energy --help", "bench step --help"]
+    found = subprocess.run([sys.executable, "-c", HELPS, *commands], capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr
+    said = found.stdout.split("\n[]\n")
+    assert len(said) == len(commands) + 1 and not said[-1]
+    assert all("usage: dietjax" in text for text in said[:-1]) and "--chunk" in said[3]
 
 
 def test_help_names_every_command(dietjax):
@@ -81,24 +87,21 @@ def test_help_shows_the_values_of_the_file(dietjax, folder):
     assert status == 0
     words = " ".join(re.sub("[│╭╮╰╯─]", " ", out).split())  # without the frames, however it was broken into lines
     assert "(default: tiny)" in words and "(default: VGG4)" in words and "(default: 16)" in words
-    assert re.search(r"--snn\.epochs INT \(default: 7\)", words)
-    assert re.search(r"--ann\.batch-size INT \(default: 120\)", words)
+    assert re.search(r"--snn\.epochs INT \(default: 3\)", words)
+    assert re.search(r"--ann\.batch-size INT \(default: 64\)", words)
 
 
 # ---- what a finished run prints
 
 
-@pytest.mark.slow
 def test_options_override_the_file(finished):
     stored = json.loads((finished / "config.json").read_text())
-    assert (stored["snn"]["epochs"], stored["ann"]["epochs"], stored["timesteps"]) == (1, 1, 3)
-    lines = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines if line["phase"] == "snn"] == [12, 12]  # 1437 / 120, one epoch
+    assert (stored["snn"]["epochs"], stored["ann"]["epochs"], stored["timesteps"]) == (3, 3, 3)
+    assert len(summary(finished)["snn"]["accuracy_by_timestep"]) == 3
 
 
-@pytest.mark.slow
 def test_train_again_reports_the_finished_run(dietjax, finished, folder):
-    status, out, _ = dietjax("train", folder / "tiny.py", "--workdir", finished, "--snn.epochs", 1)
+    status, out, _ = dietjax("train", folder / "tiny.py", "--workdir", finished, *tiny_run.OPTIONS)
     assert status == 0
     assert "finished: nothing to do" in out
     assert f"report: {finished / 'report.html'}\n" in out  # in one piece, to be copied
@@ -115,7 +118,7 @@ def test_a_run_whose_config_has_earlier_names_is_finished(dietjax, finished, fol
     neuron = config["neuron"]
     neuron["per"], neuron["fixed"] = neuron.pop("sharing"), neuron.pop("freeze")
     (tmp_path / "run" / "config.json").write_text(json.dumps(config))
-    status, _, err = dietjax("train", folder / "tiny.py", "--workdir", tmp_path / "run", "--snn.epochs", 1)
+    status, _, err = dietjax("train", folder / "tiny.py", "--workdir", tmp_path / "run", *tiny_run.OPTIONS)
     assert status == 0, err
     assert (tmp_path / "run" / "config.json").read_text() == (finished / "config.json").read_text()
     found, expected = summary(tmp_path / "run"), summary(finished)
@@ -124,7 +127,6 @@ def test_a_run_whose_config_has_earlier_names_is_finished(dietjax, finished, fol
     assert found["layers"] == expected["layers"]
 
 
-@pytest.mark.slow
 def test_evaluate_prints_the_accuracies_of_the_summary(dietjax, finished):
     status, out, _ = dietjax("evaluate", finished, "--json")
     found = json.loads(out)
@@ -156,13 +158,13 @@ def test_evaluate_shows_accuracy_against_mean_timesteps(dietjax, finished):
 
 
 @pytest.mark.slow
-def test_convert_changes_one_setting_and_keeps_the_rest_of_the_run(dietjax, finished):
-    status, out, _ = dietjax("convert", finished, "--conversion.scale", "2", "--json")
+@pytest.mark.parametrize("asked, scale", [("2", 2), ("None", 0.2)])  # 0.2: default_scale(T <= 5)
+def test_convert_changes_one_setting_and_keeps_the_rest_of_the_run(dietjax, finished, asked, scale):
+    status, out, _ = dietjax("convert", finished, "--conversion.scale", asked, "--json")
     assert status == 0
     stored = json.loads((finished / "converted.json").read_text())["threshold"]
-    scale = json.loads((finished / "config.json").read_text())["conversion"]["scale"] or 0.2  # default_scale(T <= 5)
     for name, value in stored.items():
-        assert json.loads(out)["threshold"][name] == pytest.approx(2 / scale * value, rel=1e-5)
+        assert json.loads(out)["threshold"][name] == pytest.approx(scale / 0.4 * value, rel=1e-5)
 
 
 @pytest.mark.slow
@@ -187,7 +189,6 @@ def test_energy_of_a_run_is_the_summary_s(dietjax, finished):
     assert f"ANN / SNN = {summary(finished)['energy']['ratio']:.2f}" in out
 
 
-@pytest.mark.slow
 def test_report_writes_the_same_page_again(dietjax, finished):
     before = (finished / "report.html").read_bytes()
     (finished / "report.html").unlink()
@@ -263,8 +264,8 @@ def mistaken(folder):
     (folder / "fails.py").write_text("from dietjax.config import Phase\n\nphase = Phase(epochs=1 // 0)\n")
     (folder / "field.py").write_text("from dietjax.config import Phase\n\nphase = Phase(epoch=3)\n")
     (folder / "empty.py").write_text("a = 1\n")
-    (folder / "string.py").write_text(EXPERIMENT.replace("ann=Phase(epochs=1", "ann=Phase(epochs='3'"))
-    (folder / "vgg7.py").write_text(EXPERIMENT.replace("VGG4", "VGG7"))
+    (folder / "string.py").write_text(tiny_run.EXPERIMENT.replace("ann=Phase(epochs=3", "ann=Phase(epochs='3'"))
+    (folder / "vgg7.py").write_text(tiny_run.EXPERIMENT.replace("VGG4", "VGG7"))
     (folder / "empty").mkdir()
     return folder
 
@@ -290,7 +291,8 @@ def test_a_run_s_folder_is_no_address(dietjax, folder, tmp_path, monkeypatch, wo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments, says", [
-    (["train", "{}/../tiny.py", "--workdir", "{}", "--snn.epochs", "2"], "snn.epochs: there 1, asked for 2"),
+    (["train", "{}/../tiny.py", "--workdir", "{}", *tiny_run.OPTIONS, "--snn.epochs", "2"],
+     "snn.epochs: there 3, asked for 2"),
     (["evaluate", "{}", "--timesteps", "0"], "timesteps must be .*got 0"),
     (["convert", "{}", "--timesteps", "0"], "timesteps must be .*got 0"),
     (["convert", "{}", "--timesteps", "-3"], "timesteps must be .*got -3"),

@@ -25,9 +25,10 @@ def short_blocks(monkeypatch):
     monkeypatch.setattr(tile, "BLOCK", 4)
 
 
-def on_backends(cases, few):
+def on_backends(cases, few, slow=()):
     """(backend, case): all cases, but few of them on the backend that takes seconds for each."""
-    return [(backend, case) for backend in BACKENDS for case in (few if backend == PALLAS else cases)]
+    return [pytest.param(backend, case, marks=pytest.mark.slow if case in slow and backend != PALLAS else ())
+            for backend in BACKENDS for case in (few if backend == PALLAS else cases)]
 
 
 def make_params(neuron, seed=0, dtype=None):
@@ -71,7 +72,9 @@ NEURON_KINDS = [LIF(), IF(reset="zero"), LIF(sharing="channel", reset="zero"), L
 
 @pytest.mark.parametrize("backend, case", on_backends(
     [(neuron, timesteps) for neuron in NEURON_KINDS for timesteps in (1, 4, 16, 37)],  # a block, several and a rest
-    list(zip(NEURON_KINDS, (1, 4, 8, 10, 3, 5, 6), strict=True))), ids=repr)
+    list(zip(NEURON_KINDS, (1, 4, 8, 10, 3, 5, 6), strict=True)),
+    slow=[(neuron, timesteps) for neuron in NEURON_KINDS if neuron != IF(reset="zero") for timesteps in (16, 37)]),
+    ids=repr)
 def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
     neuron, timesteps = case
     membrane = make_currents(1, seed=2)[:, 0]
@@ -83,7 +86,7 @@ def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
     assert_same(found, expected, 1e-11)
 
 
-@pytest.mark.parametrize("backend, timesteps", on_backends((5, 37), (10,)))
+@pytest.mark.parametrize("backend, timesteps", on_backends((5, 37), (10,), slow=(37,)))
 def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
     neuron = LIF(sharing="channel")
     membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1)
@@ -127,7 +130,8 @@ def test_only_the_currents_are_saved_for_the_backward_pass(backend):
     assert kept(backend) == 1 < kept("scan")
 
 
-@pytest.mark.parametrize("backend", ["scan", "xla", PALLAS])
+@pytest.mark.parametrize("backend", [pytest.param("scan", marks=pytest.mark.slow), "xla",
+                                     pytest.param(PALLAS, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("threshold", [1e-4, 300.0])  # whose square float16 takes for 0, and for infinity
 def test_gradients_of_half_precision_parameters_are_those_of_wide_ones_rounded(backend, threshold):
     neuron = LIF(leak=0.9, threshold=threshold)

@@ -4,6 +4,7 @@ import dataclasses
 import io
 import json
 import os
+import pathlib
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import narrow
 import numpy as np
 import pytest
 import rich.console
+import tiny_run
 
 from dietjax import PLIF, data
 from dietjax.analysis import memory
@@ -30,15 +32,6 @@ pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
 TRAIN_IMAGES, BATCH = 1437, 64
 STEPS = -(-TRAIN_IMAGES // BATCH)  # 23 of the first epoch; each of three epochs ends where its last image is read
 TOTAL = -(-3 * TRAIN_IMAGES // BATCH)
-
-EXPERIMENT = """
-from dietjax.config import Conversion, Experiment, Model, Phase
-
-experiment = Experiment(
-    name="tiny", timesteps=2, model=Model("VGG4", (16,)),
-    ann=Phase(epochs=3, batch_size=64, learning_rate=3e-3),
-    conversion=Conversion(images=64, timesteps=4, scale=0.4), snn=Phase(epochs=3, batch_size=64, learning_rate=1e-3))
-"""
 
 DIES = """
 import os, signal, sys
@@ -72,29 +65,34 @@ written."""
 def workplace(tmp_path_factory, digits_folder):
     """A folder with the experiment file, and an environment with the data and what compilations can share."""
     folder = tmp_path_factory.mktemp("recipe")
-    (folder / "tiny.py").write_text(EXPERIMENT)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
-    environment |= {"TFDS_DATA_DIR": str(digits_folder), "JAX_PLATFORMS": "cpu",
-                    "PYTHONPATH": os.pathsep.join([os.path.dirname(narrow.__file__), *sys.path]),
-                    "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-                    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    (folder / "tiny.py").write_text(tiny_run.EXPERIMENT)
+    environment = os.environ | {
+        "TFDS_DATA_DIR": str(digits_folder), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": os.pathsep.join([os.path.dirname(narrow.__file__), *sys.path])}
     return folder, environment
 
 
-def start(workplace, workdir, moment="never", *options):
-    """`dietjax train`, killed at a moment."""
+def start(workplace, workdir, moment):
+    """`dietjax train` in a process of its own, killed at a moment."""
     folder, environment = workplace
-    arguments = [moment, "train", str(folder / "tiny.py"), "--workdir", str(workdir), *options]
+    arguments = [moment, "train", str(folder / "tiny.py"), "--workdir", str(workdir), *tiny_run.OPTIONS]
     return subprocess.run([sys.executable, "-c", DIES, *arguments], env=environment, capture_output=True, text=True)
 
 
+@pytest.fixture
+def train(workplace, digits, capsys):
+    """`dietjax train` in this process, to its end: (exit status, stdout, stderr)."""
+    def run(workdir, *options):
+        capsys.readouterr()
+        return tiny_run.train(workplace[0] / "tiny.py", workdir, *options), *capsys.readouterr()
+
+    return run
+
+
 @pytest.fixture(scope="module")
-def uninterrupted(workplace):
+def uninterrupted(workplace, finished_run):
     """The folder of a run that was never stopped."""
-    workdir = workplace[0] / "uninterrupted"
-    process = start(workplace, workdir)
-    assert process.returncode == 0, process.stderr
-    return workdir
+    return pathlib.Path(shutil.copytree(finished_run, workplace[0] / "uninterrupted"))
 
 
 def final_state(workdir, phase):
@@ -148,12 +146,11 @@ QUIET = Console(rich.console.Console(file=io.StringIO()))
 # ---- what a run leaves
 
 
-@pytest.mark.slow
 def test_a_finished_run_leaves_what_it_promises(uninterrupted):
     summary = json.loads((uninterrupted / "summary.json").read_text())
     for phase in ("ann", "converted", "snn"):
         assert 0 <= summary[phase]["accuracy"] <= 1
-    assert summary["snn"]["timesteps"] == 2 == len(summary["snn"]["accuracy_by_timestep"])
+    assert summary["snn"]["timesteps"] == tiny_run.TIMESTEPS == len(summary["snn"]["accuracy_by_timestep"])
     energy = summary["energy"]
     assert energy["ratio"] == pytest.approx(
         sum(x["ann_joules"] for x in energy["layers"]) / sum(x["snn_joules"] for x in energy["layers"]), rel=1e-12)
@@ -170,24 +167,21 @@ def test_a_finished_run_leaves_what_it_promises(uninterrupted):
     assert set(metrics_of(uninterrupted)) == keys
 
 
-@pytest.mark.slow
 def test_a_finished_run_has_learnt(uninterrupted):
     summary = json.loads((uninterrupted / "summary.json").read_text())
     assert summary["snn"]["accuracy"] > 0.3  # chance is 0.1
 
 
-@pytest.mark.slow
-def test_running_again_does_nothing(uninterrupted, workplace):
+def test_running_again_does_nothing(uninterrupted, train):
     before = unaltered(uninterrupted)
-    process = start(workplace, uninterrupted)
-    assert process.returncode == 0, process.stderr
-    assert "finished: nothing to do" in process.stdout
+    status, out, err = train(uninterrupted)
+    assert status == 0, err
+    assert "finished: nothing to do" in out
     after = unaltered(uninterrupted)
     assert {path for path in before if after.pop(path) != before[path]} <= {uninterrupted / "config.json"}
     assert not after
 
 
-@pytest.mark.slow
 def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
     experiment, dataset, networks = recipe.open_run(uninterrupted)
     said = json.loads((uninterrupted / "summary.json").read_text())
@@ -236,14 +230,14 @@ MOMENTS = [
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_equals_never_stopped(uninterrupted, workplace, digits):
+def test_killed_at_any_moment_equals_never_stopped(uninterrupted, workplace, train):
     workdir = workplace[0] / "killed"
     for moment in MOMENTS:
         process = start(workplace, workdir, moment)
         assert process.returncode == -9, f"{moment}: {process.stderr}"
         assert not (workdir / "summary.json").exists()
-    process = start(workplace, workdir)
-    assert process.returncode == 0, process.stderr
+    status, _, err = train(workdir)
+    assert status == 0, err
 
     for phase in ("ann", "snn"):
         expected, found = final_state(uninterrupted, phase), final_state(workdir, phase)
@@ -258,7 +252,6 @@ def test_killed_at_any_moment_equals_never_stopped(uninterrupted, workplace, dig
     assert summaries[0] == summaries[1]
 
 
-@pytest.mark.slow
 def test_a_run_is_opened_as_far_as_it_has_got(uninterrupted, digits, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "snn")
@@ -287,25 +280,29 @@ def test_a_workdir_of_another_experiment_is_refused_by_field(digits, tmp_path):
 
 
 @pytest.mark.slow
-def test_an_ann_serves_another_snn_until_that_is_saved(uninterrupted, workplace, digits):
+def test_an_ann_serves_another_snn_until_that_is_saved(uninterrupted, workplace, train):
     """What comes after the ANN may change, and is then done anew; the ANN is not touched."""
     workdir = workplace[0] / "other_snn"
-    process = start(workplace, workdir, "wrote converted.json")
-    assert process.returncode == -9, process.stderr
+    shutil.copytree(uninterrupted, workdir)  # as if it had been killed just before the SNN's first save
+    shutil.rmtree(workdir / "checkpoints" / "snn")
+    for file in ("summary.json", "recorded.npz", "report.html"):
+        (workdir / file).unlink()
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (workdir / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["phase"] != "snn"))
     first, ann = (workdir / "converted.json").read_text(), unaltered(workdir / "checkpoints" / "ann")
     options = ("--conversion.percentile", "99", "--snn.epochs", "1", "--snn.accumulate", "2")
-    process = start(workplace, workdir, "never", *options)
-    assert process.returncode == 0, process.stderr
+    status, _, err = train(workdir, *options)
+    assert status == 0, err
     assert unaltered(workdir / "checkpoints" / "ann") == ann
     assert (workdir / "converted.json").read_text() != first
     lines = metrics_of(workdir)
     assert {key: lines[key] for key in lines if key[0] == "ann"} == {
         key: line for key, line in metrics_of(uninterrupted).items() if key[0] == "ann"}
     assert max(step for phase, _, step in lines if phase == "snn") == STEPS
-    process = start(workplace, workdir, "never", *options, "--snn.learning-rate", "1")
-    assert process.returncode == 2 and "snn.learning_rate: there 0.001, asked for 1.0" in process.stderr
-    process = start(workplace, workdir, "never", *options[:-1], "1")  # how it lies on the devices may always change
-    assert process.returncode == 0 and "finished" in process.stdout
+    status, _, err = train(workdir, *options, "--snn.learning-rate", "1")
+    assert status == 2 and "snn.learning_rate: there 0.001, asked for 1.0" in err
+    status, out, _ = train(workdir, *options[:-1], "1")  # how it lies on the devices may always change
+    assert status == 0 and "finished" in out
 
 
 def test_a_folder_that_is_no_run_is_refused(digits, tmp_path):

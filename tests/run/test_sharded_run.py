@@ -35,8 +35,7 @@ def run(tmp_path_factory, digits_folder):
             port = free.getsockname()[1]
         environment = os.environ | {
             "XLA_FLAGS": f"--xla_force_host_platform_device_count={mesh[0] * mesh[1] // processes}",
-            "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+            "JAX_PLATFORMS": "cpu"}
         settings = {"workdir": str(folder / name), "data": str(digits_folder), "data_parallel": mesh[0],
                     "fsdp": mesh[1], "processes": processes, "port": port}
         group = []

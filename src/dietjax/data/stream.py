@@ -105,8 +105,9 @@ class Stream:
         def decode_group(number):
             step, group = divmod(number, groups)
             here = slice(group * GROUP, (group + 1) * GROUP)
-            indices, draws, pictures, labels = (None if x is None else x[here] for x in batch(step))
-            return self._fill(pictures, labels, indices.tolist(), None if draws is None else draws.tolist())
+            indices, draws, pictures, labels = batch(step)
+            return self._fill(pictures[here], labels[here], indices[here].tolist(),
+                              None if draws is None else draws[here].tolist())
 
         ahead = grain.ReadOptions(num_threads=self._threads, prefetch_buffer_size=max(AHEAD * groups, self._threads))
         decoded = iter(grain.MapDataset.range(len(steps) * groups).map(decode_group).to_iter_dataset(ahead))

@@ -98,7 +98,7 @@ class Forward:
         Returns:
             (state after it, {"logits" [B, chunk, K], "spike_rate" and "spikes" by layer, "updates": statistics}).
         """
-        outputs = {"spike_rate": OrderedDict(), "spikes": OrderedDict(), "updates": dict(seen)}
+        outputs: dict[str, Any] = {"spike_rate": OrderedDict(), "spikes": OrderedDict(), "updates": dict(seen)}
         arrived, after = dict(arrived), {}
         for layer in self.net.layers[:-1]:
             # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
@@ -112,7 +112,7 @@ class Forward:
         last = self.net.layers[-1]
         after[last.name], outputs["logits"] = self.read_out(last, chunk, state[last.name], arrived.pop(last.name))
         if isinstance(after[last.name], SpikeCountState):
-            outputs["spike_rate"][last.name] = (after[last.name].count - state[last.name].count).mean()
+            outputs["spike_rate"][last.name] = (after[last.name].counts - state[last.name].counts).mean()
         return after, outputs
 
     def fire(self, layer: Layer, chunk: int, state: State, current: Array) -> tuple[State, Currents, dict, dict]:
@@ -143,7 +143,8 @@ class Forward:
         Returns:
             ({layer: its share of current}, {synapse: running statistics after these} in training).
         """
-        found, seen = {}, {}
+        found: Currents = {}
+        seen: dict[str, Any] = {}
         for target, name in self.targets[source]:
             current = x  # a shortcut between equal shapes adds the input as it is
             if name in self.wiring:

@@ -102,12 +102,13 @@ _lif.defvjp(_forward, _backward)
 def _steps(rule, leak, threshold, current, count, state):
     """(state after so many timesteps, spikes [B, count, N])."""
     spikes = []
+    membrane, elapsed = state
     for t in range(count):
-        since = state[1]
-        before, _, *state = step(rule, leak, threshold, *state, _now(current, t))
+        since = elapsed
+        before, _, membrane, elapsed = step(rule, leak, threshold, membrane, elapsed, _now(current, t))
         # the same number as `step` found, with a derivative: a second derivative goes through this forward pass
         spikes.append(spike(before / threshold - 1, rule.surrogate, since).astype(current.dtype))
-    return tuple(state), jnp.stack(spikes, axis=1)
+    return (membrane, elapsed), jnp.stack(spikes, axis=1)
 
 
 def _steps_back(rule, leak, threshold, current, count, state, g_after, g_spikes):

@@ -14,7 +14,7 @@ class SpikeCountState(NamedTuple):
 
     neuron: State
     """Of the neuron inside."""
-    count: Array
+    counts: Array
     """Spikes so far [B, N]; at least float32."""
 
 
@@ -39,5 +39,5 @@ class SpikeCount:
     def step(self, params: Params, state: SpikeCountState, current: Array) -> tuple[SpikeCountState, Array]:
         """One timestep: currents [B, N] -> (state, counts [B, N] after it)."""
         inner, spikes = self.neuron.step(params, state.neuron, current)
-        count = state.count + spikes
-        return SpikeCountState(inner, count), count
+        counts = state.counts + spikes
+        return SpikeCountState(inner, counts), counts

@@ -51,6 +51,8 @@ class MembraneState(NamedTuple):
 for _type in (LIFParams, IFParams, PLIFParams, MembraneState):  # so that jax.export can write trees of them
     export.register_namedtuple_serialization(_type, serialized_name=f"dietjax.{_type.__name__}")
 
+SpikingParams = IFParams | LIFParams | PLIFParams
+"""What a neuron that spikes trains; a subclass of `IF` says which it is."""
 _PARAMS = (LIFParams, IFParams, PLIFParams)
 
 

@@ -24,7 +24,7 @@ from .. import kernels
 from ..scan import scan_steps
 from ..surrogate import Surrogate, spike, step_function
 from .checks import check_block, check_broadcast, check_floating, check_state, check_threshold
-from .params import IFParams, LIFParams, MembraneState, PLIFParams
+from .params import IFParams, LIFParams, MembraneState, PLIFParams, SpikingParams
 
 NEVER = 1000.0
 """Timesteps since the last spike (for stdb) of a neuron that has not fired yet: long ago. Our choice of number."""
@@ -61,7 +61,7 @@ class IF:
         if isinstance(self.surrogate, str):
             object.__setattr__(self, "surrogate", Surrogate(self.surrogate))
 
-    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> IFParams:
+    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> SpikingParams:
         """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
         return IFParams(jnp.full(self._shared(shape), self.threshold, dtype))
 
@@ -71,7 +71,7 @@ class IF:
         elapsed = jnp.full(shape, NEVER, dtype) if self._uses_elapsed else None
         return MembraneState(jnp.zeros(shape, dtype), elapsed)
 
-    def step(self, params: IFParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
+    def step(self, params: SpikingParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
         """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
         check_floating(current)
         check_state(state.membrane, current.shape)
@@ -85,7 +85,7 @@ class IF:
             elapsed = jax.lax.stop_gradient(jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype))
         return MembraneState(membrane, elapsed), spikes.astype(current.dtype)
 
-    def run(self, params: IFParams, state: MembraneState, current: Array, timesteps: int,
+    def run(self, params: SpikingParams, state: MembraneState, current: Array, timesteps: int,
             backend: str = "auto") -> tuple[MembraneState, Array]:
         """A block: currents [B, T, N], or [B, 1, N] for a constant one -> (state, spikes [B, T, N]).
 
@@ -99,10 +99,12 @@ class IF:
                 raise InputError(f"forward_mode runs the steps by a scan, so backend={backend!r} cannot run "
                                  f"{type(self).__name__}; use 'auto' or 'scan', or forward_mode=False")
             return scan_steps(self, params, state, current, timesteps)
+        assert not isinstance(self.surrogate, str)  # __post_init__ made a name a Surrogate
         rule = kernels.Rule(self.reset == "subtract", self.surrogate)
         leak, threshold = self._checked(params, state.membrane)
-        *state, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, *state, timesteps, backend)
-        return MembraneState(*state), spikes
+        membrane, elapsed, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, *state, timesteps,
+                                                backend)
+        return MembraneState(membrane, elapsed), spikes
 
     def _drive(self, params, current):
         """What a step adds to the membrane, in the current's dtype."""
@@ -145,7 +147,7 @@ class LIF(IF):
 
     def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> LIFParams:
         """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
-        return LIFParams(jnp.full(self._shared(shape), self.leak, dtype), *super().init(key, shape, dtype))
+        return LIFParams(jnp.full(self._shared(shape), self.leak, dtype), super().init(key, shape, dtype).threshold)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,7 +172,7 @@ class PLIF(IF):
     def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> PLIFParams:
         """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
         logit = -math.log(self.tau - 1)
-        return PLIFParams(jnp.full(self._shared(shape), logit, dtype), *super().init(key, shape, dtype))
+        return PLIFParams(jnp.full(self._shared(shape), logit, dtype), super().init(key, shape, dtype).threshold)
 
     def _drive(self, params, current):
         return (jax.nn.sigmoid(params.decay_logit) * current).astype(current.dtype)
