@@ -130,3 +130,18 @@ def test_equal_functions_are_equal_however_they_are_written():
 def test_stdb_without_its_argument_is_an_error():
     with pytest.raises(InputError, match="timesteps since the last spike"):
         spike(jnp.zeros(3), "stdb")
+
+
+def test_sigmoid_keeps_both_tails():
+    """1 − σ is 0 in float32 from 4z = 17 on, where the derivative is not."""
+    z = np.linspace(-20, 20, 401)
+    expected = 4 * np.exp(-4 * abs(z)) / (1 + np.exp(-4 * abs(z))) ** 2  # symmetric; in float64
+    found = np.asarray(Surrogate("sigmoid")(jnp.asarray(z, jnp.float32)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_allclose(found, found[::-1], rtol=1e-6)
+
+
+def test_a_spike_of_nan_is_nan_and_of_infinity_is_one():
+    for forward_mode in (False, True):
+        found = spike(jnp.array([jnp.nan, jnp.inf, -jnp.inf, 0.0]), forward_mode=forward_mode)
+        np.testing.assert_array_equal(found, [np.nan, 1, 0, 0])

@@ -1,6 +1,7 @@
 """What tests run in processes of their own, because a process has the devices that it starts with.
 
 python on_devices.py one                      eight CPU devices
+python on_devices.py axes                     the same, meshes with Explicit and with Auto axes
 python on_devices.py two PORT I               process I of two, of two CPU devices each
 Prints what it found as one line of JSON.
 """
@@ -15,7 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import quadrants as t
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import dietjax as dj
 from dietjax.config import Data, Hosts, Parallel, Phase
 from dietjax.core.neurons import LIF, ReLU
 from dietjax.data import Stream
@@ -176,6 +179,48 @@ def one():
     return found
 
 
+def axes():
+    """Losses and gradients of a network and of a cell, on one device and on meshes of eight with axes of either type.
+
+    The batch is split over "data", the largest kernel over "model".
+    """
+    net = t.make_net(param_dtype=jnp.float64, batch_norm=True)
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(t.BATCH, *t.SHAPE)))
+    lif = LIF(leak=0.9, threshold=0.5, sharing="channel")
+    currents = jnp.asarray(np.random.default_rng(1).normal(size=(t.BATCH, 20, 6)))
+    cell = lif.init(jax.random.key(0), (6,), jnp.float64)
+
+    @jax.jit
+    @jax.value_and_grad
+    def of_network(variables, images):
+        (logits, record), _ = net.apply(variables, images, timesteps=3, train=True, mutable=["batch_stats"])
+        return (logits**2).mean() + sum(record["spike_rate"].values())
+
+    @jax.jit
+    @jax.value_and_grad
+    def of_cell(params, currents):
+        state, spikes = dj.unroll(lif, params, None, currents)
+        return (spikes * jnp.arange(6)).mean() + (state.membrane**2).mean()
+
+    def numbers(variables, images, cell, currents):
+        return [np.asarray(x).tolist() for x in
+                jax.tree.leaves(jax.device_get((of_network(variables, images), of_cell(cell, currents))))]
+
+    variables = t.init(net)
+    found = {"one": numbers(variables, images, cell, currents)}
+    for kind in (AxisType.Explicit, AxisType.Auto):
+        mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(kind,) * 2)
+        batch = NamedSharding(mesh, PartitionSpec("data"))
+        split = jax.tree.map(lambda x: jax.device_put(x, NamedSharding(mesh, PartitionSpec())), variables)  # noqa: B023
+        split["params"]["conv2"]["kernel"] = jax.device_put(
+            variables["params"]["conv2"]["kernel"], NamedSharding(mesh, PartitionSpec(None, None, None, "model")))
+        arguments = split, jax.device_put(images, batch), cell, jax.device_put(currents, batch)
+        found[kind.name] = numbers(*arguments)
+        with jax.set_mesh(mesh):
+            found[f"{kind.name}, set"] = numbers(*arguments)
+    return found
+
+
 def two(port, process):
     processes.start(Hosts(coordinator=f"localhost:{port}", processes=2, process=int(process), peer_timeout=60))
     assert jax.device_count() == 4 and jax.local_device_count() == 2
@@ -212,4 +257,4 @@ if __name__ == "__main__":
     jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_enable_x64", True)
     SNN64, ANN64, PLAIN64 = (net.clone(param_dtype=jnp.float64) for net in (SNN, ANN, PLAIN))
-    print(json.dumps({"one": one, "two": two}[sys.argv[1]](*sys.argv[2:])))
+    print(json.dumps({"one": one, "two": two, "axes": axes}[sys.argv[1]](*sys.argv[2:])))

@@ -212,6 +212,14 @@ def test_processes_agree_and_refuse_together(two):
         assert found["together"] == ("process 1: " if process == 0 else "") + "no such data"
 
 
+def test_axes_may_be_explicit_or_auto():
+    """Explicit is what jax.make_mesh makes."""
+    found = result(on_devices(8, "axes"))
+    for name in ("Explicit", "Auto", "Explicit, set", "Auto, set"):
+        for a, b in zip(found[name], found["one"], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12)
+
+
 # ---- what is sent
 
 WEIGHTS = 4 * (3 * 3 * 4 + 3 * 3 * 4 * 8 + 32 * 8 + 8 * 4)

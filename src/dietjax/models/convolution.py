@@ -55,11 +55,11 @@ def images_at_once(shape: tuple[int, ...]) -> int:
     """Of a map [N, H, W, in], how many images Winograd's form takes at a time: a divisor of N.
 
     All of them where tiles are few. All of them with several devices, too: each holds a share of the images, and parts
-    of all images would have to be sent from one to another.
+    of all images would have to be sent from one to another. And all of a batch whose size is a symbol (`jax.export`).
     """
     count, height, width, channels = shape
     image = 4 * 16 * math.prod(_tiles(height, width)) * channels
-    if jax.device_count() > 1:
+    if jax.device_count() > 1 or not isinstance(count, int):
         return count
     return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * image <= PART_BYTES))
 
@@ -91,7 +91,8 @@ def _backward(residuals, g):
     g = [[g[:, i::2, j::2].reshape(-1, channels) for j in range(2)] for i in range(2)]
     g = _both_axes(lambda y: (y[0], y[0] + y[1], y[0] - y[1], -y[1]), g)
     # Devices that share the images add up nine values of the kernel's gradient, not its sixteen before the transform.
-    shares = jax.device_count() if len(x) % jax.device_count() == 0 else 1
+    count, devices = x.shape[0], jax.device_count()
+    shares = devices if isinstance(count, int) and count % devices == 0 else 1
     g_kernel = _pairs(lambda v, m: jnp.einsum("dti,dto->dio", *(a.reshape(shares, -1, a.shape[-1]) for a in (v, m))),
                       _input_tiles(x.astype(wide)), g)
     g_kernel = _both_axes(lambda u: (u[0] + (u[1] + u[2]) / 2, (u[1] - u[2]) / 2, (u[1] + u[2]) / 2 + u[3]), g_kernel)
