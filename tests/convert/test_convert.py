@@ -223,7 +223,8 @@ class TestNormalise:
     @NETWORKS
     @pytest.mark.parametrize("bias", [False, True])
     @pytest.mark.parametrize("percentile", [100, 99])
-    @pytest.mark.parametrize("seed", [0, 1, 2])  # which layer of a chain of shortcuts is the largest
+    # which layer of a chain of shortcuts is the largest
+    @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
     def test_normalised_network_has_the_same_logits(self, x64, random_variables, layers, bias, percentile, seed):
         net = Network(layers, IMAGE, neuron=ReLU(), bias=bias)
         variables = random_variables(net, seed, jnp.float64)
@@ -253,7 +254,7 @@ class TestNormalise:
 class TestFold:
     @NETWORKS
     @pytest.mark.parametrize("neuron, timesteps", [(ReLU(), 1), (LIF(threshold=0.5), 4)], ids=["ann", "snn"])
-    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize("bias", [pytest.param(False, marks=pytest.mark.slow), True])
     def test_folded_network_is_the_same_function(self, x64, random_variables, layers, neuron, timesteps, bias):
         net = Network(layers, IMAGE, neuron=neuron, batch_norm=True, bias=bias)
         variables = random_variables(net, dtype=jnp.float64)

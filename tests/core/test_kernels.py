@@ -1,5 +1,7 @@
 """Laws of dietjax.core.kernels: every backend gives the plain scan's values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +27,15 @@ def short_blocks(monkeypatch):
     monkeypatch.setattr(tile, "BLOCK", 4)
 
 
-def on_backends(cases, few, slow=()):
-    """(backend, case): all cases, but few of them on the backend that takes seconds for each."""
-    return [pytest.param(backend, case, marks=pytest.mark.slow if case in slow and backend != PALLAS else ())
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+def on_backends(cases, few, quick=None):
+    """(backend, case): all cases, but few of them on the backend that takes seconds for each.
+
+    Those that are not quick (all are, if that is not said) are left to `make test-all`.
+    """
+    return [(pytest.param if quick is None or case in quick else slow)(backend, case)
             for backend in BACKENDS for case in (few if backend == PALLAS else cases)]
 
 
@@ -73,7 +81,8 @@ NEURON_KINDS = [LIF(), IF(reset="zero"), LIF(sharing="channel", reset="zero"), L
 @pytest.mark.parametrize("backend, case", on_backends(
     [(neuron, timesteps) for neuron in NEURON_KINDS for timesteps in (1, 4, 16, 37)],  # a block, several and a rest
     list(zip(NEURON_KINDS, (1, 4, 8, 10, 3, 5, 6), strict=True)),
-    slow=[(neuron, timesteps) for neuron in NEURON_KINDS if neuron != IF(reset="zero") for timesteps in (16, 37)]),
+    [*((neuron, timesteps) for neuron in NEURON_KINDS for timesteps in (1, 4)), (IF(reset="zero"), 16),
+     (IF(reset="zero"), 37), (LIF(sharing="channel", reset="zero"), 8), (PLIF(sharing="channel"), 5)]),
     ids=repr)
 def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
     neuron, timesteps = case
@@ -86,7 +95,7 @@ def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
     assert_same(found, expected, 1e-11)
 
 
-@pytest.mark.parametrize("backend, timesteps", on_backends((5, 37), (10,), slow=(37,)))
+@pytest.mark.parametrize("backend, timesteps", on_backends((5, 37), (10,), quick=(5, 10)))
 def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
     neuron = LIF(sharing="channel")
     membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1)
@@ -102,7 +111,8 @@ def test_every_surrogate(x64, backend, surrogate):
     assert_same(both(neuron, backend, *arguments), both(neuron, "scan", *arguments), 1e-11)
 
 
-@pytest.mark.parametrize("backend, dtype", on_backends(("bfloat16", "float16", "float32"), ("bfloat16",)))
+@pytest.mark.parametrize("backend, dtype", on_backends(("bfloat16", "float16", "float32"), ("bfloat16",),
+                                                        quick=("bfloat16",)))
 @pytest.mark.parametrize("neuron", [LIF(sharing="channel"), PLIF(sharing="channel")], ids=repr)
 def test_membranes_are_float32_whatever_the_currents(backend, dtype, neuron):
     """Spikes and currents' gradients come in the currents' dtype, the rest in float32."""
@@ -130,8 +140,7 @@ def test_only_the_currents_are_saved_for_the_backward_pass(backend):
     assert kept(backend) == 1 < kept("scan")
 
 
-@pytest.mark.parametrize("backend", [pytest.param("scan", marks=pytest.mark.slow), "xla",
-                                     pytest.param(PALLAS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", [slow("scan"), "xla", slow(PALLAS)])
 @pytest.mark.parametrize("threshold", [1e-4, 300.0])  # whose square float16 takes for 0, and for infinity
 def test_gradients_of_half_precision_parameters_are_those_of_wide_ones_rounded(backend, threshold):
     neuron = LIF(leak=0.9, threshold=threshold)
@@ -219,7 +228,7 @@ def integral(leak, backend, timesteps, membrane, current):
     return (weights * membranes).sum() + 3 * state.membrane.sum(), (state, membranes)
 
 
-@pytest.mark.parametrize("timesteps", [1, 16, 17, 300])  # up to and beyond what is unrolled
+@pytest.mark.parametrize("timesteps", [1, slow(16), 17, slow(300)])  # up to and beyond what is unrolled
 @pytest.mark.parametrize("leak", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("constant", [False, True])
 def test_the_leaky_integral_is_the_scan(x64, timesteps, leak, constant):

@@ -439,6 +439,7 @@ class TestPrecision:
         logits, record = apply(net, variables, x, timesteps=2, spikes=True)
         assert {leaf.dtype for leaf in jax.tree.leaves((logits, record))} == {jnp.dtype("float64")}
 
+    @pytest.mark.slow
     def test_vmap_over_seeds_is_a_loop_over_them(self):
         net = small()
         x = images(net)
@@ -477,7 +478,8 @@ class TestSynapse:
         found = synapse(jnp.asarray(kernel), jnp.asarray(x), stride)
         np.testing.assert_allclose(found, expected.reshape(2, 3, *expected.shape[1:]), rtol=1e-10, atol=1e-12)
 
-    @pytest.mark.parametrize("side", [(1, 1), (2, 2), (4, 6), (5, 4), (7, 7)])
+    @pytest.mark.parametrize("side", [(1, 1), (5, 4), *(pytest.param(side, marks=pytest.mark.slow)
+                                                        for side in ((2, 2), (4, 6), (7, 7)))])
     def test_winograd_equals_the_convolution_in_values_and_gradients(self, x64, side):
         rng = np.random.default_rng(0)
         x, kernel = jnp.asarray(rng.normal(size=(6, *side, 32))), jnp.asarray(rng.normal(size=(3, 3, 32, 33)))
