@@ -183,6 +183,7 @@ class TestSchedule:
             assert_close(run(variables, chunk), want, 1e-9)
 
     @pytest.mark.parametrize("chunk", [1, 2])
+    @pytest.mark.thin(1)
     def test_poisson_spikes_do_not_depend_on_the_chunk(self, x64, random_variables, chunk):
         net = small(encoder=Poisson())
         variables, x = random_variables(net, dtype=jnp.float64), images(net, dtype=jnp.float64)
@@ -480,6 +481,7 @@ class TestSynapse:
 
     @pytest.mark.parametrize("side", [(1, 1), (5, 4), *(pytest.param(side, marks=pytest.mark.slow)
                                                         for side in ((2, 2), (4, 6), (7, 7)))])
+    @pytest.mark.thin(2)
     def test_winograd_equals_the_convolution_in_values_and_gradients(self, x64, side):
         rng = np.random.default_rng(0)
         x, kernel = jnp.asarray(rng.normal(size=(6, *side, 32))), jnp.asarray(rng.normal(size=(3, 3, 32, 33)))
@@ -497,6 +499,7 @@ class TestSynapse:
             got, same_vjp = jax.vjp(form, x, kernel)
             assert_close((got, same_vjp(cotangent)), (want, vjp(cotangent)), 1e-11)
 
+    @pytest.mark.slow
     def test_winograd_of_a_few_images_at_a_time_is_that_of_all(self, x64, monkeypatch):
         rng = np.random.default_rng(0)
         x, kernel, cotangent = (jnp.asarray(rng.normal(size=shape)) for shape in ((6, 4, 4, 32), (3, 3, 32, 40),
