@@ -105,7 +105,8 @@ def check_convertible(net: Network) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Balance:
-    """A way to run a neuron: sets its threshold from the block of currents first, and returns it as the state."""
+    """Runs a neuron in place of `unroll`: sets its threshold from the currents, fires with it, and returns the parameters
+    found in place of the state."""
 
     percentile: float
 

@@ -46,8 +46,8 @@ def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array,
                          "use more images or a higher percentile")
     largest[net.layers[-1].name] = 1.0
     wiring = {c.name: c for c in net.connections()}
-    # an identity shortcut adds its source's spikes as they are: both must mean the same, and so along a chain of them,
-    # whose largest is carried to its source first and from there to all
+    # An identity shortcut adds its source's spikes unchanged, so both layers need one scale, and so do all layers of a
+    # chain of such shortcuts. Backwards, the chain's largest scale comes to its first layer; forwards, from there to all.
     for layer in (*reversed(net.layers), *net.layers):
         if layer.shortcut is not None and f"{layer.name}_shortcut" not in wiring:
             source = wiring[layer.shortcut].source
