@@ -105,8 +105,10 @@ def check_convertible(net: Network) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _Balance:
-    """Runs a neuron in place of `unroll`: sets its threshold from the currents, fires with it, and returns the parameters
-    found in place of the state."""
+    """Runs a neuron in place of `unroll`: sets its threshold from the currents and fires with it.
+
+    Returns the parameters found in place of the state.
+    """
 
     percentile: float
 

@@ -47,7 +47,7 @@ def normalise_weights(net: Network, variables: Mapping[str, Any], images: Array,
     largest[net.layers[-1].name] = 1.0
     wiring = {c.name: c for c in net.connections()}
     # An identity shortcut adds its source's spikes unchanged, so both layers need one scale, and so do all layers of a
-    # chain of such shortcuts. Backwards, the chain's largest scale comes to its first layer; forwards, from there to all.
+    # chain of such shortcuts. Going backwards, the largest comes to the chain's first layer; going forwards, to all.
     for layer in (*reversed(net.layers), *net.layers):
         if layer.shortcut is not None and f"{layer.name}_shortcut" not in wiring:
             source = wiring[layer.shortcut].source
