@@ -1,4 +1,4 @@
-"""Laws of dietjax.data.stream and feed.Streamed: every example once, the same pictures whoever decodes them."""
+"""Laws of data.stream and batches.StreamedBatches: every example once, the same pictures whoever decodes them."""
 
 import warnings
 
@@ -12,8 +12,8 @@ from dietjax.config import Data
 from dietjax.data import images
 from dietjax.data.source import Example
 from dietjax.data.stream import Stream
-from dietjax.parallel.mesh import make_mesh
-from dietjax.train import feed
+from dietjax.parallel.mesh import batch_sharding, make_mesh
+from dietjax.train.batches import StreamedBatches, make_batches
 
 
 class Pictures:
@@ -173,7 +173,7 @@ class TestCorrupt:
             next(source.batches(9))
 
 
-class TestStreamed:
+class TestStreamedBatches:
     def dataset(self):
         names = tuple(map(str, range(50)))
         return data.Dataset("pictures", stream(), stream(), names, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
@@ -181,12 +181,12 @@ class TestStreamed:
     def test_batches_are_those_of_the_stream_normalised(self, alone):
         """Asked for out of order as well: a run that resumes asks for any step first."""
         mesh = make_mesh(devices=jax.devices()[:1])
-        streamed = feed.make_feed(self.dataset(), Data(image_size=8), 3, 16, mesh)
-        assert isinstance(streamed, feed.Streamed)
+        streamed = make_batches(self.dataset(), Data(image_size=8), 3, 16, mesh)
+        assert isinstance(streamed, StreamedBatches)
         pictures, labels = (x.reshape(10, 16, *x.shape[1:]) for x in alone)
         for step in (0, 1, 2, 7, 1):
             arguments = streamed.arguments(step)
-            assert arguments[0].dtype == np.uint8 and arguments[0].sharding == feed.batch_sharding(mesh)
+            assert arguments[0].dtype == np.uint8 and arguments[0].sharding == batch_sharding(mesh)
             x, y = streamed.fetch(jax.random.key(0), *arguments)
             np.testing.assert_array_equal(y, labels[step])
             expected = (pictures[step] / 255 - np.array([0.5, 0.4, 0.3])) / np.array([0.2, 0.3, 0.4])
@@ -194,7 +194,7 @@ class TestStreamed:
 
     def test_flips_are_the_steps(self):
         mesh = make_mesh(devices=jax.devices()[:1])
-        plain, flipping = (feed.make_feed(self.dataset(), Data(image_size=8, flip=flip), 3, 32, mesh)
+        plain, flipping = (make_batches(self.dataset(), Data(image_size=8, flip=flip), 3, 32, mesh)
                            for flip in (False, True))
         arguments = plain.arguments(0)
         x, y = (f.fetch(jax.random.key(1), *arguments)[0] for f in (plain, flipping))

@@ -53,14 +53,12 @@ def test_an_experiment_loads_and_its_networks_build(path, monkeypatch):
     check(experiment)
     assert experiment.name == path.stem
     dataset = stand_in(experiment.data)
-    nets = recipe.networks(experiment, dataset)
     monkeypatch.setattr(memory, "device_memory", lambda: 80 * 10**9)
-    recipe._check_resources(experiment, dataset, *nets)
-    for phase, net in zip(("ann", "snn"), nets, strict=True):
-        state = abstract_state(net, make_optimizer(getattr(experiment, phase), 1))
-        logits, _ = jax.eval_shape(lambda v, net=net, phase=phase: net.apply(
-            v, jax.numpy.zeros((2, *dataset.image_shape)), experiment.timesteps if phase == "snn" else 1),
-            state.variables)
+    for plan in recipe.make_plans(experiment, dataset):
+        state = abstract_state(plan.net, make_optimizer(plan.phase, 1))
+        images = jax.numpy.zeros((2, *dataset.image_shape))
+        logits, _ = jax.eval_shape(lambda v, plan=plan, images=images: plan.net.apply(
+            v, images, plan.schedule.timesteps), state.variables)
         assert logits.shape == (2, dataset.num_classes)
 
 

@@ -97,6 +97,7 @@ class _Balance:
         params = params._replace(threshold=jnp.full_like(params.threshold, threshold))
         if hasattr(params, "leak"):
             params = params._replace(leak=jnp.ones_like(params.leak))
+        state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)  # at its thresholds
         return params, unroll(neuron, params, state, current, timesteps, backend)[1]
 
 

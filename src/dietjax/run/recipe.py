@@ -80,7 +80,7 @@ def _prepare(experiment, workdir):
     processes.check_agreement(folder.settings(experiment))
     with processes.raise_on_all():
         dataset = open_data(experiment.data)
-        plans = _plans(experiment, dataset)
+        plans = make_plans(experiment, dataset)
     processes.check_agreement({
         "training images": dataset.train.num_examples, "test images": dataset.test.num_examples,
         "classes": dataset.class_names, "mean": dataset.mean, "standard deviation": dataset.std,
@@ -91,8 +91,12 @@ def _prepare(experiment, workdir):
     return dataset, *plans
 
 
-def _plans(experiment, dataset):
-    """Of the ANN and the SNN. What the later phases need is checked too, before the first one has trained for hours."""
+def make_plans(experiment: Experiment, dataset: data.Dataset) -> tuple[Plan, Plan]:
+    """How the ANN and the SNN of an experiment are trained; all phases are checked, before one has trained for hours.
+
+    Raises:
+        InputError: a phase cannot run on these devices, or on this data.
+    """
     ann, snn = networks(experiment, dataset)
     _check_images(experiment, dataset)
     schedule = TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)
