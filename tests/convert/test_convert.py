@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dietjax import LIF, PLIF, ReLU
-from dietjax.convert import fold_batch_norm, normalise_weights
+from dietjax.convert import fold_batch_norm
 from dietjax.convert.balance import balance_thresholds, default_scale, scale_thresholds, with_neurons
 from dietjax.convert.select import kth_smallest
 from dietjax.core.encode import Direct, Poisson
@@ -170,7 +170,7 @@ class TestBalance:
 
     def test_relu_network_is_an_error(self, random_variables):
         net = Network(VGG_LIKE, IMAGE, neuron=ReLU())
-        with pytest.raises(ValueError, match=r"ReLU\(\) has no threshold to balance.*clone\(neuron="):
+        with pytest.raises(ValueError, match=r"ReLU\(\) has no threshold to set.*clone\(neuron="):
             balance_thresholds(net, random_variables(net), images(dtype=jnp.float32))
 
     def test_plif_has_no_leak_of_one(self, random_variables):
@@ -178,18 +178,16 @@ class TestBalance:
         with pytest.raises(ValueError, match=r"leak of 1, where PLIF\(.*would have no input; convert to LIF"):
             balance_thresholds(net, random_variables(ann), images(dtype=jnp.float32))
 
-    @pytest.mark.parametrize("convert", [balance_thresholds, normalise_weights])
-    def test_batch_norm_is_an_error(self, random_variables, convert):
+    def test_batch_norm_is_an_error(self, random_variables):
         net = Network(VGG_LIKE, IMAGE, batch_norm=True)
         with pytest.raises(ValueError, match="fold_batch_norm"):
-            convert(net, random_variables(net), images(dtype=jnp.float32))
+            balance_thresholds(net, random_variables(net), images(dtype=jnp.float32))
 
-    @pytest.mark.parametrize("convert", [balance_thresholds, normalise_weights])
     @pytest.mark.parametrize("percentile", [0, -1, 100.1, float("nan")])
-    def test_percentile_out_of_range_is_an_error(self, random_variables, convert, percentile):
+    def test_percentile_out_of_range_is_an_error(self, random_variables, percentile):
         net = Network(VGG_LIKE, IMAGE)
         with pytest.raises(ValueError, match=rf"percentile must lie in \(0, 100\], got {percentile}"):
-            convert(net, random_variables(net), images(dtype=jnp.float32), percentile=percentile)
+            balance_thresholds(net, random_variables(net), images(dtype=jnp.float32), percentile=percentile)
 
 
 class TestScale:
@@ -202,9 +200,9 @@ class TestScale:
             np.testing.assert_array_equal(scaled["params"][name]["kernel"], variables["params"][name]["kernel"])
         assert neurons(variables)["conv1"].threshold == 2.0
 
-    @pytest.mark.parametrize("factor", [0, -0.5, float("nan")])
+    @pytest.mark.parametrize("factor", [0, -0.5, float("nan"), float("inf")])
     def test_factor_must_be_positive(self, random_variables, factor):
-        with pytest.raises(ValueError, match=f"scale of thresholds must be > 0, got {factor}"):
+        with pytest.raises(ValueError, match=f"scale of thresholds must be > 0 and finite, got {factor}"):
             scale_thresholds(random_variables(Network(VGG_LIKE, IMAGE)), factor)
 
     def test_without_thresholds_is_an_error(self, random_variables):
@@ -217,37 +215,6 @@ class TestScale:
         assert default_scale(1) == 0.2
         factors = [default_scale(t) for t in range(1, 200)]
         assert factors == sorted(factors)
-
-
-class TestNormalise:
-    @NETWORKS
-    @pytest.mark.parametrize("bias", [False, True])
-    @pytest.mark.parametrize("percentile", [100, 99])
-    @pytest.mark.parametrize("seed", [0, 1, 2])  # which layer of a chain of shortcuts is the largest
-    def test_normalised_network_has_the_same_logits(self, x64, random_variables, layers, bias, percentile, seed):
-        net = Network(layers, IMAGE, neuron=ReLU(), bias=bias)
-        variables = random_variables(net, seed, jnp.float64)
-        normalised = normalise_weights(net, variables, images(), percentile=percentile)
-        np.testing.assert_allclose(apply(net, normalised, images())[0], apply(net, variables, images())[0], rtol=1e-9)
-
-    @NETWORKS
-    def test_largest_activation_is_one(self, x64, random_variables, layers):
-        net = Network(layers, IMAGE, neuron=ReLU(), bias=True)
-        normalised = normalise_weights(net, random_variables(net, dtype=jnp.float64), images())
-        activations = apply(net, normalised, images(), spikes=True)[1]["spikes"]
-        largest = {name: float(x.max()) for name, x in activations.items()}
-        # layers joined by identity shortcuts share one scale, of the largest among them
-        groups = [["stem", "a2", "b2"], ["c2", "d2"]] if layers is RESNET_LIKE else []
-        for group in [*groups, *([name] for name in largest if not any(name in group for group in groups))]:
-            assert max(largest[name] for name in group) == pytest.approx(1, rel=1e-12)
-
-    def test_silent_layers_are_named(self, random_variables):
-        net = Network(VGG_LIKE, IMAGE, neuron=ReLU())
-        variables = random_variables(net)
-        for name in ("conv1", "conv2"):
-            variables["params"][name]["kernel"] = 0 * variables["params"][name]["kernel"]
-        with pytest.raises(ValueError, match="layers conv1, conv2, fc1: the 100th percentile of their act"):
-            normalise_weights(net, variables, images(dtype=jnp.float32))
 
 
 class TestFold:

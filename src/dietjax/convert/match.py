@@ -1,15 +1,16 @@
 """A conversion that keeps the ANN's function: every spike is worth its layer's threshold."""
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..core.encode import Direct
-from ..core.neurons import IFParams, LIFParams, PLIFParams
+from ..core.neurons import IFParams
+from ..core.neurons.params import SpikingParams
 from ..core.unroll import unroll
 from ..errors import InputError
 from ..models import Layer, Network
@@ -27,19 +28,19 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
 
     A spike of layer l is worth θ_l, on every synapse behind it, pools and projection shortcuts included (an image's
     pixel is worth itself). Its rate times θ_l then tends to the ANN's activation, clipped at θ_l, and logits after T
-    steps are T times those of the ANN so clipped: the error falls like 1/T, for every s, and is half as large where
+    steps are T times those of the ANN so clipped: the error falls like 1/T, for every s, and is about half where
     membranes start at half their threshold (`LIF(initial_membrane=0.5)`). An identity shortcut adds spikes of 1 as
     they are, so the layer that it enters counts in the worth v of these: its W_l, b_l and θ_l are divided by v, which
     changes no spike, and its spike is worth v·(θ_l/v).
 
     λ_l is the layer's trained level where `variables` hold one (an ANN's neuron with a `threshold` among its
-    parameters, such as QCFS), else the percentile of its activations over all images and neurons, those of ReLU. Lower
-    thresholds (s < 1) fire more and clip more. The exact limit asks for leaks of 1, reset="subtract" and a readout
-    LI() of leak 1.
+    parameters, such as QCFS; one a channel too), else the percentile of its activations over all images and neurons,
+    those of ReLU. Lower thresholds (s < 1) fire more and clip more. The limit asks for reset="subtract" (with "zero"
+    a spike takes more than its worth) and for a readout LI() of leak 1.
 
-    Sources: a spike's worth and data-based levels, Rueckauer et al. 2017 (doi 10.3389/fnins.2017.00682),
-    whose weights are these in units of θ = 1, with their percentile of 99.9, and Diehl et al. 2015 with 100; membranes
-    at half the threshold, Deng & Gu, ICLR 2021 (arXiv 2103.00476), and Bu et al., ICLR 2022 (arXiv 2303.04347).
+    Sources: levels and the worth of a spike, Rueckauer et al. 2017 (doi 10.3389/fnins.2017.00682), with their 99.9, and
+    Diehl et al. 2015, with 100, whose normalised weights are these in units of θ = 1; membranes at half the threshold,
+    Deng & Gu, ICLR 2021 (arXiv 2103.00476), and Bu et al., ICLR 2022 (arXiv 2303.04347).
 
     Args:
         net: a spiking network without batch norm (see `fold_batch_norm`).
@@ -54,7 +55,8 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     Raises:
         InputError: not a spiking network, a PLIF's (its leak cannot be 1), a recurrent layer, a readout that fires or
             that an identity shortcut enters, batch norm, percentile or scale out of range, variables of a spiking
-            network, a trained level that is not one number > 0, or layers that are silent on these images.
+            network, trained levels that are not > 0 or that this net's neurons cannot share, or layers that are silent
+            on these images.
     """
     check_convertible(net)
     check_spiking(net)
@@ -62,48 +64,69 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     check_percentile(percentile)
     check_scale(scale)
     levels = _levels(net, variables["params"], images, percentile)
-    worth: dict[str | None, float] = {None: 1.0, **{name: scale * level for name, level in levels.items()}}
-    wiring = {c.name: c for c in net.connections()}
-    params, units = {}, {}
-    for layer in net.layers:
-        unit = units[layer.name] = _unit(net, layer, worth)
-        weights = dict(variables["params"][layer.name])
-        weights["kernel"] = weights["kernel"] * (worth[wiring[layer.name].source] / unit)
-        if "bias" in weights:
-            weights["bias"] = weights["bias"] / unit
-        if "shortcut" in weights:
-            arriving = worth[wiring[f"{layer.name}_shortcut"].source]
-            weights["shortcut"] = {"kernel": weights["shortcut"]["kernel"] * (arriving / unit)}
-        params[layer.name] = weights
+    worth: dict[str | None, np.ndarray] = {None: np.ones(1), **{name: scale * level for name, level in levels.items()}}
+    units = {layer.name: _unit(net, layer, worth) for layer in net.layers}
+    params = _folded(net, variables["params"], worth, units)
     converted = with_neurons(net, {**variables, "params": params})
     for name in levels:
-        neuron = converted["params"][name]["neuron"]
-        found = {"threshold": jnp.full_like(neuron.threshold, worth[name] / units[name])}
-        if hasattr(neuron, "leak"):
-            found["leak"] = jnp.ones_like(neuron.leak)
-        converted["params"][name]["neuron"] = neuron._replace(**found)
+        layer = converted["params"][name]
+        layer["neuron"] = _with_threshold(name, layer["neuron"], worth[name] / units[name])
     return converted
 
 
-def _unit(net: Network, layer: Layer, worth: Mapping[str | None, float]) -> float:
-    """What 1 of a layer's current is in the ANN: what the spikes that an identity shortcut adds are worth, else 1."""
+def _unit(net: Network, layer: Layer, worth: Mapping[str | None, np.ndarray]) -> np.ndarray:
+    """[C], what 1 of a layer's current is in the ANN: what the spikes of an identity shortcut are worth, else 1."""
     wiring = {c.name: c for c in net.connections()}
     if layer.shortcut is None or f"{layer.name}_shortcut" in wiring:
-        return 1.0
+        return np.ones(1)
     if layer is net.layers[-1]:
-        raise InputError(f"layer {layer.name!r}: an identity shortcut into the readout adds spikes as they are, and the "
+        raise InputError(f"layer {layer.name!r}: an identity shortcut into the readout adds spikes as they are, and "
                          "logits would count in what these are worth; let the shortcut end at a layer before it")
     return worth[wiring[layer.shortcut].source]
 
 
-def _levels(net, params, images, percentile) -> dict[str, float]:
-    """{layer: its trained level, else the percentile of its activations}, of every layer but the readout."""
-    names = [layer.name for layer in net.layers[:-1]]
-    trained = {name: _trained_level(name, params[name]["neuron"]) for name in names if "neuron" in params[name]}
-    if trained and len(trained) < len(names):
-        raise InputError(f"layers {', '.join(n for n in names if n not in trained)} hold no trained level, the others "
-                         "do; give the variables of one ANN, as it was trained")
-    levels = trained or dict.fromkeys(names, math.inf)
+def _folded(net, params, worth, units) -> dict:
+    """Weights [..., in, out] that take spikes for what they are worth, and give currents in their layer's unit."""
+    sources = {c.name: c.source for c in net.connections()}
+
+    def fold(kernel, synapse, unit):
+        # a fully connected layer's inputs are a map's [H, W, C], flattened: channels come again for every pixel
+        arriving = worth[sources[synapse]]
+        arriving = np.tile(arriving, kernel.shape[-2] // len(arriving))
+        return kernel * jnp.asarray(arriving[:, None] / unit, kernel.dtype)
+
+    folded = {}
+    for name, layer in params.items():
+        weights, unit = dict(layer), units[name]
+        weights["kernel"] = fold(layer["kernel"], name, unit)
+        if "bias" in layer:
+            weights["bias"] = layer["bias"] / jnp.asarray(unit, layer["bias"].dtype)
+        if "shortcut" in layer:
+            weights["shortcut"] = {"kernel": fold(layer["shortcut"]["kernel"], f"{name}_shortcut", unit)}
+        folded[name] = weights
+    return folded
+
+
+def _with_threshold(name, neuron, threshold):
+    """A spiking neuron's parameters with these thresholds [C], and without leak."""
+    if neuron.threshold.shape == () and np.ptp(threshold) > 0:
+        raise InputError(f"layer {name!r}: the ANN has a level for each channel, this network one threshold a layer; "
+                         "give its neuron sharing='channel'")
+    values = threshold[0] if neuron.threshold.shape == () else threshold
+    found = {"threshold": jnp.broadcast_to(jnp.asarray(values, neuron.threshold.dtype), neuron.threshold.shape)}
+    return neuron._replace(**found, **({"leak": jnp.ones_like(neuron.leak)} if hasattr(neuron, "leak") else {}))
+
+
+def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
+    """{layer: its levels [C]}, trained or the percentile of its activations, of every layer but the readout."""
+    hidden = net.layers[:-1]
+    trained = {layer.name: _trained_levels(layer, params[layer.name]["neuron"])
+               for layer in hidden if "neuron" in params[layer.name]}
+    if trained and len(trained) < len(hidden):
+        without = ", ".join(layer.name for layer in hidden if layer.name not in trained)
+        raise InputError(f"layers {without} hold no trained level, others do; give the variables of one ANN, all of "
+                         "whose layers were trained with the same neuron")
+    levels = trained or {layer.name: np.full(layer.features, np.inf) for layer in hidden}
     clipped = {name: {**layer, "neuron": IFParams(jnp.asarray(levels[name], layer["kernel"].dtype))}
                if name in levels else layer for name, layer in params.items()}
     ann = net.clone(neuron=_Clip(), encoder=Direct(), backend="auto", run_neuron=unroll)
@@ -116,28 +139,32 @@ def _levels(net, params, images, percentile) -> dict[str, float]:
                                    1 + round(0.01 * share * (x.size - 1))) for name, x in activations.items()}
 
     found = {name: float(value) for name, value in measure(clipped, images).items()}
-    silent = [name for name in names if not found[name] > 0]
+    silent = [layer.name for layer in hidden if not found[layer.name] > 0]
     if silent:
         values = ", ".join(f"{found[name]:g}" for name in silent)
-        raise InputError(f"layers {', '.join(silent)}: the {share}th percentile of their activations is {values}, and a "
-                         "spike must be worth more than 0. They are silent on these images, or nearly so: use more "
+        raise InputError(f"layers {', '.join(silent)}: the {share}th percentile of their activations is {values}, and "
+                         "a spike must be worth more than 0. They are silent on these images, or nearly so: use more "
                          "images or a higher percentile, or train the ANN further")
-    return trained or found
+    return trained or {layer.name: np.full(layer.features, found[layer.name]) for layer in hidden}
 
 
-def _trained_level(name, neuron) -> float:
-    """The level among the parameters of an ANN's neuron."""
-    if isinstance(neuron, (IFParams, LIFParams, PLIFParams)):
-        raise InputError(f"layer {name!r} holds a spiking neuron's parameters ({type(neuron).__name__}), whose weights "
-                         "may be folded already; give the variables of the ANN")
+def _trained_levels(layer, neuron) -> np.ndarray:
+    """The levels [C] among the parameters of an ANN's neuron."""
+    if isinstance(neuron, SpikingParams):
+        raise InputError(f"layer {layer.name!r} holds a spiking neuron's parameters ({type(neuron).__name__}), whose "
+                         "weights may be folded already; give the variables of the ANN")
     if not hasattr(neuron, "threshold"):
-        raise InputError(f"layer {name!r}: a neuron with the parameters {type(neuron).__name__}{neuron._fields} has no "
-                         "threshold at which its activations end; match_activations knows ReLU, without parameters, "
-                         "and neurons with a trained level called threshold, such as QCFS")
-    if neuron.threshold.shape != () or not neuron.threshold > 0:
-        raise InputError(f"layer {name!r}: its trained level is {neuron.threshold}, and must be one number > 0; "
-                         "train the ANN with one level a layer, and a lower learning rate if levels reach 0")
-    return float(neuron.threshold)
+        raise InputError(f"layer {layer.name!r}: a neuron with the parameters {', '.join(neuron._fields)} has no "
+                         "threshold at which its activations end; match_activations knows ReLU, which has no "
+                         "parameters, and neurons with a trained level called threshold, such as QCFS")
+    level = np.asarray(neuron.threshold, np.float64)
+    if level.shape not in ((), (layer.features,)):
+        raise InputError(f"layer {layer.name!r}: its trained levels are of shape {level.shape}, and one a layer or one "
+                         "a channel can be folded into the weights behind; train the ANN with QCFS(sharing='channel')")
+    if not (level > 0).all():
+        raise InputError(f"layer {layer.name!r}: a trained level is {level.min():g}, and a threshold must be > 0; "
+                         "train the ANN with a lower learning rate, or without weight decay on levels")
+    return np.broadcast_to(level, (layer.features,))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +172,7 @@ class _Clip:
     """max(0, min(I, level)): the ANN's neuron as the spiking one can follow it; ReLU where the level is infinite."""
 
     def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> IFParams:
-        return IFParams(jnp.full((), math.inf, dtype))
+        return IFParams(jnp.full(shape[-1:], jnp.inf, dtype))
 
     def initial_state(self, params: IFParams, shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[()]:
         return ()
