@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from alike import IMAGE, RESNET_LIKE, VGG_LIKE, images
 
 from dietjax import LIF, PLIF, ReLU
 from dietjax.convert import fold_batch_norm
@@ -15,34 +16,11 @@ from dietjax.convert.select import kth_smallest
 from dietjax.core.encode import Direct, Poisson
 from dietjax.core.unroll import unroll
 from dietjax.interop.torch import from_state_dict
-from dietjax.models import Layer, Network
+from dietjax.models import Network
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-IMAGE = (8, 8, 2)
-VGG_LIKE = (
-    Layer("conv1", 6),
-    Layer("conv2", 8, pool=True),
-    Layer("fc1", 12, kernel=None),
-    Layer("fc2", 4, kernel=None),
-)
-RESNET_LIKE = (  # two identity shortcuts in a chain, then one through a convolution, then another identity
-    Layer("stem", 6, pool=True),
-    Layer("a1", 6),
-    Layer("a2", 6, shortcut="a1"),
-    Layer("b1", 6),
-    Layer("b2", 6, shortcut="b1"),
-    Layer("c1", 8, stride=2),
-    Layer("c2", 8, shortcut="c1"),
-    Layer("d1", 8),
-    Layer("d2", 8, shortcut="d1"),
-    Layer("fc", 4, kernel=None),
-)
 NETWORKS = pytest.mark.parametrize("layers", [VGG_LIKE, RESNET_LIKE], ids=["vgg", "resnet"])
-
-
-def images(batch=6, seed=5, dtype=jnp.float64):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, *IMAGE)), dtype)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("timesteps", "spikes"))

@@ -8,38 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from alike import IMAGE, RESNET_LIKE, VGG_LIKE, images
 
-from dietjax import IF, LI, LIF, PLIF, QCFS, LIFParams, QCFSParams, ReLU
+from dietjax import IF, LI, LIF, QCFS, LIFParams, QCFSParams, ReLU
 from dietjax.convert import fold_batch_norm, match_activations, with_neurons
 from dietjax.core.encode import Poisson
 from dietjax.models import Layer, Network
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-IMAGE = (8, 8, 2)
-VGG_LIKE = (
-    Layer("conv1", 6),
-    Layer("conv2", 8, pool=True),
-    Layer("fc1", 12, kernel=None),
-    Layer("fc2", 4, kernel=None),
-)
-RESNET_LIKE = (  # two identity shortcuts in a chain, then one through a convolution, then another identity
-    Layer("stem", 6, pool=True),
-    Layer("a1", 6),
-    Layer("a2", 6, shortcut="a1"),
-    Layer("b1", 6),
-    Layer("b2", 6, shortcut="b1"),
-    Layer("c1", 8, stride=2),
-    Layer("c2", 8, shortcut="c1"),
-    Layer("d1", 8),
-    Layer("d2", 8, shortcut="d1"),
-    Layer("fc", 4, kernel=None),
-)
 NETWORKS = pytest.mark.parametrize("layers", [VGG_LIKE, RESNET_LIKE], ids=["vgg", "resnet"])
-
-
-def images(batch=6, seed=5, dtype=jnp.float64):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, *IMAGE)), dtype)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("timesteps", "spikes"))
@@ -51,10 +29,6 @@ def folded_ann(random_variables, layers, seed=0):
     """(ANN of ReLU with biases, its variables in float64), from random weights and batch norm, folded."""
     net = Network(layers, IMAGE, neuron=ReLU(), batch_norm=True)
     return fold_batch_norm(net, random_variables(net, seed, jnp.float64))
-
-
-def thresholds(variables):
-    return {name: layer["neuron"].threshold for name, layer in variables["params"].items() if "neuron" in layer}
 
 
 class ClipParams(NamedTuple):
@@ -156,6 +130,17 @@ def test_one_hidden_layer_of_as_many_levels_as_timesteps_is_exact(x64, random_va
     assert len(np.unique(np.round(np.asarray(logits), 9))) > 4
 
 
+def test_an_identity_shortcut_from_the_image_adds_the_image(x64, random_variables):
+    layers = (Layer("conv1", 2), Layer("conv2", 2, shortcut="conv1"), Layer("out", 4, kernel=None))
+    ann = Network(layers, IMAGE, neuron=ReLU(), bias=True, readout=LI())
+    variables = random_variables(ann, dtype=jnp.float64)
+    expected = np.asarray(apply(ann, variables, images())[0])
+    snn = ann.clone(neuron=LIF(initial_membrane=0.5))
+    converted = match_activations(snn, variables, images(), percentile=100)
+    logits = np.asarray(apply(snn, converted, images(), timesteps=1024)[0]) / 1024
+    assert np.abs(logits - expected).max() < 0.01 * np.abs(expected).max()
+
+
 # ---- the map
 
 
@@ -231,115 +216,3 @@ def test_the_encoder_and_what_runs_the_neurons_do_not_matter(random_variables):
     jax.tree.map(np.testing.assert_array_equal,
                  *(match_activations(net, variables, images(dtype=jnp.float32)) for net in nets))
     jax.tree.map(np.testing.assert_array_equal, variables, before)
-
-
-# ---- what cannot be
-
-
-def refused(random_variables, says, change=None, net=None, **options):
-    """That converting an ANN's variables, changed, is an error that says this."""
-    variables = random_variables(Network(VGG_LIKE, IMAGE, neuron=ReLU()))
-    if change is not None:
-        change(variables["params"])
-    with pytest.raises(ValueError, match=says):
-        match_activations(net or Network(VGG_LIKE, IMAGE), variables, images(dtype=jnp.float32), **options)
-
-
-def test_silent_layers_are_named(random_variables):
-    def silence(params):
-        params["conv2"]["kernel"] = -abs(params["conv2"]["kernel"])
-
-    refused(random_variables, "layers conv2, fc1: the 99.9th percentile of their activations is 0, 0.*silent", silence)
-
-
-@pytest.mark.parametrize("level, says", [
-    (0.0, "layer 'fc1': a trained level is 0, and a threshold must be > 0"),
-    (float("nan"), "layer 'fc1': a trained level is nan"),
-    (np.ones((4, 3)), r"layer 'fc1': its trained levels are of shape \(4, 3\), and one a layer or one a channel")])
-def test_levels_that_cannot_be_thresholds_are_named(random_variables, level, says):
-    def train(params):
-        for name in ("conv1", "conv2", "fc1"):
-            params[name]["neuron"] = QCFSParams(jnp.asarray(level if name == "fc1" else 1.0))
-
-    refused(random_variables, says, train)
-
-
-def test_a_silent_layer_with_a_trained_level_is_named(random_variables):
-    def train(params):
-        for name in ("conv1", "conv2", "fc1"):
-            params[name]["neuron"] = QCFSParams(jnp.asarray(1.0))
-        params["fc1"]["kernel"] = 0 * params["fc1"]["kernel"]
-
-    refused(random_variables, "layers fc1: the 100th percentile of their activations is 0", train)
-
-
-def test_levels_in_some_layers_only_are_an_error(random_variables):
-    def train(params):
-        params["conv2"]["neuron"] = QCFSParams(jnp.asarray(1.0))
-
-    refused(random_variables, "layers conv1, fc1 hold no trained level, others do", train)
-
-
-def test_a_neuron_with_other_parameters_is_an_error(random_variables):
-    class Slope(NamedTuple):
-        slope: jax.Array
-
-    def train(params):
-        params["conv1"]["neuron"] = Slope(jnp.asarray(0.1))
-
-    refused(random_variables, "layer 'conv1': a neuron with the parameters slope has no threshold", train)
-
-
-def test_converting_twice_is_an_error(random_variables):
-    net = Network(VGG_LIKE, IMAGE)
-    once = match_activations(net, random_variables(net.clone(neuron=ReLU())), images(dtype=jnp.float32))
-    with pytest.raises(ValueError, match=r"layer 'conv1' holds a spiking neuron's parameters \(LIFParams\).*the ANN"):
-        match_activations(net, once, images(dtype=jnp.float32))
-
-
-@pytest.mark.parametrize("neuron", [ReLU(), QCFS()])
-def test_an_ann_is_no_network_to_convert_to(random_variables, neuron):
-    refused(random_variables, "has no threshold to set.*clone\\(neuron=", net=Network(VGG_LIKE, IMAGE, neuron=neuron))
-
-
-def test_what_no_ann_has_is_refused(random_variables):
-    refused(random_variables, "leak of 1, where PLIF", net=Network(VGG_LIKE, IMAGE, neuron=PLIF()))
-    refused(random_variables, "the readout .* fires", net=Network(VGG_LIKE, IMAGE, readout=LIF()))
-    recurrent = (dataclasses.replace(VGG_LIKE[0], recurrent=True), *VGG_LIKE[1:])
-    refused(random_variables, r"recurrent layers \(conv1\)", net=Network(recurrent, IMAGE))
-
-
-def test_batch_norm_left_in_the_variables_is_refused(random_variables):
-    """Without a word it would be left out: the spiking network has none."""
-    ann = Network(VGG_LIKE, IMAGE, neuron=ReLU(), batch_norm=True)
-    for net in (ann.clone(neuron=LIF()), Network(VGG_LIKE, IMAGE, bias=True)):
-        with pytest.raises(ValueError, match="fold_batch_norm"):
-            match_activations(net, random_variables(ann), images(dtype=jnp.float32))
-
-
-@pytest.mark.parametrize("percentile", [0, -1, 100.1, float("nan")])
-def test_percentile_out_of_range_is_refused(random_variables, percentile):
-    refused(random_variables, rf"percentile must lie in \(0, 100\], got {percentile}", percentile=percentile)
-
-
-@pytest.mark.parametrize("scale", [0, -0.5, float("nan"), float("inf")])
-def test_scale_must_be_positive(random_variables, scale):
-    refused(random_variables, f"scale of thresholds must be > 0 and finite, got {scale}", scale=scale)
-
-
-def test_an_identity_shortcut_into_the_readout_is_refused(random_variables):
-    layers = (Layer("fc1", 4, kernel=None), Layer("fc2", 4, kernel=None), Layer("out", 4, kernel=None, shortcut="fc2"))
-    ann = Network(layers, IMAGE, neuron=ReLU())
-    with pytest.raises(ValueError, match="layer 'out': an identity shortcut into the readout"):
-        match_activations(ann.clone(neuron=LIF()), random_variables(ann), images(dtype=jnp.float32))
-
-
-def test_an_identity_shortcut_from_the_image_adds_the_image(x64, random_variables):
-    layers = (Layer("conv1", 2), Layer("conv2", 2, shortcut="conv1"), Layer("out", 4, kernel=None))
-    ann = Network(layers, IMAGE, neuron=ReLU(), bias=True, readout=LI())
-    variables = random_variables(ann, dtype=jnp.float64)
-    expected = np.asarray(apply(ann, variables, images())[0])
-    snn = ann.clone(neuron=LIF(initial_membrane=0.5))
-    converted = match_activations(snn, variables, images(), percentile=100)
-    logits = np.asarray(apply(snn, converted, images(), timesteps=1024)[0]) / 1024
-    assert np.abs(logits - expected).max() < 0.01 * np.abs(expected).max()
