@@ -14,7 +14,8 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 LAYERS = (Layer("conv1", 32, pool=True), Layer("conv2", 32, shortcut="conv2"),  # conv2: Winograd's form on a CPU
           Layer("fc1", 8, kernel=None, recurrent=True), Layer("fc2", 3, kernel=None))
-NEURONS = [LIF(leak=0.9, threshold=0.05), IF(threshold=0.05, surrogate="stdb"), PLIF(threshold=0.02)]
+NEURONS = [LIF(leak=0.9, threshold=0.05), *(pytest.param(neuron, marks=pytest.mark.slow) for neuron in (
+    IF(threshold=0.05, surrogate="stdb"), PLIF(threshold=0.02)))]
 
 
 def forward(net, timesteps):
@@ -48,6 +49,7 @@ def test_an_ann_and_a_readout_that_counts_too():
         np.testing.assert_allclose(logits, net.apply(variables, images, 1)[0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_batch_of_any_size_is_exported():
     net = Network(LAYERS[:2] + LAYERS[3:], (8, 8, 2), neuron=LIF(threshold=0.05))
     images = jnp.asarray(np.random.default_rng(0).normal(size=(3, 8, 8, 2)), jnp.float32)

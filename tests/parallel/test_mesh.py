@@ -212,6 +212,7 @@ def test_processes_agree_and_refuse_together(two):
         assert found["together"] == ("process 1: " if process == 0 else "") + "no such data"
 
 
+@pytest.mark.slow
 def test_axes_may_be_explicit_or_auto():
     """Explicit is what jax.make_mesh makes."""
     found = result(on_devices(8, "axes"))
