@@ -114,9 +114,9 @@ class Conversion:
     timesteps: int = 100
     """Timesteps over which currents are measured (percentile, spikenorm)."""
     scale: float | None = None
-    """Factor on every threshold. match weighs the spikes with it, so that only activations above it are lost; None:
-    1. The others lower thresholds under the same weights; None: by timesteps, as in the paper
-    (`dietjax.convert.default_scale`)."""
+    """Factor on every threshold. With match a spike's worth changes with it, so that the ANN's function stays and only
+    what lies above the thresholds is cut off; None: 1. With the others weights stay as they are; None: by timesteps, as
+    in the paper (`dietjax.convert.default_scale`)."""
 
 
 @dataclasses.dataclass(frozen=True)

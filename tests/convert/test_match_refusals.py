@@ -32,6 +32,13 @@ def test_silent_layers_are_named(random_variables):
     refused(random_variables, "layers conv2, fc1: the 99.9th percentile of their activations is 0, 0.*silent", silence)
 
 
+def test_layers_without_finite_activations_are_named(random_variables):
+    def diverge(params):
+        params["conv2"]["kernel"] = params["conv2"]["kernel"] * jnp.inf
+
+    refused(random_variables, "layers conv2, fc1: activations are not finite; the ANN has diverged", diverge)
+
+
 @pytest.mark.parametrize("level, says", [
     (0.0, "layer 'fc1': a trained level is 0, and a threshold must be > 0"),
     (float("nan"), "layer 'fc1': a trained level is nan"),

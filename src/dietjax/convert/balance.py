@@ -12,7 +12,7 @@ from ..core.unroll import unroll
 from ..errors import InputError
 from ..models import Network
 from ..types import Array
-from .refuse import check_convertible, check_folded, check_percentile, check_scale, check_spiking
+from .checks import check_convertible, check_folded, check_percentile, check_scale, check_spiking
 from .select import kth_smallest
 
 

@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..models import Layer, Network
 from ..types import Array
 from .balance import with_neurons
-from .refuse import check_convertible, check_folded, check_percentile, check_scale, check_spiking
+from .checks import check_convertible, check_folded, check_percentile, check_scale, check_spiking
 from .select import kth_smallest
 
 
@@ -130,7 +130,7 @@ def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
     clipped = {name: {**layer, "neuron": IFParams(jnp.asarray(levels[name], layer["kernel"].dtype))}
                if name in levels else layer for name, layer in params.items()}
     ann = net.clone(neuron=_Clip(), encoder=Direct(), backend="auto", run_neuron=unroll)
-    share = 100 if trained else percentile
+    share = 100 if trained else percentile  # of trained levels only the silent ones are looked for
 
     @jax.jit
     def measure(params, images):
@@ -139,6 +139,10 @@ def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
                                    1 + round(0.01 * share * (x.size - 1))) for name, x in activations.items()}
 
     found = {name: float(value) for name, value in measure(clipped, images).items()}
+    wild = [layer.name for layer in hidden if not np.isfinite(found[layer.name])]
+    if wild:
+        raise InputError(f"layers {', '.join(wild)}: activations are not finite; the ANN has diverged, or the images "
+                         "are not normalised")
     silent = [layer.name for layer in hidden if not found[layer.name] > 0]
     if silent:
         values = ", ".join(f"{found[name]:g}" for name in silent)
