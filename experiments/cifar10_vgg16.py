@@ -21,6 +21,6 @@ experiment = Experiment(
     data=Data(name="cifar10", crop_padding=4, flip=True),
     model=Model(name="VGG16", conv_dropout=0.2, classifier_dropout=0.5),
     ann=Phase(epochs=300, batch_size=64, learning_rate=1e-3, weight_decay=5e-4, checkpoint_every=5),
-    conversion=Conversion(images=512, timesteps=100, percentile=99.7, scale=0.2),
+    conversion=Conversion(method="percentile", images=512, timesteps=100, percentile=99.7, scale=0.2),
     snn=Phase(epochs=300, batch_size=64, learning_rate=1e-4, weight_decay=0.0, checkpoint_every=5),
 )

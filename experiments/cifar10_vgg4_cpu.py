@@ -24,6 +24,6 @@ experiment = Experiment(
     data=Data(name="cifar10_part", flip=True),
     model=Model(name="VGG4", classifier=(256,), conv_dropout=0.1, classifier_dropout=0.2),
     ann=Phase(epochs=8, batch_size=32, learning_rate=1e-3, weight_decay=5e-4, checkpoint_every=2),
-    conversion=Conversion(images=128, timesteps=20, percentile=99.7, scale=0.4),
+    conversion=Conversion(method="percentile", images=128, timesteps=20, percentile=99.7, scale=0.4),
     snn=Phase(epochs=1, batch_size=32, learning_rate=1e-3, weight_decay=5e-4),
 )

@@ -19,6 +19,6 @@ experiment = Experiment(
     data=Data(name="digits", crop_padding=1),
     model=Model(name="VGG6", classifier=(256,), conv_dropout=0.1, classifier_dropout=0.2),
     ann=Phase(epochs=40, batch_size=32, learning_rate=3e-3, weight_decay=5e-4, checkpoint_every=5),
-    conversion=Conversion(images=256, timesteps=50, percentile=99.7, scale=0.4),
+    conversion=Conversion(method="percentile", images=256, timesteps=50, percentile=99.7, scale=0.4),
     snn=Phase(epochs=15, batch_size=32, learning_rate=2e-3, weight_decay=1e-3, checkpoint_every=5),
 )

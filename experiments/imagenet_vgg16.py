@@ -24,6 +24,6 @@ experiment = Experiment(
     data=Data(name="imagenet2012", flip=True, image_size=224),
     model=Model(name="VGG16", conv_dropout=0.2, classifier_dropout=0.5),
     ann=Phase(epochs=74, batch_size=256, optimizer="sgd", learning_rate=1e-2, momentum=0.9, weight_decay=5e-4),
-    conversion=Conversion(images=32, timesteps=25, percentile=99.7, scale=0.2),
+    conversion=Conversion(method="percentile", images=32, timesteps=25, percentile=99.7, scale=0.2),
     snn=Phase(epochs=20, batch_size=256, learning_rate=1e-4, weight_decay=0.0, accumulate=32),
 )

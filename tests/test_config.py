@@ -7,13 +7,24 @@ import sys
 
 import pytest
 
-from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase, check, from_dict, read_stored
+from dietjax.config import (
+    Conversion,
+    Data,
+    Experiment,
+    Model,
+    Neuron,
+    Phase,
+    check,
+    from_dict,
+    read_stored,
+    resolved,
+)
 from dietjax.errors import InputError
 
 FULL = Experiment(
     name="λ", timesteps=20, seed=3, data=Data("cifar10", "/data", 4, True, 224, True, 3),
     model=Model("ResNet20", (10, 20), 0.1, 0.3, True), encoder="poisson",
-    neuron=Neuron(0.5, "channel", "zero", "arctan", ("leak", "threshold")),
+    neuron=Neuron(0.5, "channel", "zero", "arctan", ("leak", "threshold"), 0.25),
     ann=Phase(1, 2, "sgd", 0.5, 0.8, 0.25, 3), conversion=Conversion("spikenorm", 99.0, 7, 8, 0.7), snn=Phase(2),
     chunk=5, truncate=True, dtype="bfloat16")
 
@@ -39,7 +50,7 @@ def test_every_default_and_every_choice_above_can_run():
 def test_a_config_stored_under_earlier_names_is_read(tmp_path):
     stored = dataclasses.asdict(FULL)
     stored["neuron"] = {"leak": 0.5, "per": "channel", "reset": "zero", "surrogate": "arctan",
-                        "fixed": ["leak", "threshold"]}
+                        "fixed": ["leak", "threshold"], "initial_membrane": 0.25}
     (tmp_path / "config.json").write_text(json.dumps(stored))
     assert read_stored(tmp_path / "config.json") == FULL
 
@@ -47,6 +58,38 @@ def test_a_config_stored_under_earlier_names_is_read(tmp_path):
 def test_a_field_under_both_its_names_is_refused():
     with pytest.raises(InputError, match="unknown Neuron field 'per'"):
         from_dict(Neuron, {"per": "channel", "sharing": "layer"})
+
+
+@pytest.mark.parametrize("batch_norm, method, given, percentile, scale, membrane", [
+    (False, None, {}, 99.7, None, 0.0),  # the paper's
+    (True, None, {}, 99.9, 1.0, 0.5),
+    (False, "match", {}, 99.9, 1.0, 0.5),
+    (True, "match", {"percentile": 99.0, "scale": 0.7}, 99.0, 0.7, 0.5),
+    (True, "percentile", {}, 99.7, None, 0.0),
+    (True, "percentile", {"percentile": 98.0, "scale": 0.4}, 98.0, 0.4, 0.0),
+    (False, "max", {"percentile": 99.7}, 100.0, None, 0.0),
+    (True, "spikenorm", {}, 100.0, None, 0.0),
+])
+def test_what_none_means_for_a_conversion(batch_norm, method, given, percentile, scale, membrane):
+    asked = Experiment("x", model=Model(batch_norm=batch_norm), conversion=Conversion(method, **given))
+    meant = resolved(asked)
+    check(meant)
+    wanted = method or ("match" if batch_norm else "percentile")
+    assert (meant.conversion.method, meant.conversion.percentile, meant.conversion.scale) == (wanted, percentile, scale)
+    assert meant.neuron.initial_membrane == membrane
+    assert resolved(meant) == meant
+    set_by_hand = dataclasses.replace(asked, neuron=Neuron(initial_membrane=0.3))
+    assert resolved(set_by_hand).neuron.initial_membrane == 0.3
+
+
+def test_a_config_stored_before_match_keeps_its_conversion(tmp_path):
+    """Batch norm and all: it says percentile, and its membranes started at 0."""
+    stored = dataclasses.asdict(Experiment("x", model=Model(batch_norm=True)))
+    stored["conversion"] = {"method": "percentile", "percentile": 99.7, "images": 512, "timesteps": 100, "scale": None}
+    del stored["neuron"]["initial_membrane"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    meant = resolved(read_stored(tmp_path / "config.json"))
+    assert (meant.conversion, meant.neuron.initial_membrane) == (Conversion("percentile", 99.7, 512, 100, None), 0.0)
 
 
 @pytest.mark.parametrize("values, near", [
@@ -76,6 +119,7 @@ def test_what_must_be_positive_is_refused_by_name(field, value):
     ("seed", -1), ("data.crop_padding", -1), ("ann.weight_decay", -0.1), ("snn.momentum", 1.0), ("snn.momentum", -0.1),
     ("model.conv_dropout", 1.0), ("model.classifier_dropout", -0.1), ("model.classifier", (16, 0)),
     ("neuron.leak", 1.5), ("neuron.leak", -0.5), ("conversion.percentile", 100.1),
+    ("neuron.initial_membrane", -0.1), ("neuron.initial_membrane", 1.0),
     ("ann.learning_rate", float("nan")), ("ann.learning_rate", float("inf")),
 ])
 def test_what_is_out_of_range_is_refused_by_name(field, value):
@@ -96,7 +140,8 @@ def test_an_unknown_choice_names_the_nearest(field, value, near):
 @pytest.mark.parametrize("field, value", [
     ("timesteps", 2.5), ("timesteps", "5"), ("timesteps", True), ("timesteps", None), ("ann.learning_rate", "1e-3"),
     ("model", "VGG9"), ("neuron.freeze", "leak"), ("neuron.freeze", ("leaks",)), ("model.classifier", 16),
-    ("truncate", 1), ("data.dir", 3), ("data.skip_corrupt", 1), ("data.image_size", 22.5),
+    ("truncate", 1), ("neuron.initial_membrane", "half"), ("data.dir", 3), ("data.skip_corrupt", 1),
+    ("data.image_size", 22.5),
 ])
 def test_a_value_of_another_type_is_refused_by_name(field, value):
     with pytest.raises(InputError, match=f"^{field} must be .*, got "):

@@ -21,10 +21,12 @@ if TYPE_CHECKING:
         LI,
         LIF,
         PLIF,
+        QCFS,
         IFParams,
         LIFParams,
         MembraneState,
         PLIFParams,
+        QCFSParams,
         ReLU,
         SpikeCount,
         check_params,
@@ -39,8 +41,8 @@ _MODULES = {
     "encode": "core.encode", "kernels": "core.kernels", "losses": "core.losses", "neurons": "core.neurons",
     "surrogate": "core.surrogate",
 }
-_MEMBERS = dict.fromkeys(("IF", "LI", "LIF", "PLIF", "IFParams", "LIFParams", "MembraneState", "PLIFParams", "ReLU",
-                          "SpikeCount", "check_params", "clamp_leaks"), "core.neurons")
+_MEMBERS = dict.fromkeys(("IF", "LI", "LIF", "PLIF", "QCFS", "IFParams", "LIFParams", "MembraneState", "PLIFParams",
+                          "QCFSParams", "ReLU", "SpikeCount", "check_params", "clamp_leaks"), "core.neurons")
 _MEMBERS |= {"Surrogate": "core.surrogate", "spike": "core.surrogate", "unroll": "core.unroll"}
 
 __all__ = [
@@ -48,10 +50,12 @@ __all__ = [
     "LI",
     "LIF",
     "PLIF",
+    "QCFS",
     "IFParams",
     "LIFParams",
     "MembraneState",
     "PLIFParams",
+    "QCFSParams",
     "ReLU",
     "SpikeCount",
     "Surrogate",

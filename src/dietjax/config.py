@@ -68,6 +68,9 @@ class Neuron:
     """Surrogate derivative, a name in `dietjax.surrogate.DERIVATIVES`."""
     freeze: tuple[Literal["leak", "threshold"], ...] = ()
     """What fine-tuning leaves as it is: `leak threshold` trains the weights only (Rathi et al., ICLR 2020)."""
+    initial_membrane: float | None = None
+    """Where membranes start, as a fraction of the threshold (paper: 0). None: 0.5 after the conversion `match`, else
+    0."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,17 +101,22 @@ class Phase:
 class Conversion:
     """ANN to SNN, as `dietjax.convert` does it."""
 
-    method: Literal["percentile", "max", "spikenorm"] = "percentile"
-    """percentile: of the spiking network's own currents (paper); spikenorm: their maximum under Poisson input
-    (Sengupta 2019); max: the ANN's largest activations (Diehl 2015)."""
-    percentile: float = 99.7
-    """Percentile of the current that becomes the threshold."""
+    method: Literal["match", "percentile", "max", "spikenorm"] | None = None
+    """match: spikes worth the ANN's activations, which keeps its function (`dietjax.convert.match_activations`);
+    percentile: of the spiking network's own currents (paper); spikenorm: their maximum under Poisson input
+    (Sengupta 2019); max: the ANN's largest activations (Diehl 2015). None: match where the ANN has batch norm, whose
+    biases the others cannot follow, else percentile."""
+    percentile: float | None = None
+    """Percentile that becomes the threshold, of activations (match) or currents (percentile); None: 99.9 for match,
+    99.7 for percentile. The other methods take the largest."""
     images: int = 512
     """Training images measured."""
     timesteps: int = 100
-    """Timesteps over which currents are measured."""
+    """Timesteps over which currents are measured (percentile, spikenorm)."""
     scale: float | None = None
-    """Factor on every threshold afterwards; None: by timesteps, as in the paper (`dietjax.convert.default_scale`)."""
+    """Factor on every threshold. With match a spike's worth changes with it, so that the ANN's function stays and only
+    what lies above the thresholds is cut off; None: 1. With the others weights stay as they are; None: by timesteps, as
+    in the paper (`dietjax.convert.default_scale`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -201,6 +209,26 @@ def read_stored(path: pathlib.Path) -> Experiment:
                          "Choose another folder") from error
 
 
+def resolved(experiment: Experiment) -> Experiment:
+    """The experiment with what None stands for in its conversion: the method, its percentile and its scale (of match;
+    the other methods' is `dietjax.convert.default_scale`), and where membranes start after it.
+    """
+    conversion = experiment.conversion
+    method = conversion.method or ("match" if experiment.model.batch_norm else "percentile")
+    percentile, scale, membrane = conversion.percentile, conversion.scale, experiment.neuron.initial_membrane
+    if method in ("max", "spikenorm"):
+        percentile = 100.0
+    elif percentile is None:
+        percentile = 99.9 if method == "match" else 99.7
+    if scale is None and method == "match":
+        scale = 1.0
+    if membrane is None:
+        membrane = 0.5 if method == "match" else 0.0
+    return dataclasses.replace(
+        experiment, conversion=dataclasses.replace(conversion, method=method, percentile=percentile, scale=scale),
+        neuron=dataclasses.replace(experiment.neuron, initial_membrane=membrane))
+
+
 def _of_phases(*fields):
     return tuple(f"{phase}.{field}" for phase in ("ann", "snn") for field in fields)
 
@@ -211,7 +239,8 @@ LIMITS = {
              *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate")),
             lambda x: 0 < x < math.inf),
     ">= 0": (("seed", "data.crop_padding", *_of_phases("weight_decay")), lambda x: 0 <= x < math.inf),
-    "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout", *_of_phases("momentum")), lambda x: 0 <= x < 1),
+    "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout", "neuron.initial_membrane",
+                   *_of_phases("momentum")), lambda x: 0 <= x < 1),
     "in [0, 1]": (("neuron.leak",), lambda x: 0 <= x <= 1),
     "in (0, 100]": (("conversion.percentile",), lambda x: 0 < x <= 100),
 }
@@ -240,8 +269,9 @@ def _check_kinds(config, prefix=""):
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
             _check_kinds(value, f"{prefix}{name}.")
         elif not _fits(value, kind):
-            if typing.get_origin(kind) is Literal:
-                raise unknown(f"{prefix}{name}", str(value), typing.get_args(kind))
+            kinds = typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,)
+            if typing.get_origin(kinds[0]) is Literal:
+                raise unknown(f"{prefix}{name}", str(value), typing.get_args(kinds[0]))
             wanted = kind.__name__ if isinstance(kind, type) else kind
             raise InputError(f"{prefix}{name} must be {wanted}, got {value!r}")
 

@@ -7,42 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from alike import IMAGE, RESNET_LIKE, VGG_LIKE, images
 
 from dietjax import LIF, PLIF, ReLU
-from dietjax.convert import fold_batch_norm, normalise_weights
+from dietjax.convert import fold_batch_norm
 from dietjax.convert.balance import balance_thresholds, default_scale, scale_thresholds, with_neurons
 from dietjax.convert.select import kth_smallest
 from dietjax.core.encode import Direct, Poisson
 from dietjax.core.unroll import unroll
 from dietjax.interop.torch import from_state_dict
-from dietjax.models import Layer, Network
+from dietjax.models import Network
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
-IMAGE = (8, 8, 2)
-VGG_LIKE = (
-    Layer("conv1", 6),
-    Layer("conv2", 8, pool=True),
-    Layer("fc1", 12, kernel=None),
-    Layer("fc2", 4, kernel=None),
-)
-RESNET_LIKE = (  # two identity shortcuts in a chain, then one through a convolution, then another identity
-    Layer("stem", 6, pool=True),
-    Layer("a1", 6),
-    Layer("a2", 6, shortcut="a1"),
-    Layer("b1", 6),
-    Layer("b2", 6, shortcut="b1"),
-    Layer("c1", 8, stride=2),
-    Layer("c2", 8, shortcut="c1"),
-    Layer("d1", 8),
-    Layer("d2", 8, shortcut="d1"),
-    Layer("fc", 4, kernel=None),
-)
 NETWORKS = pytest.mark.parametrize("layers", [VGG_LIKE, RESNET_LIKE], ids=["vgg", "resnet"])
-
-
-def images(batch=6, seed=5, dtype=jnp.float64):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, *IMAGE)), dtype)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("timesteps", "spikes"))
@@ -171,7 +149,7 @@ class TestBalance:
 
     def test_relu_network_is_an_error(self, random_variables):
         net = Network(VGG_LIKE, IMAGE, neuron=ReLU())
-        with pytest.raises(ValueError, match=r"ReLU\(\) has no threshold to balance.*clone\(neuron="):
+        with pytest.raises(ValueError, match=r"ReLU\(\) has no threshold to set.*clone\(neuron="):
             balance_thresholds(net, random_variables(net), images(dtype=jnp.float32))
 
     def test_plif_has_no_leak_of_one(self, random_variables):
@@ -179,18 +157,16 @@ class TestBalance:
         with pytest.raises(ValueError, match=r"leak of 1, where PLIF\(.*would have no input; convert to LIF"):
             balance_thresholds(net, random_variables(ann), images(dtype=jnp.float32))
 
-    @pytest.mark.parametrize("convert", [balance_thresholds, normalise_weights])
-    def test_batch_norm_is_an_error(self, random_variables, convert):
+    def test_batch_norm_is_an_error(self, random_variables):
         net = Network(VGG_LIKE, IMAGE, batch_norm=True)
         with pytest.raises(ValueError, match="fold_batch_norm"):
-            convert(net, random_variables(net), images(dtype=jnp.float32))
+            balance_thresholds(net, random_variables(net), images(dtype=jnp.float32))
 
-    @pytest.mark.parametrize("convert", [balance_thresholds, normalise_weights])
     @pytest.mark.parametrize("percentile", [0, -1, 100.1, float("nan")])
-    def test_percentile_out_of_range_is_an_error(self, random_variables, convert, percentile):
+    def test_percentile_out_of_range_is_an_error(self, random_variables, percentile):
         net = Network(VGG_LIKE, IMAGE)
         with pytest.raises(ValueError, match=rf"percentile must lie in \(0, 100\], got {percentile}"):
-            convert(net, random_variables(net), images(dtype=jnp.float32), percentile=percentile)
+            balance_thresholds(net, random_variables(net), images(dtype=jnp.float32), percentile=percentile)
 
 
 class TestScale:
@@ -203,9 +179,9 @@ class TestScale:
             np.testing.assert_array_equal(scaled["params"][name]["kernel"], variables["params"][name]["kernel"])
         assert neurons(variables)["conv1"].threshold == 2.0
 
-    @pytest.mark.parametrize("factor", [0, -0.5, float("nan")])
+    @pytest.mark.parametrize("factor", [0, -0.5, float("nan"), float("inf")])
     def test_factor_must_be_positive(self, random_variables, factor):
-        with pytest.raises(ValueError, match=f"scale of thresholds must be > 0, got {factor}"):
+        with pytest.raises(ValueError, match=f"scale of thresholds must be > 0 and finite, got {factor}"):
             scale_thresholds(random_variables(Network(VGG_LIKE, IMAGE)), factor)
 
     def test_without_thresholds_is_an_error(self, random_variables):
@@ -218,38 +194,6 @@ class TestScale:
         assert default_scale(1) == 0.2
         factors = [default_scale(t) for t in range(1, 200)]
         assert factors == sorted(factors)
-
-
-class TestNormalise:
-    @NETWORKS
-    @pytest.mark.parametrize("bias", [False, True])
-    @pytest.mark.parametrize("percentile", [100, 99])
-    # which layer of a chain of shortcuts is the largest
-    @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
-    def test_normalised_network_has_the_same_logits(self, x64, random_variables, layers, bias, percentile, seed):
-        net = Network(layers, IMAGE, neuron=ReLU(), bias=bias)
-        variables = random_variables(net, seed, jnp.float64)
-        normalised = normalise_weights(net, variables, images(), percentile=percentile)
-        np.testing.assert_allclose(apply(net, normalised, images())[0], apply(net, variables, images())[0], rtol=1e-9)
-
-    @NETWORKS
-    def test_largest_activation_is_one(self, x64, random_variables, layers):
-        net = Network(layers, IMAGE, neuron=ReLU(), bias=True)
-        normalised = normalise_weights(net, random_variables(net, dtype=jnp.float64), images())
-        activations = apply(net, normalised, images(), spikes=True)[1]["spikes"]
-        largest = {name: float(x.max()) for name, x in activations.items()}
-        # layers joined by identity shortcuts share one scale, of the largest among them
-        groups = [["stem", "a2", "b2"], ["c2", "d2"]] if layers is RESNET_LIKE else []
-        for group in [*groups, *([name] for name in largest if not any(name in group for group in groups))]:
-            assert max(largest[name] for name in group) == pytest.approx(1, rel=1e-12)
-
-    def test_silent_layers_are_named(self, random_variables):
-        net = Network(VGG_LIKE, IMAGE, neuron=ReLU())
-        variables = random_variables(net)
-        for name in ("conv1", "conv2"):
-            variables["params"][name]["kernel"] = 0 * variables["params"][name]["kernel"]
-        with pytest.raises(ValueError, match="layers conv1, conv2, fc1: the 100th percentile of their act"):
-            normalise_weights(net, variables, images(dtype=jnp.float32))
 
 
 class TestFold:

@@ -270,7 +270,7 @@ def test_a_kernel_for_feedforward_layers_alone_is_named(random_variables):
 
 @pytest.mark.parametrize("call", [
     lambda net, v: convert.balance_thresholds(net, v, jnp.zeros((1, *IMAGE)), timesteps=2),
-    lambda net, v: convert.normalise_weights(net, v, jnp.zeros((1, *IMAGE))),
+    lambda net, v: convert.match_activations(net, v, jnp.zeros((1, *IMAGE))),
     lambda net, v: convert.with_neurons(net, v),
     lambda net, v: torch.to_state_dict(net, v),
 ])

@@ -147,6 +147,18 @@ def test_headline_figures_are_the_summarys(run, page):
         assert text in header
 
 
+def test_settings_left_to_their_default_are_shown_for_what_they_mean(tmp_path):
+    run = make_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["batch_norm"] = True
+    config["conversion"] |= {"method": None, "percentile": None}
+    (run / "config.json").write_text(json.dumps(config))
+    page = report.write(run).read_text(encoding="utf-8")
+    for name, value in (("conversion.method", "&quot;match&quot;"), ("conversion.percentile", "99.9"),
+                        ("conversion.scale", "1.0"), ("neuron.initial_membrane", "0.5"), ("conversion.images", "512")):
+        assert f"<td>{name}</td><td>{value}</td>" in page
+
+
 def test_the_page_loads_nothing(page):
     for tag, attributes in Page(page).tags:
         assert tag not in ("script", "link", "iframe", "object", "embed", "base")

@@ -19,7 +19,7 @@ import tiny_run
 from dietjax import PLIF, data
 from dietjax.analysis import memory
 from dietjax.checkpoint.manager import Checkpoints
-from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase
+from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase, resolved
 from dietjax.core.surrogate import DERIVATIVES
 from dietjax.errors import InputError
 from dietjax.run import recipe, summary
@@ -372,7 +372,9 @@ VARIANTS = {
             "model": Model("VGG4", (16,), batch_norm=True), "data": Data(crop_padding=1, flip=True)},
     "spikenorm": {"conversion": Conversion("spikenorm", images=64, timesteps=4), "encoder": "poisson",
                   "neuron": Neuron(surrogate="stdb"), "chunk": 1, "truncate": True},
-    "bfloat16": {"dtype": "bfloat16", "neuron": Neuron(reset="zero", surrogate="rectangular")},
+    "bfloat16": {"dtype": "bfloat16", "neuron": Neuron(reset="zero", surrogate="rectangular"),
+                 "model": Model("VGG4", (16,), batch_norm=True),
+                 "conversion": Conversion("percentile", images=64, timesteps=4)},
     "freeze": {"neuron": Neuron(leak=0.9, sharing="neuron", surrogate="fast_sigmoid", freeze=("leak", "threshold")),
               "snn": Phase(1, BATCH, "sgd", 1e-2, weight_decay=1e-3)},
     "batch norm": {"model": Model("VGG4", (16,), batch_norm=True), "neuron": Neuron(surrogate="sigmoid"), "chunk": 1},
@@ -407,7 +409,8 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
 
 def test_the_variants_cover_every_surrogate_and_method():
     assert {v["neuron"].surrogate for v in VARIANTS.values()} | {Neuron().surrogate} == set(DERIVATIVES)
-    assert {tiny(**v).conversion.method for v in VARIANTS.values()} == {"max", "spikenorm", "percentile"}
+    methods = {resolved(tiny(**v)).conversion.method for v in VARIANTS.values()}
+    assert methods == {"match", "max", "spikenorm", "percentile"}
 
 
 def test_mean_leak_and_threshold_of_a_plif_are_those_it_runs_with():

@@ -80,7 +80,9 @@ def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bo
 
 
 def check_conversion(net: Network, images: int, timesteps: int) -> None:
-    """Refuse a threshold balancing that cannot fit: one device holds the largest layer's currents of all timesteps.
+    """Refuse a conversion that cannot fit: one device holds the largest layer's currents of all timesteps.
+
+    timesteps: those over which thresholds are balanced; 1 where the ANN's activations are measured.
 
     Raises:
         InputError: with the estimate, and the number of images that would fit.
@@ -88,9 +90,10 @@ def check_conversion(net: Network, images: int, timesteps: int) -> None:
     image = BALANCING_BLOCKS * 4 * timesteps * max(math.prod(c.out_shape) for c in net.connections())
     limit = device_memory()
     if images * image > limit:
+        fewer = ", or fewer --conversion.timesteps" if timesteps > 1 else ""
         raise InputError(f"the conversion of {images} images over {timesteps} timesteps takes about "
                          f"{images * image / 1e9:.1f} GB, a device has {limit / 1e9:.1f} GB; use at most "
-                         f"--conversion.images {limit // image}, or fewer --conversion.timesteps")
+                         f"--conversion.images {limit // image}{fewer}")
 
 
 def device_memory() -> int:

@@ -1,17 +1,18 @@
-"""ANN to SNN: parameters -> parameters. Weights are kept; every layer gets a leak and a threshold that fits it.
+"""ANN to SNN: parameters -> parameters. Every layer gets a leak and a threshold that fits it.
 
-The paper's way is `balance_thresholds` (Rathi & Roy, arXiv 2008.03658, Algorithm 1), then `scale_thresholds`.
+`match_activations` keeps the ANN's function, biases and all. The paper's way, for networks without biases, keeps the
+weights: `balance_thresholds` (Rathi & Roy, arXiv 2008.03658, Algorithm 1), then `scale_thresholds`.
 """
 
 from .balance import balance_thresholds, default_scale, scale_thresholds, with_neurons
 from .fold import fold_batch_norm
-from .normalise import normalise_weights
+from .match import match_activations
 
 __all__ = [
     "balance_thresholds",
     "default_scale",
     "fold_batch_norm",
-    "normalise_weights",
+    "match_activations",
     "scale_thresholds",
     "with_neurons",
 ]

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.neurons import PLIFParams
 from ..core.unroll import unroll
 from ..errors import InputError
 from ..models import Network
 from ..types import Array
+from .checks import check_convertible, check_folded, check_percentile, check_scale, check_spiking
 from .select import kth_smallest
 
 
@@ -60,19 +60,10 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         InputError: not a spiking network, a PLIF's (its leak cannot be 1), a recurrent layer, batch norm, percentile
             out of range, or a layer whose percentile current is not positive (it could never have a threshold).
     """
-    if net.batch_norm:
-        raise InputError("thresholds are balanced on weights without batch norm; "
-                         "call net, variables = dietjax.convert.fold_batch_norm(net, variables) first")
-    if not 0 < percentile <= 100:
-        raise InputError(f"percentile must lie in (0, 100], got {percentile}")
+    check_folded(net, variables)
+    check_percentile(percentile)
     variables = with_neurons(net, variables)
-    neuron = variables["params"][net.layers[0].name]["neuron"]
-    if isinstance(neuron, PLIFParams):
-        raise InputError(f"thresholds are balanced at a leak of 1, where {net.neuron} would have no input; "
-                         "convert to LIF, or train this network from its initial variables")
-    if not hasattr(neuron, "threshold"):
-        raise InputError(f"neuron {net.neuron} has no threshold to balance; give the network a spiking one, "
-                         "for example net.clone(neuron=dietjax.LIF())")
+    check_spiking(net)
     measuring = net.clone(run_neuron=_Balance(percentile))
 
     @jax.jit
@@ -92,17 +83,6 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
     return variables
 
 
-def check_convertible(net: Network) -> None:
-    """Refuse a network with parts that no ANN has: recurrent layers, a readout that fires."""
-    if getattr(net.readout, "spiking", False):
-        raise InputError(f"the readout {net.readout} fires, and an ANN's logits are sums of its currents: "
-                         "use readout=dietjax.LI(), or train this network from its initial variables")
-    recurrent = [layer.name for layer in net.layers if layer.recurrent]
-    if recurrent:
-        raise InputError(f"recurrent layers ({', '.join(recurrent)}) have no counterpart in an ANN to convert from; "
-                         "train this network from its initial variables")
-
-
 @dataclasses.dataclass(frozen=True)
 class _Balance:
     """Runs a neuron in place of `unroll`: sets its threshold from the currents and fires with it.
@@ -120,6 +100,7 @@ class _Balance:
         params = params._replace(threshold=jnp.full_like(params.threshold, threshold))
         if hasattr(params, "leak"):
             params = params._replace(leak=jnp.ones_like(params.leak))
+        state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)  # at its thresholds
         return params, unroll(neuron, params, state, current, timesteps, backend)[1]
 
 
@@ -127,10 +108,9 @@ def scale_thresholds(variables: Mapping[str, Any], factor: float) -> dict:
     """Every threshold times a factor: fewer timesteps need lower thresholds to fire at all.
 
     Raises:
-        InputError: the factor is not > 0, or the variables hold no threshold.
+        InputError: the factor is not > 0 and finite, or the variables hold no threshold.
     """
-    if not factor > 0:
-        raise InputError(f"the scale of thresholds must be > 0, got {factor}")
+    check_scale(factor)
     params = {}
     for name, layer in variables["params"].items():
         params[name] = dict(layer)

@@ -97,7 +97,7 @@ def over_chunks(
                          f"timesteps={timesteps!r}")
 
     def body(state, start):
-        return run_chunk(jax.lax.stop_gradient(state) if truncate else state, start)
+        return run_chunk(_without_past(state, start) if truncate else state, start)
 
     if remat:
         body = jax.checkpoint(body)
@@ -105,3 +105,14 @@ def over_chunks(
         state, outputs = body(state, 0)
         return state, jax.tree.map(lambda x: x[None], outputs)
     return jax.lax.scan(body, state, jnp.arange(0, timesteps, chunk))
+
+
+def _without_past(state, start):
+    """The state, whose gradient is cut unless it is the one before the first timestep: no chunk came before that."""
+    def cut(x):
+        constant = jax.lax.stop_gradient(x)
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            return constant
+        return constant + jnp.where(start == 0, 1, 0).astype(x.dtype) * (x - constant)  # x − x is 0
+
+    return jax.tree.map(cut, state)

@@ -125,6 +125,9 @@ def _check_neuron(net):
     if isinstance(net.neuron, IF) and not isinstance(net.neuron, LIF):
         raise InputError(f"the authors' code has a leak beside every threshold and does not scale the input by it, "
                          f"{net.neuron} is another neuron; use LIF (an IF is LIF(leak=1))")
+    if getattr(net.neuron, "initial_membrane", 0):
+        raise InputError(f"membranes of the authors' code start at 0, those of {net.neuron} do not; use "
+                         "initial_membrane=0")
 
 
 def _check_entries(name, wanted, state_dict):

@@ -1,5 +1,6 @@
 """A finished run's folder -> one self-contained HTML page. Its words are in page.html, its figures in plots."""
 
+import dataclasses
 import html
 import importlib.resources
 import json
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..config import Experiment, from_dict, resolved
 from ..errors import InputError
 from . import plots
 from .elements import duration, figure, image, joules, table, times
@@ -243,7 +245,8 @@ def _mistakes(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def _settings(config: Mapping, summary: Mapping) -> str:
-    rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in _flat(config)]
+    used = dataclasses.asdict(resolved(from_dict(Experiment, config)))
+    rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in _flat(used)]
     rows += [[f"{package} version", version] for package, version in summary["versions"].items()]
     return table(("setting", "value"), rows, kind="words")
 

@@ -89,8 +89,8 @@ def settings(experiment: Experiment) -> dict:
 
 
 def _differences(experiment, path):
-    """{setting: what is stored and what is asked for} of those that change a run's results."""
-    stored, wanted = _flat(_as_stored(config.read_stored(path))), _flat(_as_stored(experiment))
+    """{setting: what is stored and what is asked for} of those that change a run's results, None for what it means."""
+    stored, wanted = (_flat(_as_stored(config.resolved(e))) for e in (config.read_stored(path), experiment))
     return {key: f"{key}: there {stored.get(key)!r}, asked for {wanted.get(key)!r}"
             for key in sorted(stored.keys() | wanted)
             if key not in LOCAL and not key.startswith(ANY_TIME) and stored.get(key) != wanted.get(key)}

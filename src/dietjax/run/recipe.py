@@ -106,8 +106,9 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> tuple[Plan, Pla
              Plan("snn", snn, phase=experiment.snn, schedule=schedule, freeze=experiment.neuron.freeze, **shared))
     for plan in plans:
         plan.check()
-    if experiment.conversion.method != "max":
-        memory.check_conversion(snn, experiment.conversion.images, experiment.conversion.timesteps)
+    settings = config.resolved(experiment).conversion
+    timesteps = settings.timesteps if settings.method in ("percentile", "spikenorm") else 1  # else the ANN is measured
+    memory.check_conversion(snn, settings.images, timesteps)
     return plans
 
 
@@ -124,8 +125,9 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
     ann = models.build(model.name, dataset.num_classes, dataset.image_shape, classifier=model.classifier,
                        conv_dropout=model.conv_dropout, classifier_dropout=model.classifier_dropout,
                        batch_norm=model.batch_norm, neuron=ReLU(), dtype=dtype)
-    neuron = experiment.neuron
-    lif = LIF(leak=neuron.leak, sharing=neuron.sharing, reset=neuron.reset, surrogate=neuron.surrogate)
+    neuron = config.resolved(experiment).neuron
+    lif = LIF(leak=neuron.leak, sharing=neuron.sharing, reset=neuron.reset, surrogate=neuron.surrogate,
+              initial_membrane=neuron.initial_membrane)
     encoder = encode.Poisson() if experiment.encoder == "poisson" else encode.Direct()
     return ann, ann.clone(neuron=lif, encoder=encoder, batch_norm=False, bias=model.batch_norm)
 
@@ -133,28 +135,32 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
 def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Network, dataset: data.Dataset) -> dict:
     """The SNN's variables from the ANN's, by the experiment's method; leaks as the experiment starts them."""
     _check_images(experiment, dataset)
-    settings = experiment.conversion
+    settings = config.resolved(experiment).conversion
     chosen = data.batch_indices(experiment.seed, dataset.train.num_examples, settings.images, 0)
     images = data.normalise(dataset.train.take(chosen)[0], dataset.mean, dataset.std, jnp.float32)
     if ann.batch_norm:
         ann, variables = convert.fold_batch_norm(ann, variables)
-        variables = convert.normalise_weights(ann, variables, images, percentile=99.9)  # biases on the scale of spikes
-    variables = _with_thresholds(settings, snn, variables, images, jax.random.key(experiment.seed))
-    scale = convert.default_scale(experiment.timesteps) if settings.scale is None else settings.scale
-    variables = convert.scale_thresholds(variables, scale)
+    if settings.method == "match":
+        variables = convert.match_activations(snn, variables, images, percentile=settings.percentile,
+                                              scale=settings.scale)
+    else:
+        variables = _balanced(settings, snn, variables, images, jax.random.key(experiment.seed))
+        scale = convert.default_scale(experiment.timesteps) if settings.scale is None else settings.scale
+        variables = convert.scale_thresholds(variables, scale)
     for layer in variables["params"].values():
         if "neuron" in layer:
             layer["neuron"] = layer["neuron"]._replace(leak=jnp.full_like(layer["neuron"].leak, experiment.neuron.leak))
     return variables
 
 
-def _with_thresholds(settings, snn, variables, images, key):
-    """The SNN's variables, with thresholds as the method of conversion sets them."""
+def _balanced(settings, snn, variables, images, key):
+    """The SNN's variables, with thresholds that its own currents ask for, or (max) the ANN's largest activations."""
     if settings.method == "max":
-        return convert.with_neurons(snn, convert.normalise_weights(snn, variables, images, percentile=100))
+        return convert.match_activations(snn, variables, images, percentile=settings.percentile)
+    if snn.bias:  # a folded batch norm's biases, on the scale of spikes
+        variables = convert.match_activations(snn, variables, images)
     if settings.method == "spikenorm":
-        return convert.balance_thresholds(snn.clone(encoder=encode.Poisson()), variables, images, percentile=100,
-                                          timesteps=settings.timesteps, key=key)
+        snn = snn.clone(encoder=encode.Poisson())
     return convert.balance_thresholds(snn, variables, images, percentile=settings.percentile,
                                       timesteps=settings.timesteps, key=key)
 

@@ -75,5 +75,8 @@ def _check(net):
 def _check_neuron(neuron):
     if not isinstance(neuron, LIF):
         raise InputError(f"the peers run LIF neurons, not {neuron}; LIF(leak=1) is IF")
+    if neuron.initial_membrane:
+        raise InputError(f"the peers' membranes start at 0, the neuron's at {neuron.initial_membrane} of its "
+                         "threshold; use initial_membrane=0")
     if neuron.reset != "subtract":
         raise InputError(f"the peers reset by subtraction, the neuron has reset={neuron.reset!r}; use reset='subtract'")

@@ -5,7 +5,8 @@ Give one to `dietjax.unroll`, to a network, or use its `step` inside any `jax.la
 
 from .analog import LI, ReLU
 from .counting import SpikeCount, SpikeCountState
-from .params import IFParams, LIFParams, MembraneState, PLIFParams, check_params, clamp_leaks
+from .params import IFParams, LIFParams, MembraneState, PLIFParams, QCFSParams, check_params, clamp_leaks
+from .quantised import QCFS
 from .spiking import IF, LIF, PLIF
 
 __all__ = [
@@ -13,10 +14,12 @@ __all__ = [
     "LI",
     "LIF",
     "PLIF",
+    "QCFS",
     "IFParams",
     "LIFParams",
     "MembraneState",
     "PLIFParams",
+    "QCFSParams",
     "ReLU",
     "SpikeCount",
     "SpikeCountState",

@@ -39,6 +39,13 @@ class PLIFParams(NamedTuple):
         return jax.nn.sigmoid(-self.decay_logit)
 
 
+class QCFSParams(NamedTuple):
+    """As `IFParams`: where activations are clipped is where a spiking neuron's threshold will be."""
+
+    threshold: Array
+    """λ, the largest activation, > 0; in units of the input current."""
+
+
 class MembraneState(NamedTuple):
     """What spiking neurons and readouts carry, [B, N]."""
 
@@ -48,12 +55,12 @@ class MembraneState(NamedTuple):
     """Timesteps since the last spike; only where the surrogate asks for it (stdb)."""
 
 
-for _type in (LIFParams, IFParams, PLIFParams, MembraneState):  # so that jax.export can write trees of them
+for _type in (LIFParams, IFParams, PLIFParams, QCFSParams, MembraneState):  # so that jax.export can write trees of them
     export.register_namedtuple_serialization(_type, serialized_name=f"dietjax.{_type.__name__}")
 
 SpikingParams = IFParams | LIFParams | PLIFParams
 """What a neuron that spikes trains; a subclass of `IF` says which it is."""
-_PARAMS = (LIFParams, IFParams, PLIFParams)
+_PARAMS = (LIFParams, IFParams, PLIFParams, QCFSParams)
 
 
 def clamp_leaks(params: Any) -> Any:

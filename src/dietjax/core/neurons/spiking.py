@@ -25,6 +25,7 @@ from ..scan import scan_steps
 from ..surrogate import Surrogate, spike, step_function
 from .checks import check_block, check_broadcast, check_floating, check_state, check_threshold
 from .params import IFParams, LIFParams, MembraneState, PLIFParams, SpikingParams
+from .sharing import Sharing, check_sharing, shared_shape
 
 NEVER = 1000.0
 """Timesteps since the last spike, for stdb, of a neuron that has not fired yet: many. The number is our choice."""
@@ -43,11 +44,14 @@ class IF:
 
     threshold: float = 1.0
     """Initial threshold, > 0."""
-    sharing: Literal["layer", "channel", "neuron"] = "layer"
+    sharing: Sharing = "layer"
     """How far parameters are shared (DIET-SNN: one threshold and one leak per layer)."""
     reset: Literal["subtract", "zero"] = "subtract"
     surrogate: str | Callable[[Array], Array] = Surrogate()
     """A name in `surrogate.DERIVATIVES`, a `Surrogate`, or your own hashable function of z."""
+    initial_membrane: float = 0.0
+    """Where membranes start, as a fraction of the threshold, in [0, 1). The paper starts at 0; 1/2 makes a converted
+    network's rounding zero on average (Deng & Gu, ICLR 2021; Bu et al., AAAI 2022)."""
     forward_mode: bool = False
     """Whether `jax.jvp`, `jax.linearize` and `jax.hessian` go through it (see `surrogate.spike`): blocks of time are
     then scanned step by step, which saves more for the backward pass than the kernels do."""
@@ -55,9 +59,12 @@ class IF:
     def __post_init__(self):
         if not self.threshold > 0:
             raise InputError(f"threshold must be > 0, got {self.threshold}: z = membrane / threshold - 1 needs it")
-        for field, known in (("sharing", ("layer", "channel", "neuron")), ("reset", ("subtract", "zero"))):
-            if getattr(self, field) not in known:
-                raise unknown(field, str(getattr(self, field)), known)
+        if not 0 <= self.initial_membrane < 1:
+            raise InputError("initial_membrane is a fraction of the threshold and must lie in [0, 1), got "
+                             f"{self.initial_membrane}")
+        check_sharing(self.sharing)
+        if self.reset not in ("subtract", "zero"):
+            raise unknown("reset", str(self.reset), ("subtract", "zero"))
         if isinstance(self.surrogate, str):
             object.__setattr__(self, "surrogate", Surrogate(self.surrogate))
 
@@ -66,10 +73,17 @@ class IF:
         return IFParams(jnp.full(self._shared(shape), self.threshold, dtype))
 
     def initial_state(self, params: Any, shape: tuple[int, ...], dtype: Any = jnp.float32) -> MembraneState:
-        """Membranes at 0, for currents of the given shape [B, N] and dtype; never less precise than float32."""
+        """Membranes at rest, for currents of the given shape [B, N] and dtype; never less precise than float32.
+
+        Their gradient goes to the threshold that they are a fraction of.
+        """
         dtype = jnp.result_type(dtype, params.threshold, jnp.float32)
         elapsed = jnp.full(shape, NEVER, dtype) if self._uses_elapsed else None
-        return MembraneState(jnp.zeros(shape, dtype), elapsed)
+        membrane = jnp.zeros(shape, dtype)
+        if self.initial_membrane:
+            check_broadcast("threshold", params.threshold, membrane)
+            membrane += self.initial_membrane * jnp.asarray(params.threshold, dtype)
+        return MembraneState(membrane, elapsed)
 
     def step(self, params: SpikingParams, state: MembraneState, current: Array) -> tuple[MembraneState, Array]:
         """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
@@ -127,7 +141,7 @@ class IF:
         return jnp.asarray(leak, dtype), jnp.where(threshold > 0, threshold, jnp.nan)
 
     def _shared(self, shape):
-        return {"layer": (), "channel": tuple(shape[-1:]), "neuron": tuple(shape)}[self.sharing]
+        return shared_shape(self.sharing, shape)
 
     @property
     def _uses_elapsed(self):

@@ -1,0 +1,185 @@
+"""A conversion that keeps the ANN's function: every spike is worth its layer's threshold."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core.encode import Direct
+from ..core.neurons import IFParams
+from ..core.neurons.params import SpikingParams
+from ..core.unroll import unroll
+from ..errors import InputError
+from ..models import Layer, Network
+from ..types import Array
+from .balance import with_neurons
+from .checks import check_convertible, check_folded, check_percentile, check_scale, check_spiking
+from .select import kth_smallest
+
+
+def match_activations(net: Network, variables: Mapping[str, Any], images: Array, *, percentile: float = 99.9,
+                      scale: float = 1.0) -> dict:
+    """The ANN's function in spikes: thresholds from its activations, and every spike worth its threshold.
+
+        θ_l = s·λ_l,   W_l ← W_l · (what a spike that arrives is worth),   b_l stays
+
+    A spike of layer l is worth θ_l, on every synapse behind it, pools and projection shortcuts included (an image's
+    pixel is worth itself). Its rate times θ_l then tends to the ANN's activation, clipped at θ_l, and logits after T
+    steps are T times those of the ANN so clipped: the error falls like 1/T, for every s, and is about half where
+    membranes start at half their threshold (`LIF(initial_membrane=0.5)`). An identity shortcut adds spikes of 1 as
+    they are, so the layer that it enters counts in the worth v of these: its W_l, b_l and θ_l are divided by v, which
+    changes no spike, and its spike is worth v·(θ_l/v).
+
+    λ_l is the layer's trained level where `variables` hold one (an ANN's neuron with a `threshold` among its
+    parameters, such as QCFS; one a channel too), else the percentile of its activations over all images and neurons,
+    those of ReLU. Lower thresholds (s < 1) fire more and clip more. The limit asks for reset="subtract" (with "zero"
+    a spike takes more than its worth) and for a readout LI() of leak 1.
+
+    Sources: levels and the worth of a spike, Rueckauer et al. 2017 (doi 10.3389/fnins.2017.00682), with their 99.9, and
+    Diehl et al. 2015, with 100, whose normalised weights are these in units of θ = 1; membranes at half the threshold,
+    Deng & Gu, ICLR 2021 (arXiv 2103.00476), and Bu et al., ICLR 2022 (arXiv 2303.04347).
+
+    Args:
+        net: a spiking network without batch norm (see `fold_batch_norm`).
+        variables: those of an ANN of the same layers; a spiking network's are refused, for theirs are folded already.
+        images: [B, H, W, C], normalised; a few hundred training images.
+        percentile: in (0, 100]; where there are trained levels it is not used.
+        scale: s > 0.
+
+    Returns:
+        variables for `net`, leaks of 1.
+
+    Raises:
+        InputError: not a spiking network, a PLIF's (its leak cannot be 1), a recurrent layer, a readout that fires or
+            that an identity shortcut enters, batch norm, percentile or scale out of range, variables of a spiking
+            network, trained levels that are not > 0 or that this net's neurons cannot share, or layers that are silent
+            on these images.
+    """
+    check_convertible(net)
+    check_spiking(net)
+    check_folded(net, variables)
+    check_percentile(percentile)
+    check_scale(scale)
+    levels = _levels(net, variables["params"], images, percentile)
+    worth: dict[str | None, np.ndarray] = {None: np.ones(1), **{name: scale * level for name, level in levels.items()}}
+    units = {layer.name: _unit(net, layer, worth) for layer in net.layers}
+    params = _folded(net, variables["params"], worth, units)
+    converted = with_neurons(net, {**variables, "params": params})
+    for name in levels:
+        layer = converted["params"][name]
+        layer["neuron"] = _with_threshold(name, layer["neuron"], worth[name] / units[name])
+    return converted
+
+
+def _unit(net: Network, layer: Layer, worth: Mapping[str | None, np.ndarray]) -> np.ndarray:
+    """[C], what 1 of a layer's current is in the ANN: what the spikes of an identity shortcut are worth, else 1."""
+    wiring = {c.name: c for c in net.connections()}
+    if layer.shortcut is None or f"{layer.name}_shortcut" in wiring:
+        return np.ones(1)
+    if layer is net.layers[-1]:
+        raise InputError(f"layer {layer.name!r}: an identity shortcut into the readout adds spikes as they are, and "
+                         "logits would count in what these are worth; let the shortcut end at a layer before it")
+    return worth[wiring[layer.shortcut].source]
+
+
+def _folded(net, params, worth, units) -> dict:
+    """Weights [..., in, out] that take spikes for what they are worth, and give currents in their layer's unit."""
+    sources = {c.name: c.source for c in net.connections()}
+
+    def fold(kernel, synapse, unit):
+        # a fully connected layer's inputs are a map's [H, W, C], flattened: channels come again for every pixel
+        arriving = worth[sources[synapse]]
+        arriving = np.tile(arriving, kernel.shape[-2] // len(arriving))
+        return kernel * jnp.asarray(arriving[:, None] / unit, kernel.dtype)
+
+    folded = {}
+    for name, layer in params.items():
+        weights, unit = dict(layer), units[name]
+        weights["kernel"] = fold(layer["kernel"], name, unit)
+        if "bias" in layer:
+            weights["bias"] = layer["bias"] / jnp.asarray(unit, layer["bias"].dtype)
+        if "shortcut" in layer:
+            weights["shortcut"] = {"kernel": fold(layer["shortcut"]["kernel"], f"{name}_shortcut", unit)}
+        folded[name] = weights
+    return folded
+
+
+def _with_threshold(name, neuron, threshold):
+    """A spiking neuron's parameters with these thresholds [C], and without leak."""
+    if neuron.threshold.shape == () and np.ptp(threshold) > 0:
+        raise InputError(f"layer {name!r}: the ANN has a level for each channel, this network one threshold a layer; "
+                         "give its neuron sharing='channel'")
+    values = threshold[0] if neuron.threshold.shape == () else threshold
+    found = {"threshold": jnp.broadcast_to(jnp.asarray(values, neuron.threshold.dtype), neuron.threshold.shape)}
+    return neuron._replace(**found, **({"leak": jnp.ones_like(neuron.leak)} if hasattr(neuron, "leak") else {}))
+
+
+def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
+    """{layer: its levels [C]}, trained or the percentile of its activations, of every layer but the readout."""
+    hidden = net.layers[:-1]
+    trained = {layer.name: _trained_levels(layer, params[layer.name]["neuron"])
+               for layer in hidden if "neuron" in params[layer.name]}
+    if trained and len(trained) < len(hidden):
+        without = ", ".join(layer.name for layer in hidden if layer.name not in trained)
+        raise InputError(f"layers {without} hold no trained level, others do; give the variables of one ANN, all of "
+                         "whose layers were trained with the same neuron")
+    levels = trained or {layer.name: np.full(layer.features, np.inf) for layer in hidden}
+    clipped = {name: {**layer, "neuron": IFParams(jnp.asarray(levels[name], layer["kernel"].dtype))}
+               if name in levels else layer for name, layer in params.items()}
+    ann = net.clone(neuron=_Clip(), encoder=Direct(), backend="auto", run_neuron=unroll)
+    share = 100 if trained else percentile  # of trained levels only the silent ones are looked for
+
+    @jax.jit
+    def measure(params, images):
+        activations = ann.apply({"params": params}, images, spikes=True)[1]["spikes"]
+        return {name: kth_smallest(x.ravel().astype(jnp.promote_types(x.dtype, jnp.float32)),
+                                   1 + round(0.01 * share * (x.size - 1))) for name, x in activations.items()}
+
+    found = {name: float(value) for name, value in measure(clipped, images).items()}
+    wild = [layer.name for layer in hidden if not np.isfinite(found[layer.name])]
+    if wild:
+        raise InputError(f"layers {', '.join(wild)}: activations are not finite; the ANN has diverged, or the images "
+                         "are not normalised")
+    silent = [layer.name for layer in hidden if not found[layer.name] > 0]
+    if silent:
+        values = ", ".join(f"{found[name]:g}" for name in silent)
+        raise InputError(f"layers {', '.join(silent)}: the {share}th percentile of their activations is {values}, and "
+                         "a spike must be worth more than 0. They are silent on these images, or nearly so: use more "
+                         "images or a higher percentile, or train the ANN further")
+    return trained or {layer.name: np.full(layer.features, found[layer.name]) for layer in hidden}
+
+
+def _trained_levels(layer, neuron) -> np.ndarray:
+    """The levels [C] among the parameters of an ANN's neuron."""
+    if isinstance(neuron, SpikingParams):
+        raise InputError(f"layer {layer.name!r} holds a spiking neuron's parameters ({type(neuron).__name__}), whose "
+                         "weights may be folded already; give the variables of the ANN")
+    if not hasattr(neuron, "threshold"):
+        raise InputError(f"layer {layer.name!r}: a neuron with the parameters {', '.join(neuron._fields)} has no "
+                         "threshold at which its activations end; match_activations knows ReLU, which has no "
+                         "parameters, and neurons with a trained level called threshold, such as QCFS")
+    level = np.asarray(neuron.threshold, np.float64)
+    if level.shape not in ((), (layer.features,)):
+        raise InputError(f"layer {layer.name!r}: its trained levels are of shape {level.shape}, and one a layer or one "
+                         "a channel can be folded into the weights behind; train the ANN with QCFS(sharing='channel')")
+    if not (level > 0).all():
+        raise InputError(f"layer {layer.name!r}: a trained level is {level.min():g}, and a threshold must be > 0; "
+                         "train the ANN with a lower learning rate, or without weight decay on levels")
+    return np.broadcast_to(level, (layer.features,))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Clip:
+    """max(0, min(I, level)): the ANN's neuron as the spiking one can follow it; ReLU where the level is infinite."""
+
+    def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> IFParams:
+        return IFParams(jnp.full(shape[-1:], jnp.inf, dtype))
+
+    def initial_state(self, params: IFParams, shape: tuple[int, ...], dtype: Any = jnp.float32) -> tuple[()]:
+        return ()
+
+    def step(self, params: IFParams, state: tuple[()], current: Array) -> tuple[tuple[()], Array]:
+        return (), jnp.clip(current, 0, params.threshold.astype(current.dtype))
