@@ -21,7 +21,8 @@ class Data:
     """Which images."""
 
     name: str = "digits"
-    """A tensorflow-datasets image classification set, digits, or folder:PATH (PATH/{train,test}/CLASS/*.png)."""
+    """A tensorflow-datasets image classification set, digits, folder:PATH (PATH/{train,test}/CLASS/*.png), or npz:PATH
+    (train_images, train_labels, test_images, test_labels, uint8; optional class_names)."""
     dir: str | None = None
     """tensorflow-datasets directory, local or gs:// (slow: a request per example); None: $TFDS_DATA_DIR, else
     ~/tensorflow_datasets."""
