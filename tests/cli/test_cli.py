@@ -206,6 +206,19 @@ def test_energy_at_a_rate_is_the_closed_formula(dietjax):
     assert (MAC_JOULES, AC_JOULES) == (4.6e-12, 0.9e-12)
 
 
+def test_energy_of_a_silent_network_says_so(dietjax):
+    status, out, err = dietjax("energy", "--model", "VGG4", "--rate", 0)
+    assert status == 0 and "ANN / SNN" in out
+    assert err.startswith("warning: conv1, conv2, fc1 fired at no image (0 spikes per neuron)")
+    assert dietjax("energy", "--model", "VGG4", "--rate", 1)[2] == ""
+
+
+def test_converting_to_thresholds_that_nothing_reaches_says_so(dietjax, finished):
+    status, out, err = dietjax("convert", finished, "--conversion.scale", 1e6, "--json")
+    assert status == 0 and set(json.loads(out)["spike_rate"].values()) == {0.0}
+    assert err.startswith("warning: conv1, conv2, fc1 fired at no image (0 spikes per neuron)")
+
+
 def test_energy_table_adds_up(dietjax):
     status, out, _ = dietjax("energy", "--model", "VGG16", "--rate", 1.62)
     assert status == 0

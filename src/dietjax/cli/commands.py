@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from ..config import Conversion, Experiment, Hosts, check
 from ..errors import InputError
-from .table import print_table
+from .table import print_table, print_warnings
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
 
@@ -144,6 +144,7 @@ class Convert:
 
     def __call__(self) -> None:
         """Convert, measure and print."""
+        from ..analysis import activity
         from ..run import recipe, summary
 
         experiment, dataset, networks = recipe.open_run(self.run)
@@ -156,6 +157,7 @@ class Convert:
         converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
         result, _ = summary.measure(snn, converted, dataset, experiment, experiment.timesteps)
         result |= summary.neuron_means(converted)
+        print_warnings(activity.find(result["spike_rate"], experiment.timesteps))
         if self.json:
             print(json.dumps(result))
             return
