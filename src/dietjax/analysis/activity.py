@@ -41,8 +41,8 @@ def find(rates: Mapping[str, float], timesteps: int | None = None,
     found = []
     if silent:
         found.append(Finding("silent", silent, f"{', '.join(silent)} fired at no image (0 spikes per neuron), so "
-                             "nothing after that depends on the image, and a ratio of energies means nothing: lower the "
-                             "thresholds (conversion.scale, conversion.percentile), use more timesteps, or, where "
+                             "nothing after that depends on the image, and a ratio of energies means nothing: lower "
+                             "the thresholds (conversion.scale, conversion.percentile), use more timesteps, or, where "
                              "training has silenced them, lower snn.learning_rate"))
     if always:
         found.append(Finding("saturated", always, f"{', '.join(always)} fired at every timestep of every image "

@@ -22,6 +22,8 @@ class EnergyOf:
     """Without a run: height, width, channels."""
     num_classes: int = 10
     """Without a run: classes."""
+    width: float = 1.0
+    """Without a run: factor on the features of every layer but the output layer."""
     rate: float | None = None
     """Without a run: spikes per neuron over all timesteps, the same in every layer."""
     json: bool = False
@@ -64,5 +66,5 @@ class EnergyOf:
         if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
             raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "
                              f"{self.rate}, {self.image_shape}, {self.num_classes}")
-        net = models.build(self.model, self.num_classes, self.image_shape)
+        net = models.build(self.model, self.num_classes, self.image_shape, width=self.width)
         return net, {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}, None

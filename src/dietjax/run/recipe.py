@@ -119,7 +119,7 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
     dtype = None if experiment.dtype == "float32" else jnp.dtype(experiment.dtype)
     ann = models.build(model.name, dataset.num_classes, dataset.image_shape, classifier=model.classifier,
                        conv_dropout=model.conv_dropout, classifier_dropout=model.classifier_dropout,
-                       batch_norm=model.batch_norm, neuron=ReLU(), dtype=dtype)
+                       width=model.width, batch_norm=model.batch_norm, neuron=ReLU(), dtype=dtype)
     neuron = experiment.neuron
     lif = LIF(leak=neuron.leak, sharing=neuron.sharing, reset=neuron.reset, surrogate=neuron.surrogate)
     encoder = encode.Poisson() if experiment.encoder == "poisson" else encode.Direct()
