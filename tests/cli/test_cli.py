@@ -231,6 +231,16 @@ def test_converting_to_thresholds_that_nothing_reaches_says_so(dietjax, finished
     assert err.startswith("warning: conv1, conv2, fc1 fired at no image (0 spikes per neuron)")
 
 
+def test_a_finished_run_that_was_silent_says_so_beside_its_ratio(dietjax, finished, folder, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    changed = summary(finished)
+    changed["layers"][1]["spike_rate"] = 0.0
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(changed))
+    status, out, _ = dietjax("train", folder / "tiny.py", "--workdir", tmp_path / "run", *tiny_run.OPTIONS)
+    assert status == 0
+    assert re.search("times less energy than the ANN\nwarning: SNN: conv2 fired at no image .*\nreport: ", out)
+
+
 def test_energy_table_adds_up(dietjax):
     status, out, _ = dietjax("energy", "--model", "VGG16", "--rate", 1.62)
     assert status == 0

@@ -5,7 +5,7 @@ Loads no jax: the report reads rates from a file.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 ROUNDING = 1e-6
 """By how much, relatively, a rate that was averaged in float32 may miss the number of timesteps."""
@@ -57,3 +57,8 @@ def find(rates: Mapping[str, float], timesteps: int | None = None,
         found.append(Finding("no gradient", still, f"the gradient of the weights of {', '.join(still)} was exactly 0 "
                              f"at every step that was looked at, so they do not learn: {remedy}"))
     return tuple(found)
+
+
+def find_in_summary(summary: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """`find` of a finished run's spiking network, by its summary.json."""
+    return find({layer["name"]: layer["spike_rate"] for layer in summary["layers"]}, summary["snn"]["timesteps"])

@@ -29,6 +29,7 @@ class Train:
 
     def __call__(self) -> None:
         """Train, then write the report."""
+        from ..analysis import activity
         from ..parallel import processes
         from ..report import page
         from ..run import recipe
@@ -45,6 +46,8 @@ class Train:
         console.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
                     f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
                     f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
+        for finding in activity.find_in_summary(summary):  # beside a ratio of energies that they make meaningless
+            console.warn("snn", finding.sentence)
         console.say(f"report: {report}")
 
     def _check(self):

@@ -99,7 +99,7 @@ def _split(path: Path, split: str, arrays: dict[str, np.ndarray]) -> Arrays:
         raise DataError(f"{split}_labels of {path} are {labels.dtype.name} of shape {labels.shape}; needed are "
                         f"{len(images)} integers{_remedy_for_labels(labels, len(images))}")
     limit = np.iinfo(np.int32).max
-    return Arrays(images, np.clip(labels, -1, limit).astype(np.int32), f"{path}: {split}_images")
+    return Arrays(images, np.clip(labels.astype(np.int64), -1, limit).astype(np.int32), f"{path}: {split}_images")
 
 
 def _remedy_for_images(images: np.ndarray) -> str:

@@ -16,10 +16,11 @@ def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: 
          width: float = 1.0) -> Network:
     """A network of these layers; `options` are the other fields of `Network`, checked by name.
 
-    width: factor on the features of every layer but the readout (rounded, at least 1), as in MobileNet's width
-        multiplier (Howard et al., arXiv 1704.04861, section 3.3).
+    width: factor on the features of every layer but the readout (rounded, at least 1): MobileNet's width multiplier
+        (Howard et al., arXiv 1704.04861, section 3.3).
 
-    Raises InputError: an unknown option, a width that is not > 0, an image size that does not fit.
+    Raises:
+        InputError: a width that is not > 0, an unknown option, an image size that does not fit.
     """
     if not 0 < width < math.inf:
         raise InputError(f"width must be > 0, got {width}; 0.5 halves the features of every layer but the readout")

@@ -176,9 +176,7 @@ def _tiles(summary: Mapping) -> str:
 
 def _warnings(metrics: Sequence[Mapping], summary: Mapping) -> str:
     """Return a list of what the log warned about and of the finished network's layers that do nothing; or nothing."""
-    rates = {layer["name"]: layer["spike_rate"] for layer in summary["layers"]}
-    items = [f"{plots.PHASES['snn']}, at the end: {finding.sentence}"
-             for finding in activity.find(rates, summary["snn"]["timesteps"])]
+    items = [f"{plots.PHASES['snn']}, at the end: {finding.sentence}" for finding in activity.find_in_summary(summary)]
     epochs: dict[tuple[str, str], list[float]] = {}
     for row in metrics:
         for sentence in row.get("warnings", ()):
