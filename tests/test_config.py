@@ -23,7 +23,7 @@ from dietjax.errors import InputError
 
 FULL = Experiment(
     name="λ", timesteps=20, seed=3, data=Data("cifar10", "/data", 4, True, 224, True, 3),
-    model=Model("ResNet20", (10, 20), 0.1, 0.3, True), encoder="poisson",
+    model=Model("ResNet20", (10, 20), 0.1, 0.3, True, 0.5), encoder="poisson",
     neuron=Neuron(0.5, "channel", "zero", "arctan", ("leak", "threshold"), 0.25),
     ann=Phase(1, 2, "sgd", 0.5, 0.8, 0.25, 3), conversion=Conversion("spikenorm", 99.0, 7, 8, 0.7), snn=Phase(2),
     chunk=5, truncate=True, dtype="bfloat16")
@@ -45,6 +45,7 @@ def test_a_config_survives_json(experiment):
 def test_every_default_and_every_choice_above_can_run():
     check(Experiment(name="x"))
     check(FULL)
+    check(changed(FULL, "model.classifier", ()))
 
 
 def test_a_config_stored_under_earlier_names_is_read(tmp_path):
@@ -103,7 +104,7 @@ def test_an_unknown_field_names_the_nearest(values, near):
 
 
 POSITIVE = ["timesteps", "conversion.images", "conversion.timesteps", "conversion.scale", "conversion.percentile",
-            "data.image_size", "data.threads",
+            "data.image_size", "data.threads", "model.width",
             *(f"{phase}.{field}" for phase in ("ann", "snn")
               for field in ("epochs", "batch_size", "learning_rate", "checkpoint_every"))]
 

@@ -21,7 +21,8 @@ class Data:
     """Which images."""
 
     name: str = "digits"
-    """A tensorflow-datasets image classification set, digits, or folder:PATH (PATH/{train,test}/CLASS/*.png)."""
+    """A tensorflow-datasets image classification set, digits, folder:PATH (PATH/{train,test}/CLASS/*.png), or npz:PATH
+    (train_images, train_labels, test_images, test_labels, uint8; optional class_names)."""
     dir: str | None = None
     """tensorflow-datasets directory, local or gs:// (slow: a request per example); None: $TFDS_DATA_DIR, else
     ~/tensorflow_datasets."""
@@ -43,15 +44,17 @@ class Model:
     """Which network, as `dietjax.models.build` takes it."""
 
     name: str = "VGG16"
-    """VGG4/6/9/11/13/16/19 or ResNet12/20/34."""
+    """VGG4/6/9/11/13/16/19 or ResNet12/18/19/20/34."""
     classifier: tuple[int, ...] | None = None
-    """Widths of the hidden fully connected layers; None: the paper's."""
+    """Widths of the hidden fully connected layers; None: the paper's; (): none, the last map goes into the output."""
     conv_dropout: float = 0.2
     """Dropout probability in the convolutional blocks (paper: 0.2)."""
     classifier_dropout: float = 0.5
     """Dropout probability in the classifier (paper: 0.5)."""
     batch_norm: bool = False
     """Batch norm in the ANN; conversion folds it into weights and biases (paper: none)."""
+    width: float = 1.0
+    """Factor on the features of every layer but the output layer (paper: 1)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,8 +237,8 @@ def _of_phases(*fields):
 
 
 LIMITS = {
-    "> 0": (("timesteps", "model.classifier", "conversion.images", "conversion.timesteps", "conversion.scale",
-             "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
+    "> 0": (("timesteps", "model.classifier", "model.width", "conversion.images", "conversion.timesteps",
+             "conversion.scale", "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
              *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate")),
             lambda x: 0 < x < math.inf),
     ">= 0": (("seed", "data.crop_padding", *_of_phases("weight_decay")), lambda x: 0 <= x < math.inf),

@@ -227,6 +227,13 @@ def test_resnet_is_refused_by_its_shortcuts(random_variables):
         stages_of(net, random_variables(net))
 
 
+def test_an_average_over_the_whole_map_is_refused(random_variables):
+    layers = (dietjax.models.Layer("conv1", 2, pool="global"), dietjax.models.Layer("fc1", 3, kernel=None))
+    net = dietjax.models.Network(layers, (4, 4, 1))
+    with pytest.raises(InputError, match="conv1 is averaged over its whole map"):
+        stages_of(net, random_variables(net))
+
+
 def test_layer_checks_shapes():
     with pytest.raises(InputError, match=r"to be \[B, T, in\] and \[in, out\]"):
         check_layer(dietjax.LIF(), np.zeros((2, 3, 4)), np.zeros((5, 6)))

@@ -206,6 +206,41 @@ def test_energy_at_a_rate_is_the_closed_formula(dietjax):
     assert (MAC_JOULES, AC_JOULES) == (4.6e-12, 0.9e-12)
 
 
+def test_energy_of_half_the_width(dietjax):
+    """VGG4 has 64 and 128 features, then 1024."""
+    _, out, _ = dietjax("energy", "--model", "VGG4", "--image-shape", 8, 8, 1, "--width", 0.5, "--rate", 1, "--json")
+    assert [layer["macs"] for layer in json.loads(out)["layers"]] == [
+        64 * 9 * 32, 16 * 9 * 32 * 64, 2 * 2 * 64 * 512, 512 * 10]
+
+
+def test_a_classifier_without_hidden_layers_is_an_empty_option(dietjax, folder):
+    status, _, err = dietjax("train", folder / "tiny.py", "--workdir", folder, "--model.classifier", "--model.width", 0)
+    assert status == 2 and "model.width must be > 0, got 0" in err
+
+
+def test_energy_of_a_silent_network_says_so(dietjax):
+    status, out, err = dietjax("energy", "--model", "VGG4", "--rate", 0)
+    assert status == 0 and "ANN / SNN" in out
+    assert err.startswith("warning: conv1, conv2, fc1 fired at no image (0 spikes per neuron)")
+    assert dietjax("energy", "--model", "VGG4", "--rate", 1)[2] == ""
+
+
+def test_converting_to_thresholds_that_nothing_reaches_says_so(dietjax, finished):
+    status, out, err = dietjax("convert", finished, "--conversion.scale", 1e6, "--json")
+    assert status == 0 and set(json.loads(out)["spike_rate"].values()) == {0.0}
+    assert err.startswith("warning: conv1, conv2, fc1 fired at no image (0 spikes per neuron)")
+
+
+def test_a_finished_run_that_was_silent_says_so_beside_its_ratio(dietjax, finished, folder, tmp_path):
+    shutil.copytree(finished, tmp_path / "run")
+    changed = summary(finished)
+    changed["layers"][1]["spike_rate"] = 0.0
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(changed))
+    status, out, _ = dietjax("train", folder / "tiny.py", "--workdir", tmp_path / "run", *tiny_run.OPTIONS)
+    assert status == 0
+    assert re.search("times less energy than the ANN\nwarning: SNN: conv2 fired at no image .*\nreport: ", out)
+
+
 def test_energy_table_adds_up(dietjax):
     status, out, _ = dietjax("energy", "--model", "VGG16", "--rate", 1.62)
     assert status == 0
@@ -253,6 +288,7 @@ MISTAKES = {
     "negative energy": (["energy", "--rate", "-1"], "--rate must be >= 0"),
     "energy of no image": (["energy", "--rate", "1", "--image-shape", "0", "0", "3"], "--image-shape"),
     "energy of a misfit": (["energy", "--rate", "1", "--image-shape", "30", "30", "3"], "30×30 does not fit"),
+    "energy of no width": (["energy", "--rate", "1", "--width", "0"], "width must be > 0, got 0"),
     "energy of no network": (["energy", "--rate", "1", "--model", "VGG17"], "unknown network 'VGG17'"),
 }
 

@@ -173,6 +173,12 @@ def test_batch_norm_cannot_be_exported():
         to_state_dict(net, drawn(net))
 
 
+@pytest.mark.parametrize("name", ["ResNet18", "ResNet19"])
+def test_networks_that_are_not_the_authors_are_refused(name):
+    with pytest.raises(ValueError, match=r"flatten their last map, this one averages it, after stage\d_block2_conv2"):
+        from_state_dict(name, {}, num_classes=10, image_shape=(8, 8, 3))
+
+
 @pytest.mark.parametrize("neuron", [IF(), PLIF()])
 def test_a_neuron_that_is_not_theirs_is_not_dropped_silently(neuron):
     net = small()[0].clone(neuron=neuron)

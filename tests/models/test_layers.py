@@ -22,11 +22,12 @@ LAYERS = (Layer("conv", 4, pool=True), Layer("fc1", 6, kernel=None), Layer("fc2"
     ({"stride": True}, "stride must be a whole number of at least 1, got True"),
     ({"kernel": 2}, r"kernel must be an odd whole number .* got 2"),
     ({"kernel": (3, 3)}, r"kernel must be an odd whole number .* got \(3, 3\)"),
-    ({"pool": "max"}, "pool must be True or False, got 'max'"),
+    ({"pool": "max"}, r"pool must be True \(2×2\), 'global' \(the whole map\) or False, got 'max'"),
     ({"recurrent": 1}, "recurrent must be True or False, got 1"),
     ({"dropout": 1.0}, r"dropout must be a probability in \[0, 1\), got 1.0"),
     ({"dropout": -0.1}, r"dropout must be a probability in \[0, 1\), got -0.1"),
     ({"kernel": None, "pool": True}, r"fully connected \(kernel=None\): there is no map to pool"),
+    ({"kernel": None, "pool": "global"}, r"fully connected \(kernel=None\): there is no map to pool"),
     ({"kernel": None, "stride": 2}, r"fully connected \(kernel=None\): there is no map to pool or stride"),
 ], ids=repr)
 def test_arguments_of_a_layer_are_checked(wrong, says):

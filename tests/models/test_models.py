@@ -525,7 +525,7 @@ class TestErrors:
         (lambda: vgg("VGG4", 10, (0, 8, 1)).connections(), r"image_shape is \(0, 8, 1\): .* must be at least 1"),
         (lambda: vgg("VGG4", 0, (8, 8, 1)).connections(), r"layer 'fc2': features must be .* at least 1, got 0"),
         (lambda: resnet("ResNet21", 10, (32, 32, 3)), r"unknown network 'ResNet21'; did you mean 'ResNet20'"),
-        (lambda: build("resnet18", 10, (32, 32, 3)), r"unknown network 'resnet18'; did you mean 'ResNet\d\d'"),
+        (lambda: build("resnet17", 10, (32, 32, 3)), r"unknown network 'resnet17'; did you mean 'ResNet\d\d'"),
         (lambda: vgg("VGG9", 10, (32, 32, 3), neurn=LIF()), "unknown network option 'neurn'; did you mean 'neuron'"),
         (lambda: vgg("VGG9", 10, (8, 8, 3)), r"image of 8×8 does not fit: layer 'conv6' cannot pool a map of 1×1 by 2; "
                                              "use a height and width divisible by 16"),

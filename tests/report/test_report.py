@@ -159,6 +159,26 @@ def test_settings_left_to_their_default_are_shown_for_what_they_mean(tmp_path):
         assert f"<td>{name}</td><td>{value}</td>" in page
 
 
+def test_layers_that_do_nothing_are_named(tmp_path, page):
+    """By the rates of the finished network, and by what the log says of the phases; else the page has no list."""
+    assert '<ul class="warnings">' not in page
+    run = make_run(tmp_path, layers=3, timesteps=5)
+    summary = json.loads((run / "summary.json").read_text())
+    for layer, rate in zip(summary["layers"], (5.0, 1.5, 0.0), strict=True):
+        layer["spike_rate"] = rate
+    (run / "summary.json").write_text(json.dumps(summary))
+    lines = (run / "metrics.jsonl").read_text().splitlines()
+    for i in (1, 2):  # steps 2 and 3 of the ANN: 20 steps are an epoch
+        lines[i] = json.dumps(json.loads(lines[i]) | {"warnings": ["<conv1> sleeps"]})
+    (run / "metrics.jsonl").write_text("\n".join(lines))
+    warnings = re.search(r'<ul class="warnings">(.*?)</ul>', report.write(run).read_text("utf-8")).group(1)
+    silent, always, logged = re.findall("<li>(.*?)</li>", warnings)
+    names = [layer["name"] for layer in summary["layers"]]
+    assert silent.startswith(f"SNN, at the end: {names[2]} fired at no image")
+    assert always.startswith(f"SNN, at the end: {names[0]} fired at every timestep of every image (5 spikes")
+    assert logged == "ANN, epochs 0.1 to 0.1: &lt;conv1&gt; sleeps"  # 2/20 and 3/20
+
+
 def test_the_page_loads_nothing(page):
     for tag, attributes in Page(page).tags:
         assert tag not in ("script", "link", "iframe", "object", "embed", "base")

@@ -10,7 +10,7 @@ import pytest
 
 from dietjax.analysis import memory
 from dietjax.cli.main import load_experiment
-from dietjax.config import check
+from dietjax.config import Data, Experiment, Model, check
 from dietjax.data import Dataset, Split
 from dietjax.run import recipe
 from dietjax.train.optimizer import make_optimizer
@@ -62,6 +62,12 @@ def test_an_experiment_loads_and_its_networks_build(path, monkeypatch):
         assert logits.shape == (2, dataset.num_classes)
 
 
+def test_both_networks_have_the_width_and_the_classifier_that_are_asked_for():
+    model = Model("VGG6", classifier=(), width=0.25)
+    for net in recipe.networks(Experiment("x", model=model), stand_in(Data("cifar10"))):
+        assert [layer.features for layer in net.layers] == [16, 32, 32, 10]
+
+
 @every_file
 def test_its_docstring_says_what_is_needed_and_what_came_out(path):
     found = sections(path)
@@ -80,8 +86,8 @@ def test_the_papers_experiments_follow_the_paper(path):
     assert (e.timesteps, e.encoder) == (5, "direct")
     assert (e.neuron.leak, e.neuron.sharing, e.neuron.reset, e.neuron.surrogate, e.neuron.freeze) == (
         1.0, "layer", "subtract", "piecewise_linear", ())
-    assert (e.model.classifier, e.model.conv_dropout, e.model.classifier_dropout, e.model.batch_norm) == (
-        None, 0.2, 0.5, False)
+    assert (e.model.width, e.model.classifier, e.model.conv_dropout, e.model.classifier_dropout,
+            e.model.batch_norm) == (1.0, None, 0.2, 0.5, False)
     assert (e.conversion.method, e.conversion.percentile, e.conversion.scale) == ("percentile", 99.7, 0.2)
     assert (e.ann.weight_decay, e.snn.optimizer, e.snn.learning_rate) == (5e-4, "adam", 1e-4)
     assert 0 <= e.snn.weight_decay <= 5e-4

@@ -1,1 +1,1 @@
-"""What a network costs: energy, memory, and timesteps that it can do without."""
+"""What a network costs: energy, memory, timesteps that it can do without; and which of its layers do nothing."""

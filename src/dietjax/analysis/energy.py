@@ -3,7 +3,8 @@
     E_ANN = E_MAC · Σ MAC          E_SNN = E_MAC · MAC_1 + E_AC · Σ_{l≥2} rate_{l−1} · MAC_l
 
 rate: spikes per neuron summed over the T steps. Under direct encoding the first layer's current is the same at every
-step, so it is counted once, in MACs (Rathi & Roy, arXiv 2008.03658, section VI). Memory traffic is not counted.
+step, so it is counted once, in MACs (Rathi & Roy, arXiv 2008.03658, section VI). Not counted: memory traffic, and what
+an average pool takes; after one, too, the rate is that of the neurons before it, as in the paper.
 """
 
 import dataclasses

@@ -33,13 +33,14 @@ class Subject:
     num_classes: int
     classifier: tuple[int, ...] | None
     batch: int
+    width: float = 1.0
 
     def networks(self, dtype: str) -> tuple[Network, Network]:
         """(ANN, SNN), without dropout: other libraries draw other random numbers."""
         compute = None if dtype == "float32" else jnp.dtype(dtype)
         snn = models.build(self.model, self.num_classes, self.image_shape, classifier=self.classifier, conv_dropout=0,
-                           classifier_dropout=0, neuron=LIF(leak=0.9, threshold=0.5, surrogate="arctan"),
-                           dtype=compute)
+                           classifier_dropout=0, width=self.width, dtype=compute,
+                           neuron=LIF(leak=0.9, threshold=0.5, surrogate="arctan"))
         return snn.clone(neuron=ReLU()), snn
 
     def runs(self, kind: str, timesteps: int, dtype: str) -> tuple[Network, int, int]:
@@ -59,7 +60,8 @@ class Subject:
 
     def __str__(self):
         size = "×".join(map(str, self.image_shape))
-        return f"{self.model}, images of {size}, batch {self.batch}"
+        width = "" if self.width == 1 else f" of {self.width:g} times the width"
+        return f"{self.model}{width}, images of {size}, batch {self.batch}"
 
 
 def schedules(timesteps: int, chunks: Sequence[int], remat: bool) -> dict[str, dict[str, Any]]:

@@ -50,7 +50,7 @@ class Of:
     """Which network."""
 
     model: str = "VGG9"
-    """VGG4/6/9/11/13/16/19 or ResNet12/20/34."""
+    """VGG4/6/9/11/13/16/19 or ResNet12/18/19/20/34."""
     image_shape: tuple[int, int, int] = (32, 32, 3)
     """Height, width, channels."""
     num_classes: int = 10
@@ -58,6 +58,8 @@ class Of:
     """Widths of the hidden fully connected layers; default: the paper's."""
     batch: int = 8
     """Images in a batch."""
+    width: float = 1.0
+    """Factor on the features of every layer but the output layer."""
 
     def subject(self) -> Any:
         """As the benchmarks take it."""
@@ -65,7 +67,7 @@ class Of:
 
         positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
                  classifier=self.classifier or ())
-        return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch)
+        return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch, self.width)
 
 
 def positive(**values: int | tuple[int, ...]) -> None:

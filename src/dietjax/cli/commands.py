@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from ..config import Conversion, Experiment, Hosts, check
 from ..errors import InputError
-from .table import print_table
+from .table import print_table, print_warnings
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
 
@@ -29,6 +29,7 @@ class Train:
 
     def __call__(self) -> None:
         """Train, then write the report."""
+        from ..analysis import activity
         from ..parallel import processes
         from ..report import page
         from ..run import recipe
@@ -45,6 +46,8 @@ class Train:
         console.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
                     f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
                     f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
+        for finding in activity.find_in_summary(summary):  # beside a ratio of energies that they make meaningless
+            console.warn("snn", finding.sentence)
         console.say(f"report: {report}")
 
     def _check(self):
@@ -144,6 +147,7 @@ class Convert:
 
     def __call__(self) -> None:
         """Convert, measure and print."""
+        from ..analysis import activity
         from ..run import recipe, summary
 
         experiment, dataset, networks = recipe.open_run(self.run)
@@ -156,6 +160,7 @@ class Convert:
         converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
         result, _ = summary.measure(snn, converted, dataset, experiment, experiment.timesteps)
         result |= summary.neuron_means(converted)
+        print_warnings(activity.find(result["spike_rate"], experiment.timesteps))
         if self.json:
             print(json.dumps(result))
             return

@@ -7,7 +7,7 @@ import pathlib
 from tyro.conf import Positional
 
 from ..errors import InputError
-from .table import print_table
+from .table import print_table, print_warnings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +22,8 @@ class EnergyOf:
     """Without a run: height, width, channels."""
     num_classes: int = 10
     """Without a run: classes."""
+    width: float = 1.0
+    """Without a run: factor on the features of every layer but the output layer."""
     rate: float | None = None
     """Without a run: spikes per neuron over all timesteps, the same in every layer."""
     json: bool = False
@@ -29,12 +31,13 @@ class EnergyOf:
 
     def __call__(self) -> None:
         """Count and print."""
-        from ..analysis import energy
+        from ..analysis import activity, energy
 
         if (self.run is None) == (self.rate is None):
             raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
-        net, record = self._at_the_rate() if self.run is None else self._of_the_run()
+        net, record, timesteps = self._at_the_rate() if self.run is None else self._of_the_run()
         spent = energy.estimate(net, record)
+        print_warnings(activity.find(record["spike_rate"], timesteps))
         if self.json:
             print(json.dumps(spent.as_dict()))
             return
@@ -46,7 +49,7 @@ class EnergyOf:
                      ("synapse", "MACs", "spikes in", "ANN µJ", "SNN µJ"), rows)
 
     def _of_the_run(self):
-        """(The run's SNN, its metrics on the test set)."""
+        """(The run's SNN, its metrics on the test set, T)."""
         from ..run import recipe, summary
 
         experiment, dataset, networks = recipe.open_run(self.run)
@@ -54,14 +57,14 @@ class EnergyOf:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
         net, variables = networks["snn"]
         record, _ = summary.measure(net, variables, dataset, experiment, experiment.timesteps)
-        return net, record
+        return net, record, experiment.timesteps
 
     def _at_the_rate(self):
-        """(The network that was named, a record with the rate in every layer)."""
+        """(The network that was named, a record with the rate in every layer, None: a rate belongs to no T)."""
         from .. import models
 
         if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
             raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "
                              f"{self.rate}, {self.image_shape}, {self.num_classes}")
-        net = models.build(self.model, self.num_classes, self.image_shape)
-        return net, {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}
+        net = models.build(self.model, self.num_classes, self.image_shape, width=self.width)
+        return net, {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}, None

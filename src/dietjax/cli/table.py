@@ -1,7 +1,10 @@
-"""A table on the terminal."""
+"""Results on the terminal: tables, and warnings beside them."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from ..analysis.activity import Finding
 
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -17,3 +20,9 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
     console = Console(highlight=False)
     console.print(title, markup=False, soft_wrap=True)
     console.print(table)
+
+
+def print_warnings(findings: Iterable[Finding]) -> None:
+    """A line for each, on stderr, so that a table or JSON on stdout stays what it is."""
+    for finding in findings:
+        print(f"warning: {finding.sentence}", file=sys.stderr)

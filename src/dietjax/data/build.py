@@ -12,18 +12,16 @@ import numpy as np
 
 from .folder import open_folder
 from .images import decode
+from .npz import open_npz
 from .records import data_directory, open_prepared
-from .source import DataError, Example, Source, StoredImages
-
-ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""What an .npz file of a set holds: uint8 [N, H, W] or [N, H, W, C], integer labels [N]; class_names is optional."""
+from .source import DataError, Source, StoredImages
 
 
 def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | None = None) -> Path:
     """Build a set, unless it is there; returns its directory.
 
     Args:
-        source: "folder:PATH", see `load`; a file PATH.npz with the arrays ARRAYS; "digits"; or a set that
+        source: "folder:PATH", see `load`; a file PATH.npz, see `npz`; "digits"; or a set that
             tensorflow-datasets can build, which alone needs tensorflow (`pip install 'dietjax[prepare]'`).
         data_dir: a tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets.
         name: of the set that is built from a folder or a file; None: the folder's or file's own name.
@@ -35,8 +33,8 @@ def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | 
         path = Path(source.removeprefix("folder:")).expanduser()
         return _build_own(name or path.name, open_folder(path), directory)
     if source.endswith(".npz"):
-        path = Path(source).expanduser()
-        return _build_own(name or path.stem, _read_arrays(path), directory)
+        path = Path(source.removeprefix("npz:")).expanduser()
+        return _build_own(name or path.stem, open_npz(path), directory)
     if name is not None:
         raise DataError(f"{source} has its name already: leave out --name")
     if source == "digits":
@@ -159,51 +157,3 @@ def _common_shape(stored):
             image = source[index].image
             shapes.add(image.shape if isinstance(image, np.ndarray) else decode(image, source.where(index)).shape)
     return shapes.pop() if len(shapes) == 1 else (None, None, max(shape[2] for shape in shapes))
-
-
-class _Arrays:
-    """A split held as arrays."""
-
-    def __init__(self, images, labels, where):
-        self._images, self._labels, self._where = images, labels, where
-
-    def __len__(self):
-        return len(self._labels)
-
-    def __getitem__(self, index):
-        return Example(self._images[index], int(self._labels[index]))
-
-    def where(self, index):
-        return f"{self._where}[{index}]"
-
-
-def _read_arrays(path):
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read as an .npz file: {error}") from error
-    missing = [key for key in ARRAYS if key not in arrays]
-    if missing:
-        raise DataError(f"{path} has {', '.join(arrays) or 'nothing'} and lacks {', '.join(missing)}")
-    splits = []
-    for split in ("train", "test"):
-        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        images = images[..., None] if images.ndim == 3 else images
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
-            raise DataError(f"{split}_images of {path} are {images.dtype.name} of shape {images.shape}; needed are "
-                            "uint8 [N, H, W] or [N, H, W, 1 or 3]")
-        if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-            raise DataError(f"{split}_labels of {path} are {labels.dtype.name} of shape {labels.shape}; needed are "
-                            f"{len(images)} integers")
-        splits.append((images, labels))
-    (train, train_labels), (test, test_labels) = splits
-    if train.shape[1:] != test.shape[1:]:
-        raise DataError(f"{path}: training images are {train.shape[1:]}, test images {test.shape[1:]}")
-    names = [str(name) for name in arrays.get("class_names", np.arange(train_labels.max() + 1))]
-    for split, labels in (("train", train_labels), ("test", test_labels)):
-        if labels.min() < 0 or labels.max() >= len(names):
-            raise DataError(f"{path}: labels of {split} span {labels.min()}..{labels.max()}, but there are "
-                            f"{len(names)} classes, 0..{len(names) - 1}")
-    return StoredImages(path.stem, _Arrays(train, train_labels, f"{path}: train_images"),
-                  _Arrays(test, test_labels, f"{path}: test_images"), tuple(names), train.shape[1:])

@@ -10,7 +10,8 @@ from . import records
 from .build import prepare
 from .dataset import Dataset, Split
 from .folder import open_folder
-from .source import DataError, StoredImages
+from .npz import Arrays, open_npz
+from .source import DataError, Source, StoredImages
 from .stream import Stream
 
 RESIDENT_BYTES = 10**9
@@ -25,8 +26,9 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
 
     Args:
         name: as in `tfds.load` ("cifar10", "imagenet2012", "imagenet_resized/32x32", "cifar10:3.0.2"), prepared as
-            array_record; "digits", which comes with scikit-learn and is built on first use; or "folder:PATH", with
-            PATH/{train,test}/CLASS/*.{png,jpg,jpeg}.
+            array_record; "digits", which comes with scikit-learn and is built on first use; "folder:PATH", with
+            PATH/{train,test}/CLASS/*.{png,jpg,jpeg}; or "npz:PATH", a file of NumPy arrays, see `npz`: read whole, as
+            it is, with NumPy alone.
         data_dir: a tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets. gs:// works (gcsfs
             lists it, array_record reads it, with Google's default credentials), at one request for each example: a
             set that is read often is better copied, or mounted.
@@ -53,7 +55,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     test: Split | Stream = stream(stored.test)
     size = (train.num_examples + test.num_examples) * height * width * channels
     if image_size is None and size <= RESIDENT_BYTES:
-        train, test = (Split(*split.take(np.arange(split.num_examples))) for split in (train, test))
+        train, test = _in_memory(stored.train, train), _in_memory(stored.test, test)
     mean, std = stored.statistics or _statistics(_sample(train))
     if 0 in std:
         raise DataError(
@@ -67,10 +69,21 @@ def _open(name: str, data_dir: str | os.PathLike | None, resized: bool) -> Store
     kind, _, path = name.partition(":")
     if kind == "folder":
         return open_folder(Path(path).expanduser(), resized)
+    if kind == "npz":
+        return open_npz(Path(path).expanduser())
+    if name.endswith(".npz"):
+        raise DataError(f"{name} is no name of a set: a file of arrays is called npz:{name}")
     directory = records.data_directory(data_dir)
     if name == "digits":
         prepare("digits", directory)
     return records.open_prepared(name, directory)
+
+
+def _in_memory(stored: Source, split: Split | Stream) -> Split:
+    """All of a split; what is in memory already stays there, uncopied, and needs none of what a stream needs."""
+    if isinstance(stored, Arrays):
+        return Split(stored.images, stored.labels)
+    return Split(*split.take(np.arange(split.num_examples)))
 
 
 def _sample(split: Split | Stream) -> np.ndarray:

@@ -90,7 +90,12 @@ class Stream:
 
     def _read(self, plan: Callable, size: int, steps: range) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """A batch of at most `size` examples per step; `plan(step)`: their indices, and their draws or None."""
-        import grain
+        try:
+            import grain
+        except ModuleNotFoundError as error:
+            raise DataError("images that are decoded or resized as they are read need grain and "
+                            "opencv-python-headless: pip install them; or make it npz:PATH, of one size and in "
+                            "memory, which needs neither") from error
 
         groups, begun, lock = max(1, -(-size // GROUP)), {}, threading.Lock()
 

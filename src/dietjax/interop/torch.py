@@ -93,6 +93,9 @@ def _entries(net: Network) -> dict[str, Connection]:
     recurrent = [c.layer for c in wiring if c.recurrent]
     if recurrent:
         raise InputError(f"the authors' networks have no recurrent layers, this one has {', '.join(recurrent)}")
+    averaged = [layer.name for layer in net.layers if layer.pool == "global"]
+    if averaged:
+        raise InputError(f"the authors' networks flatten their last map, this one averages it, after {averaged[0]}")
     mains = [c for c in wiring if c.name == c.layer]
     stem = "pre_process" if mains[0].name == "stem1" else "features"
     names, indices = {}, {}

@@ -16,7 +16,7 @@ from ..core.neurons import SpikeCount, SpikeCountState
 from ..core.unroll import over_chunks, unroll
 from ..errors import InputError
 from ..types import Array, Neuron, Params, State
-from .operations import average_pool, batch_norm, synapse
+from .operations import average_pool, batch_norm, global_average, synapse
 from .recurrent import Recurrent, RecurrentParams
 from .spec import Connection, Layer, feeds
 
@@ -129,7 +129,7 @@ class Forward:
         if layer.name in self.masks:
             x = jnp.where(self.masks[layer.name], x * jnp.asarray(1 / (1 - layer.dropout), x.dtype), 0)
         if layer.pool:
-            x = average_pool(x)
+            x = global_average(x) if layer.pool == "global" else average_pool(x)
         return state, *self.currents(x, layer.name), record
 
     def read_out(self, last: Layer, chunk: int, state: State, current: Array) -> tuple[State, Array]:

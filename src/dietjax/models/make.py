@@ -7,13 +7,25 @@ from typing import Any, cast
 
 import jax
 
-from ..errors import unknown
+from ..errors import InputError, unknown
 from .network import Network
 from .spec import Layer
 
 
-def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: dict[str, Any]) -> Network:
-    """A network of these layers; `options` are the other fields of `Network`, checked by name."""
+def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: dict[str, Any],
+         width: float = 1.0) -> Network:
+    """A network of these layers; `options` are the other fields of `Network`, checked by name.
+
+    width: factor on the features of every layer but the readout (rounded, at least 1): MobileNet's width multiplier
+        (Howard et al., arXiv 1704.04861, section 3.3).
+
+    Raises:
+        InputError: a width that is not > 0, an unknown option, an image size that does not fit.
+    """
+    if not 0 < width < math.inf:
+        raise InputError(f"width must be > 0, got {width}; 0.5 halves the features of every layer but the readout")
+    hidden = (dataclasses.replace(layer, features=max(1, round(width * layer.features))) for layer in layers[:-1])
+    layers = (*hidden, layers[-1])
     fields = [f.name for f in dataclasses.fields(Network) if f.name not in ("layers", "image_shape", "parent", "name")]
     for option in options:
         if option not in fields:

@@ -37,6 +37,11 @@ def average_pool(x: Array) -> Array:
     return x.reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
 
 
+def global_average(x: Array) -> Array:
+    """Average over the whole map: [B, T, H, W, C] -> [B, T, 1, 1, C]."""
+    return x.mean((2, 3), keepdims=True)
+
+
 NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.9
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import numbers
+from typing import Literal
 
 from ..errors import InputError, unknown
 
@@ -17,8 +18,8 @@ class Layer:
     kernel: int | None = 3
     """Side of the convolution's kernel, padded to keep the map's size; None: fully connected on the flattened map."""
     stride: int = 1
-    pool: bool = False
-    """2×2 average pool of the neuron's output."""
+    pool: bool | Literal["global"] = False
+    """Average pool of the neuron's output: True over 2×2, "global" over the whole map, which leaves [1, 1, C]."""
     dropout: float = 0.0
     """Dropout probability on the neuron's output; one mask for all timesteps."""
     shortcut: str | None = None
@@ -38,9 +39,10 @@ class Layer:
         if self.kernel is not None and (not _is_whole(self.kernel) or self.kernel < 1 or self.kernel % 2 == 0):
             refuse("kernel", "an odd whole number (an even one would change the map's size), or None for a fully "
                              "connected layer")
-        for field in ("pool", "recurrent"):
-            if not isinstance(getattr(self, field), bool):
-                refuse(field, "True or False")
+        if not isinstance(self.recurrent, bool):
+            refuse("recurrent", "True or False")
+        if not isinstance(self.pool, bool) and self.pool != "global":
+            refuse("pool", "True (2×2), 'global' (the whole map) or False")
         if not isinstance(self.dropout, numbers.Real) or not 0 <= self.dropout < 1:
             refuse("dropout", "a probability in [0, 1)")
         if self.kernel is None and (self.pool or self.stride != 1):
@@ -111,9 +113,11 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
             kernel = (*kernel[:-2], out[-1], out[-1])
             found.append(Connection(f"{layer.name}_recurrent", layer.name, layer.name, kernel, 1, out, out))
         source, shape = layer.name, out
-        if layer.pool:
+        if layer.pool == "global":
+            shape = (1, 1, shape[2])
+        elif layer.pool:
             if shape[0] % 2 or shape[1] % 2:
-                halvings = math.prod(2 if c.pool else c.stride for c in layers)
+                halvings = math.prod(2 if c.pool is True else c.stride for c in layers)
                 raise InputError(
                     f"image of {image_shape[0]}×{image_shape[1]} does not fit: layer {layer.name!r} cannot pool a map "
                     f"of {shape[0]}×{shape[1]} by 2; use a height and width divisible by {halvings}, or a network with "

@@ -23,16 +23,18 @@ LARGE_IMAGE = 224
 
 
 def vgg(name: str, num_classes: int, image_shape: tuple[int, int, int], *, classifier: tuple[int, ...] | None = None,
-        conv_dropout: float = 0.2, classifier_dropout: float = 0.5, **options: Any) -> Network:
+        conv_dropout: float = 0.2, classifier_dropout: float = 0.5, width: float = 1.0, **options: Any) -> Network:
     """A VGG by name.
 
     Args:
         name: "VGG4", "VGG6" (the authors' code also says VGG5), "VGG9", "VGG11", "VGG13", "VGG16" or "VGG19".
         num_classes: width of the output layer.
         image_shape: [H, W, C]; H and W divisible by 2 for every pool.
-        classifier: widths of the hidden fully connected layers; None: the paper's (4096, 4096), VGG4's (1024,).
+        classifier: widths of the hidden fully connected layers; None: the paper's (4096, 4096), VGG4's (1024,); ():
+            none, the last map goes straight into the output layer, as is usual on CIFAR.
         conv_dropout: after every convolution that is not pooled.
         classifier_dropout: after every hidden fully connected layer.
+        width: factor on the features of every layer but the output layer, hidden fully connected ones too.
         **options: fields of `Network`: neuron, encoder, bias, batch_norm, dtype ...
     """
     name = exact_name(name, PLANS)
@@ -48,4 +50,4 @@ def vgg(name: str, num_classes: int, image_shape: tuple[int, int, int], *, class
             layers.append(Layer(f"conv{len(layers) + 1}", item, pool=pool, dropout=0.0 if pool else conv_dropout))
     layers += [Layer(f"fc{i}", width, kernel=None, dropout=classifier_dropout) for i, width in enumerate(classifier, 1)]
     layers.append(Layer(f"fc{len(classifier) + 1}", num_classes, kernel=None))
-    return make(tuple(layers), image_shape, options)
+    return make(tuple(layers), image_shape, options, width)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..analysis import activity
 from ..config import Experiment, from_dict, resolved
 from ..errors import InputError
 from . import plots
@@ -77,6 +78,7 @@ def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorde
         "dataset": html.escape(summary["dataset"]),
         "experiment": html.escape(summary["experiment"]),
         "tiles": _tiles(summary),
+        "warnings": _warnings(metrics, summary),
         "facts": _facts(summary),
         **_accuracies(summary),
         **_neurons(layers, summary["snn"]["timesteps"]),
@@ -172,6 +174,19 @@ def _tiles(summary: Mapping) -> str:
         f'<div class="tile" style="--tone: var(--{tone})"><b>{number}</b><span>{html.escape(text)}</span></div>'
         for tone, number, text in tiles
     )
+
+
+def _warnings(metrics: Sequence[Mapping], summary: Mapping) -> str:
+    """Return a list of what the log warned about and of the finished network's layers that do nothing; or nothing."""
+    items = [f"{plots.PHASES['snn']}, at the end: {finding.sentence}" for finding in activity.find_in_summary(summary)]
+    epochs: dict[tuple[str, str], list[float]] = {}
+    for row in metrics:
+        for sentence in row.get("warnings", ()):
+            epochs.setdefault((row["phase"], sentence), []).append(row.get("epoch", 0))
+    for (phase, sentence), seen in epochs.items():
+        when = f", epochs {min(seen):.1f} to {max(seen):.1f}" if max(seen) else ""
+        items.append(f"{plots.PHASES[phase]}{when}: {sentence}")
+    return f'<ul class="warnings">{"".join(f"<li>{html.escape(item)}</li>" for item in items)}</ul>' if items else ""
 
 
 def _facts(summary: Mapping) -> str:

@@ -28,6 +28,10 @@ class Console:
         """One line."""
         self.console.print(text, markup=False, soft_wrap=True)  # a path is neither markup nor to be broken
 
+    def warn(self, phase: str, text: str) -> None:
+        """One line about a phase in which something is wrong that does not stop it."""
+        self.say(f"warning: {NAMES[phase]}: {text}")
+
     def epoch(self, phase: str, values: Mapping[str, Any]) -> None:
         """One line for an evaluation on the test set."""
         epoch = f"epoch {values['epoch']:5.1f}  " if "epoch" in values else ""

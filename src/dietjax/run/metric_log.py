@@ -48,7 +48,7 @@ class MetricLog:
         self._writers[phase].begin(step)
 
     def write(self, phase: str, split: str, step: int, values: Mapping[str, Any]) -> None:
-        """One line; `values` are numbers, or dicts of numbers by layer."""
+        """One line; `values` are numbers, dicts of numbers by layer, or sentences, which TensorBoard does not get."""
         if not self._writes:
             return
         with files.naming(self.path):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from .. import config, convert, data, files, models
-from ..analysis import memory
+from ..analysis import activity, memory
 from ..checkpoint import Checkpoints
 from ..config import Experiment
 from ..core import encode
@@ -55,7 +55,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
         variables = jax.jit(ann.net.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
         ann_variables, ann_seconds = _train(ann, variables, measure_ann, workdir, log, console)
         variables = convert_ann(experiment, ann.net, ann_variables, snn.net, dataset)
-        converted = _measure_converted(variables, measure_snn, workdir, log, console)
+        converted = _measure_converted(experiment, variables, measure_snn, workdir, log, console)
         variables, snn_seconds = _train(snn, variables, measure_snn, workdir, log, console)
     finally:
         log.close()
@@ -124,7 +124,7 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
     dtype = None if experiment.dtype == "float32" else jnp.dtype(experiment.dtype)
     ann = models.build(model.name, dataset.num_classes, dataset.image_shape, classifier=model.classifier,
                        conv_dropout=model.conv_dropout, classifier_dropout=model.classifier_dropout,
-                       batch_norm=model.batch_norm, neuron=ReLU(), dtype=dtype)
+                       width=model.width, batch_norm=model.batch_norm, neuron=ReLU(), dtype=dtype)
     neuron = config.resolved(experiment).neuron
     lif = LIF(leak=neuron.leak, sharing=neuron.sharing, reset=neuron.reset, surrogate=neuron.surrogate,
               initial_membrane=neuron.initial_membrane)
@@ -198,11 +198,12 @@ def _train(plan, variables, evaluator, workdir, log, console):
 
     with (console.phase(plan.name) as advance,
           Checkpoints(workdir / "checkpoints" / plan.name) as checkpoints):
-        reporter = Reporter(plan, functools.partial(log.begin, plan.name), record_line, advance)
+        reporter = Reporter(plan, functools.partial(log.begin, plan.name), record_line, advance,
+                            functools.partial(console.warn, plan.name))
         return fit(plan, variables, evaluator, checkpoints, reporter)
 
 
-def _measure_converted(variables, evaluator, workdir, log, console):
+def _measure_converted(experiment, variables, evaluator, workdir, log, console):
     """What converted.json holds. Converting is deterministic given the ANN, so a resumed run repeats it instead of
     keeping a checkpoint of it, and every process computes it for itself; here they check that they agree.
     """
@@ -214,8 +215,12 @@ def _measure_converted(variables, evaluator, workdir, log, console):
         return json.loads(measured)
     tested, _ = evaluator.whole(variables)
     log.begin("converted", -1)  # what a killed run logged without finishing
-    log.write("converted", "test", 0, tested)
+    found = activity.find(tested["spike_rate"], experiment.timesteps)
+    warnings = {"warnings": [finding.sentence for finding in found]} if found else {}
+    log.write("converted", "test", 0, tested | warnings)
     console.epoch("converted", tested)
+    for finding in found:
+        console.warn("converted", finding.sentence)
     converted = {**tested, **means}
     if processes.is_main():
         files.write_json(path, converted)

@@ -13,7 +13,7 @@ import numpy as np
 from ..models import Network
 from .health import check_health
 
-AVERAGED = ("loss", "accuracy", "spike_rate")
+AVERAGED = ("loss", "accuracy", "spike_rate", "zero_gradient")
 LAST = ("threshold", "leak")
 RUN_AHEAD = 4
 """Steps the host may be ahead of the device: enough to keep it busy, few enough to stop soon after a signal."""

@@ -46,7 +46,7 @@ def stages_of(net: Network, variables: Mapping[str, Any]) -> tuple[Stage, ...]:
             neuron = dataclasses.replace(net.neuron, leak=float(weights["neuron"].leak),
                                          threshold=float(weights["neuron"].threshold))
         stages.append(Stage(connection, np.asarray(weights["kernel"]), pool, neuron))
-        pool = layer.pool
+        pool = layer.pool is True
     return tuple(stages)
 
 
@@ -61,6 +61,7 @@ def check_layer(neuron: LIF, inputs: Any, kernel: Any) -> None:
 def _check(net):
     _check_neuron(net.neuron)
     problems = [f"{layer.name} has a shortcut" for layer in net.layers if layer.shortcut is not None]
+    problems += [f"{layer.name} is averaged over its whole map" for layer in net.layers if layer.pool == "global"]
     problems += [f"{layer.name} has dropout {layer.dropout}" for layer in net.layers if layer.dropout]
     problems += [f"{field}=True" for field in ("batch_norm", "bias") if getattr(net, field)]
     if not net.encoder.constant:

@@ -1,0 +1,155 @@
+"""A set in one .npz file of NumPy arrays: read whole, checked, and held in memory as it is."""
+
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .source import DataError, Example, StoredImages
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+"""What the file holds: uint8 [N, H, W] or [N, H, W, 1 or 3], and the classes [N] as integers 0..K-1."""
+NAMES = "class_names"
+"""Optional: the K classes' names, as strings; without it they are called by their numbers."""
+
+
+class Arrays:
+    """A split's examples in memory."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, name: str):
+        self.images, self.labels, self._name = images, labels, name
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(self.images[index], int(self.labels[index]))
+
+    def where(self, index: int) -> str:
+        """What an example is called in a message."""
+        return f"{self._name}[{index}]"
+
+
+def open_npz(path: Path) -> StoredImages:
+    """The set in a file of the arrays ARRAYS, and NAMES where the classes have any; other arrays in it do not matter.
+
+    Raises DataError where the file is no .npz, is damaged, lacks an array, or an array is not what it must be.
+    """
+    arrays = _read(path)
+    missing = [key for key in ARRAYS if key not in arrays]
+    if missing:
+        raise DataError(f"{path} lacks {', '.join(missing)}: np.savez(path, {', '.join(f'{key}=...' for key in ARRAYS)}"
+                        f") writes all that is needed, {NAMES} beside it if you like")
+    train, test = (_split(path, split, arrays) for split in ("train", "test"))
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise DataError(f"{path}: training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; "
+                        "both need one size and the same channels")
+    names = _names(path, arrays[NAMES]) if NAMES in arrays else _numbers(path, train.labels, test.labels)
+    for split, labels in (("train", train.labels), ("test", test.labels)):
+        if labels.min() < 0 or labels.max() >= len(names):
+            raise DataError(f"{path}: labels of {split} span {labels.min()}..{labels.max()}, but there are "
+                            f"{len(names)} classes, 0..{len(names) - 1}: number them from 0, as in {NAMES}")
+    return StoredImages(path.stem, train, test, names, train.images.shape[1:])
+
+
+def _read(path: Path) -> dict[str, np.ndarray]:
+    """Those of the arrays that a set consists of, as far as the file has them."""
+    try:
+        with open(path, "rb") as file:
+            zipped = file.read(2) == b"PK"
+            if not zipfile.is_zipfile(file):
+                raise DataError(f"{path} cannot be read: it is cut off; copy or write it again" if zipped else
+                                f"{path} cannot be read as an .npz file: it is none; np.savez writes one")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}; give the path of an .npz file") \
+            from error
+    arrays = {}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            for key in (*ARRAYS, NAMES):
+                if key in stored:
+                    arrays[key] = _array(path, key, stored)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: it is damaged ({error}); copy or write it again") from error
+    return arrays
+
+
+def _array(path: Path, key: str, stored: Any) -> np.ndarray:
+    try:
+        return stored[key]
+    except ValueError as error:  # numpy's, of what it refuses or does not understand
+        if "Object arrays" not in str(error):
+            raise DataError(f"{key} of {path} cannot be read: {error}; write it again") from error
+        raise DataError(f"{key} of {path} are pickled Python objects, and reading those can run code: save one plain "
+                        f"array, np.array(x, {'str' if key == NAMES else 'np.uint8' if 'images' in key else 'int'})"
+                        ) from error
+
+
+def _split(path: Path, split: str, arrays: dict[str, np.ndarray]) -> Arrays:
+    """Its images [N, H, W, C] and labels int32 [N]."""
+    images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    images = images[..., None] if images.ndim == 3 else images
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
+        raise DataError(f"{split}_images of {path} are {images.dtype.name} of shape {images.shape}; needed are uint8 "
+                        f"[N, H, W] or [N, H, W, 1 or 3]{_remedy_for_images(images)}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise DataError(f"{split}_labels of {path} are {labels.dtype.name} of shape {labels.shape}; needed are "
+                        f"{len(images)} integers{_remedy_for_labels(labels, len(images))}")
+    limit = np.iinfo(np.int32).max
+    return Arrays(images, np.clip(labels.astype(np.int64), -1, limit).astype(np.int32), f"{path}: {split}_images")
+
+
+def _remedy_for_images(images: np.ndarray) -> str:
+    if not images.size:
+        return ": there are none"
+    remedies = []
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
+        remedies.append("channels come last: np.moveaxis(images, 1, -1)")
+    elif images.ndim == 4 and images.shape[3] == 4:
+        remedies.append("without transparency: images[..., :3]")
+    elif images.ndim == 2:
+        remedies.append("rows of pixels: images.reshape(N, H, W, C)")
+    if np.issubdtype(images.dtype, np.floating):
+        remedies.append("pixels are 0..255: where yours are 0..1, np.round(255 * images).astype(np.uint8)")
+    elif images.dtype != np.uint8:
+        remedies.append("pixels are 0..255: images.astype(np.uint8) once they are")
+    return "".join(f"; {remedy}" for remedy in remedies)
+
+
+def _remedy_for_labels(labels: np.ndarray, count: int) -> str:
+    if labels.shape == (count, 1):
+        return ": labels.ravel()"
+    if labels.ndim == 2 and len(labels) == count:
+        return ": one-hot rows become them by labels.argmax(1)"
+    if labels.dtype.kind in "US":
+        return f": {NAMES}, labels = np.unique(labels, return_inverse=True) on the labels of both splits together"
+    if labels.shape == (count,):
+        return ": labels.astype(int), if they are whole numbers"
+    return ", one for each image"
+
+
+def _names(path: Path, names: np.ndarray) -> tuple[str, ...]:
+    if names.ndim != 1 or names.dtype.kind not in "US" or not names.size:
+        raise DataError(f"{NAMES} of {path} are {names.dtype.name} of shape {names.shape}; needed are strings, one for "
+                        "each class: np.array(names, str), or leave them out")
+    spelled: Any = np.char.decode(names, "utf-8", "replace") if names.dtype.kind == "S" else names
+    found, counts = np.unique(spelled, return_counts=True)
+    if (counts > 1).any():
+        raise DataError(f"{NAMES} of {path} hold {', '.join(map(repr, found[counts > 1].tolist()))} more than once: "
+                        "give each class a name of its own, or join their labels")
+    return tuple(spelled.tolist())
+
+
+def _numbers(path: Path, train: np.ndarray, test: np.ndarray) -> tuple[str, ...]:
+    """Classes 0..K-1, as far as the training labels go."""
+    count = int(train.max()) + 1
+    if min(train.min(), test.min()) > 0:
+        raise DataError(f"{path}: labels span {train.min()}..{train.max()}, and none is 0: classes are numbered from "
+                        f"0, labels - {train.min()}; or give {NAMES}, if class 0 is to have no images")
+    if count > len(train):
+        raise DataError(f"{path}: labels of train reach {train.max()}, with {len(train)} images: number the classes "
+                        "0, 1, 2, ..., as np.unique(labels, return_inverse=True)[1] does")
+    return tuple(map(str, range(count)))
