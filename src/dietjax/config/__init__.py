@@ -1,0 +1,19 @@
+"""Experiments as nested frozen dataclasses. Loads no jax: `--help` answers at once."""
+
+from .experiment import Conversion, Data, Experiment, Hosts, Model, Neuron, Parallel, Phase
+from .limits import check
+from .stored import from_dict, read_stored
+
+__all__ = [
+    "Conversion",
+    "Data",
+    "Experiment",
+    "Hosts",
+    "Model",
+    "Neuron",
+    "Parallel",
+    "Phase",
+    "check",
+    "from_dict",
+    "read_stored",
+]
