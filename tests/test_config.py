@@ -85,7 +85,7 @@ def test_what_is_out_of_range_is_refused_by_name(field, value):
 
 @pytest.mark.parametrize("field, value, near", [
     ("encoder", "poison", "poisson"), ("dtype", "float16", "bfloat16"), ("neuron.sharing", "chanel", "channel"),
-    ("neuron.reset", "substract", "subtract"), ("ann.optimizer", "adamw", "adam"),
+    ("neuron.reset", "substract", "subtract"), ("ann.optimizer", "adma", "adam"),
     ("conversion.method", "percentil", "percentile"),
 ])
 def test_an_unknown_choice_names_the_nearest(field, value, near):

@@ -50,7 +50,8 @@ class Run:
         self.optimizer = make_optimizer(PHASE, STEPS)
         self.batches = ResidentBatches(t.make_dataset(), augment, 0, batch, mesh)
         schedule = TimeSchedule(2) if isinstance(net.neuron, LIF) else TimeSchedule()
-        self.step = make_train_step(net, self.optimizer, self.batches.fetch, mesh, schedule, 0, accumulate)
+        self.step = make_train_step(net, self.optimizer, self.batches.fetch, mesh, schedule, 0,
+                                    Phase(accumulate=accumulate))
         self.shardings = state_shardings(mesh, abstract_state(net, self.optimizer))
 
     def start(self):

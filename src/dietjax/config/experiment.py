@@ -28,6 +28,8 @@ class Data:
     """Train on the next readable image in the place of a corrupt one, with a warning."""
     threads: int | None = None
     """Threads that decode images; None: one per CPU core that this process may use."""
+    cutout: int = 0
+    """Training augmentation: side in pixels of a square set to the mean colour, at a random place (CIFAR: 8 to 16)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,17 +70,51 @@ class Phase:
 
     epochs: int = 300
     batch_size: int = 64
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """adam: Adam with amsgrad; sgd: with momentum."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """adam: Adam with amsgrad (paper); adamw: Adam with decoupled weight decay; sgd: with momentum."""
     learning_rate: float = 1e-3
+    """The largest of the schedule."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0
-    """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms)."""
+    """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms); adamw's share of the
+    weights that is taken off at a rate of 1."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     accumulate: int = 1
     """Microbatches that a batch is split into, one after the other: activations of one at a time are in memory."""
+    schedule: Literal["cosine", "one-cycle", "warmup-cosine", "steps", "constant"] = "cosine"
+    """Of the learning rate. cosine: falls to 0; one-cycle: rises from a 25th along a cosine, then falls along one;
+    warmup-cosine: rises from 0 in a line, then falls as cosine; steps: falls at the milestones."""
+    warmup_epochs: float = 0.0
+    """Epochs in which one-cycle and warmup-cosine rise."""
+    milestones: tuple[float, ...] = ()
+    """Epochs after which the rate of steps falls."""
+    step_factor: float = 0.2
+    """Factor on the rate at each milestone."""
+    nesterov: bool = False
+    """Nesterov's momentum, of sgd."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient of all that is trained together; a longer one is shortened to it. None: any."""
+    ema_decay: float = 0.0
+    """Share of the exponential average of the weights that a step keeps: evaluation, conversion and the best checkpoint
+    take the average, training goes on from the weights. 0: no average; else near 1 (0.999)."""
+    conv_dropout: float | None = None
+    """Dropout of this phase in the place of model.conv_dropout; None: that."""
+    classifier_dropout: float | None = None
+    """Dropout of this phase in the place of model.classifier_dropout; None: that."""
+    label_smoothing: float = 0.0
+    """Share of the label's probability that is spread over all classes (usual: 0.1)."""
+    tet_weight: float = 0.0
+    """Share, in the loss, of every timestep's own output (TET, Deng et al. 2022); the rest is that of their sum."""
+    tet_lambda: float = 0.0
+    """Share, in TET's loss, of the outputs' mean squared distance from tet_mean (their lambda: 0.05, 0.001)."""
+    tet_mean: float = 1.0
+    """What TET draws the outputs to (theirs: the threshold, 1)."""
+    distillation: float = 0.0
+    """Share, in the loss, of the distance from the run's ANN (Hinton et al. 2015); of the SNN's phase."""
+    temperature: float = 1.0
+    """Divides the logits that distillation compares: the larger, the more the unlikely classes count."""
 
     @property
     def microbatch_size(self) -> int:

@@ -7,7 +7,7 @@ import typing
 from typing import Literal
 
 from ..errors import InputError, unknown
-from .experiment import Experiment
+from .experiment import Experiment, Phase
 
 
 def _of_phases(*fields):
@@ -17,11 +17,16 @@ def _of_phases(*fields):
 LIMITS = {
     "> 0": (("timesteps", "model.classifier", "conversion.images", "conversion.timesteps", "conversion.scale",
              "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
-             *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate")),
+             *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate", "clip_norm",
+                         "step_factor", "temperature", "milestones")),
             lambda x: 0 < x < math.inf),
-    ">= 0": (("seed", "data.crop_padding", *_of_phases("weight_decay")), lambda x: 0 <= x < math.inf),
-    "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout", *_of_phases("momentum")), lambda x: 0 <= x < 1),
-    "in [0, 1]": (("neuron.leak",), lambda x: 0 <= x <= 1),
+    ">= 0": (("seed", "data.crop_padding", "data.cutout", *_of_phases("weight_decay", "warmup_epochs")),
+             lambda x: 0 <= x < math.inf),
+    "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout",
+                   *_of_phases("momentum", "ema_decay", "label_smoothing", "conv_dropout", "classifier_dropout")),
+                  lambda x: 0 <= x < 1),
+    "in [0, 1]": (("neuron.leak", *_of_phases("tet_weight", "tet_lambda", "distillation")), lambda x: 0 <= x <= 1),
+    "finite": (_of_phases("tet_mean"), math.isfinite),
     "in (0, 100]": (("conversion.percentile",), lambda x: 0 < x <= 100),
 }
 """What a number must be -> (the fields it holds for, the test)."""
@@ -34,6 +39,9 @@ def check(experiment: Experiment) -> None:
         InputError: a value that no run could use, named with its field.
     """
     _check_kinds(experiment)
+    if experiment.snn.distillation and not experiment.ann.epochs:
+        raise InputError("snn.distillation learns from the run's own ANN, and ann.epochs is 0: train one, or set "
+                         "snn.distillation to 0")
     for limit, (names, holds) in LIMITS.items():
         for name in names:
             value = operator.attrgetter(name)(experiment)
@@ -41,6 +49,37 @@ def check(experiment: Experiment) -> None:
                 raise InputError(f"{name} must be {limit}, got {value}")
     if experiment.chunk is not None and (experiment.chunk < 1 or experiment.timesteps % experiment.chunk):
         raise InputError(f"chunk must divide timesteps, got chunk={experiment.chunk}, timesteps={experiment.timesteps}")
+    for name, phase in (("ann", experiment.ann), ("snn", experiment.snn)):
+        _check_schedule(name, phase)
+    _check_losses(experiment)
+
+
+def _check_schedule(name: str, phase: Phase) -> None:
+    """The parts of a schedule must lie in the run, and nothing be set that it does not use."""
+    rises = phase.schedule in ("one-cycle", "warmup-cosine")
+    for field, last in (("warmup_epochs", phase.warmup_epochs), ("milestones", max(phase.milestones, default=0))):
+        if 0 < phase.epochs <= last:
+            raise InputError(f"{name}.{field} reaches epoch {last:g}, {name}.epochs is {phase.epochs}: a schedule "
+                             "longer than the run; shorten it, or train for more epochs")
+    if rises != (phase.warmup_epochs > 0):
+        raise InputError(f"{name}.schedule {phase.schedule} {'needs' if rises else 'has no'} warm-up: set "
+                         f"{name}.warmup_epochs {'above 0' if rises else 'to 0, or take one-cycle or warmup-cosine'}")
+    if (phase.schedule == "steps") != bool(phase.milestones):
+        raise InputError(f"{name}.milestones are the epochs after which schedule steps falls: set both, or neither "
+                         f"(schedule is {phase.schedule}, milestones are {phase.milestones})")
+    if phase.nesterov and phase.optimizer != "sgd":
+        raise InputError(f"{name}.nesterov is sgd's, and {name}.optimizer is {phase.optimizer}")
+
+
+def _check_losses(experiment: Experiment) -> None:
+    """What compares timesteps needs several, what learns from the ANN needs one."""
+    for field, why in (("tet_weight", "an ANN has one timestep"),
+                       ("distillation", "the ANN is whom the SNN learns from")):
+        if getattr(experiment.ann, field):
+            raise InputError(f"ann.{field} must be 0: {why}; set snn.{field}")
+    for name, phase in (("ann", experiment.ann), ("snn", experiment.snn)):
+        if phase.tet_lambda and not phase.tet_weight:
+            raise InputError(f"{name}.tet_lambda is a share of TET's loss, and {name}.tet_weight is 0")
 
 
 def _check_kinds(config, prefix=""):
