@@ -1,5 +1,6 @@
 """A finished run's folder -> one self-contained HTML page. Its words are in page.html, its figures in plots."""
 
+import dataclasses
 import html
 import importlib.resources
 import json
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import files
+from ..config import Experiment
 from ..errors import InputError
 from . import plots
 from .elements import duration, figure, image, joules, table, times
@@ -243,9 +245,16 @@ def _mistakes(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def _settings(config: Mapping, summary: Mapping) -> str:
-    rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in _flat(config)]
-    rows += [[f"{package} version", version] for package, version in summary["versions"].items()]
-    return table(("setting", "value"), rows, kind="words")
+    """Return every setting with its value, and its default where that is another; then the versions."""
+    usual = dict(_flat(json.loads(json.dumps(dataclasses.asdict(Experiment(name=config["name"]))))))
+
+    def row(name: str, value: Any) -> list[str]:
+        shown, default = (json.dumps(v, ensure_ascii=False) for v in (value, usual.get(name, value)))
+        return [name, shown, "" if default == shown else default]
+
+    rows = [row(*setting) for setting in _flat(config)]
+    rows += [[f"{package} version", version, ""] for package, version in summary["versions"].items()]
+    return table(("setting", "value", "default, if another"), rows, kind="words")
 
 
 def _flat(tree: Mapping, prefix: str = "") -> Iterable[tuple[str, Any]]:
