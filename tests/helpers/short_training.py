@@ -2,7 +2,7 @@
 
 import jax
 import jax.numpy as jnp
-from quadrants import BATCH, EXAMPLES, init, make_dataset, make_net
+from quadrants import BATCH, EXAMPLES, make_dataset
 
 from dietjax.checkpoint.manager import Checkpoints
 from dietjax.config import Data
@@ -22,12 +22,12 @@ def one_device():
     return make_mesh(devices=jax.devices()[:1])
 
 
-def run_steps(net, phase, count, timesteps=TIMESTEPS, teacher=None):
-    """(The states after each of so many steps, their metrics), from the network's initial variables."""
+def run_steps(net, variables, phase, count, timesteps=TIMESTEPS, teacher=None):
+    """(The states after each of so many steps, their metrics)."""
     optimizer = make_optimizer(phase, 10)
     batches = make_batches(make_dataset(), Data(), 0, BATCH, one_device(), teacher)
     step = make_train_step(net, optimizer, batches.fetch, one_device(), TimeSchedule(timesteps), 0, phase)
-    state = jax.tree.map(jnp.copy, initial_state(init(net), optimizer, phase.ema_decay > 0))
+    state = jax.tree.map(jnp.copy, initial_state(variables, optimizer, phase.ema_decay > 0))
     states, metrics = [], []
     for i in range(count):
         state, seen = step(state, *batches.arguments(i))
@@ -36,13 +36,12 @@ def run_steps(net, phase, count, timesteps=TIMESTEPS, teacher=None):
     return states, metrics
 
 
-def fit(folder, phase, net=None, stops=None, teacher=None, augment=Data()):
+def fit(folder, phase, net, variables, stops=None, teacher=None):
     """(Variables of `loop.fit`, the checkpoint's state, [(step, test accuracy, loss)], the evaluator).
 
     stops: killed in the step after so many epochs; then None.
     """
-    net = make_net() if net is None else net
-    plan = Plan("snn", net, make_dataset(tests=32), phase, TimeSchedule(2), one_device(), augment)
+    plan = Plan("snn", net, make_dataset(tests=32), phase, TimeSchedule(2), one_device())
     tested = []
 
     def log(split, step, values):
@@ -57,7 +56,7 @@ def fit(folder, phase, net=None, stops=None, teacher=None, augment=Data()):
     evaluator = evaluate.Evaluator(plan)
     with Checkpoints(folder) as checkpoints:
         try:
-            variables, _ = loop.fit(plan, init(net), evaluator, checkpoints, reporter, teacher)
+            variables, _ = loop.fit(plan, variables, evaluator, checkpoints, reporter, teacher)
         except KeyboardInterrupt:
             return None
         target = abstract_state(net, make_optimizer(phase, 1), phase.ema_decay > 0)

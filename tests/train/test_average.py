@@ -34,8 +34,8 @@ def test_the_average_is_numpys_recursion():
 
 def test_a_step_averages_parameters_and_running_statistics_and_trains_as_without():
     net, phase = make_net(ReLU(), batch_norm=True), Phase(learning_rate=0.05, ema_decay=0.9)
-    averaged, _ = run_steps(net, phase, 3, 1)
-    plain, _ = run_steps(net, Phase(learning_rate=0.05), 3, 1)
+    averaged, _ = run_steps(net, init(net), phase, 3, 1)
+    plain, _ = run_steps(net, init(net), Phase(learning_rate=0.05), 3, 1)
     expected = jax.tree.map(np.asarray, init(net))
     for n, (state, without) in enumerate(zip(averaged, plain, strict=True), 1):
         jax.tree.map(np.testing.assert_array_equal, state.variables, without.variables)
@@ -65,8 +65,8 @@ def assert_same_bits(tree, other):
 
 def test_the_average_is_tested_and_handed_on_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr("dietjax.train.reporter.LOG_EVERY", 1)
-    phase = Phase(epochs=3, batch_size=BATCH, learning_rate=0.02, ema_decay=0.9)
-    variables, state, tested, evaluator = fit(tmp_path / "whole", phase)
+    net, phase = make_net(), Phase(epochs=3, batch_size=BATCH, learning_rate=0.002, ema_decay=0.9)
+    variables, state, tested, evaluator = fit(tmp_path / "whole", phase, net, init(net))
     assert_same_bits(variables, state.average)
     assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(state.average), jax.tree.leaves(state.variables),
                                               strict=True))
@@ -74,7 +74,7 @@ def test_the_average_is_tested_and_handed_on_and_resumes_bit_for_bit(tmp_path, m
     assert tested[-1][1:] == (found["accuracy"], found["loss"])
     assert evaluator.whole(jax.tree.map(jnp.asarray, state.variables))[0]["loss"] != found["loss"]
 
-    assert fit(tmp_path / "stopped", phase, stops=2) is None  # in the third epoch, after two were saved
-    resumed, again, *_ = fit(tmp_path / "stopped", phase)
+    assert fit(tmp_path / "stopped", phase, net, init(net), stops=2) is None  # in the third epoch, after two were saved
+    resumed, again, *_ = fit(tmp_path / "stopped", phase, net, init(net))
     assert_same_bits(resumed, variables)
     assert_same_bits(again, state)
