@@ -19,7 +19,7 @@ FULL = Experiment(
 
 TODAY = Experiment(
     name="today", data=Data("cifar10", crop_padding=4, flip=True, cutout=8),
-    ann=Phase(40, 256, "sgd", 0.1, 0.9, 5e-4, schedule="one-cycle", warmup_epochs=8.5, nesterov=True, clip_norm=5.0,
+    ann=Phase(40, 256, "sgd", 0.1, 0.9, 5e-4, schedule="one_cycle", warmup_epochs=8.5, nesterov=True, clip_norm=5.0,
               ema_decay=0.999, conv_dropout=0.0, classifier_dropout=0.1, label_smoothing=0.1),
     snn=Phase(12, 256, "adamw", 1e-4, schedule="steps", milestones=(6, 9.5), step_factor=0.1, tet_weight=0.5,
               tet_lambda=0.05, tet_mean=0.5, distillation=0.9, temperature=4.0))
@@ -133,8 +133,8 @@ def test_a_recipe_out_of_range_is_refused_by_name(field, value, limit):
     ("ann.warmup_epochs", 40, "ann.warmup_epochs reaches epoch 40, ann.epochs is 40: a schedule longer than the run"),
     ("ann.epochs", 8, "ann.warmup_epochs reaches epoch 8.5, ann.epochs is 8: a schedule longer than the run"),
     ("snn.milestones", (13.5, 3), "snn.milestones reaches epoch 13.5, snn.epochs is 12: a schedule longer"),
-    ("ann.warmup_epochs", 0, "ann.schedule one-cycle needs warm-up: set ann.warmup_epochs above 0"),
-    ("ann.schedule", "cosine", "ann.schedule cosine has no warm-up: set ann.warmup_epochs to 0, or take one-cycle"),
+    ("ann.warmup_epochs", 0, "ann.schedule one_cycle needs warm-up: set ann.warmup_epochs above 0"),
+    ("ann.schedule", "cosine", "ann.schedule cosine has no warm-up: set ann.warmup_epochs to 0, or take one_cycle"),
     ("snn.milestones", (), "set both, or neither .schedule is steps, milestones are ..."),
     ("snn.schedule", "constant", "snn.milestones are the epochs after which schedule steps falls"),
     ("snn.nesterov", True, "snn.nesterov is sgd's, and snn.optimizer is adamw"),
@@ -142,7 +142,7 @@ def test_a_recipe_out_of_range_is_refused_by_name(field, value, limit):
     ("ann.tet_weight", 0.5, "ann.tet_weight must be 0: an ANN has one timestep; set snn.tet_weight"),
     ("ann.distillation", 0.5, "ann.distillation must be 0: the ANN is whom the SNN learns from; set snn.distillation"),
     ("ann.epochs", 0, "snn.distillation learns from the run's own ANN, and ann.epochs is 0: train one"),
-    ("snn.schedule", "onecycle", "unknown snn.schedule 'onecycle'; did you mean 'one-cycle'"),
+    ("snn.schedule", "onecycle", "unknown snn.schedule 'onecycle'; did you mean 'one_cycle'"),
     ("snn.milestones", 5, "snn.milestones must be tuple"),
 ])
 def test_settings_that_do_not_go_together_are_refused_with_a_remedy(field, value, says):

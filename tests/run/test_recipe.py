@@ -377,7 +377,7 @@ VARIANTS = {
               "snn": Phase(1, BATCH, "sgd", 1e-2, weight_decay=1e-3)},
     "batch norm": {"model": Model("VGG4", (16,), batch_norm=True), "neuron": Neuron(surrogate="sigmoid"), "chunk": 1},
     "today": {"neuron": Neuron(), "model": Model("VGG4", (16,), batch_norm=True), "data": Data(cutout=2),
-              "ann": Phase(1, BATCH, "sgd", 0.1, schedule="one-cycle", warmup_epochs=0.5, nesterov=True, clip_norm=5.0,
+              "ann": Phase(1, BATCH, "sgd", 0.1, schedule="one_cycle", warmup_epochs=0.5, nesterov=True, clip_norm=5.0,
                            ema_decay=0.9, label_smoothing=0.1, weight_decay=5e-4),
               "snn": Phase(1, BATCH, "adamw", 1e-4, schedule="steps", milestones=(0.5,), ema_decay=0.9, accumulate=2,
                            tet_weight=0.5, tet_lambda=0.05, distillation=0.5, temperature=2.0, conv_dropout=0.0)},

@@ -27,7 +27,7 @@ def test_cosine_falls_to_zero():
 
 def test_warmup_rises_in_a_line_and_falls_along_a_cosine():
     rise, fall = 0.5 * np.arange(10) / 10, cosine(0.5, 0, np.arange(31) / 30)
-    found = rates(schedule="warmup-cosine", warmup_epochs=2)
+    found = rates(schedule="warmup_cosine", warmup_epochs=2)
     np.testing.assert_allclose(found, np.concatenate([rise, fall]), atol=1e-7)
 
 
@@ -35,14 +35,14 @@ def test_warmup_rises_in_a_line_and_falls_along_a_cosine():
 def test_one_cycle_rises_from_a_25th_and_falls_to_almost_nothing(epochs, steps):
     rise = cosine(0.5 / 25, 0.5, np.arange(steps) / steps)
     fall = cosine(0.5, 0.5 / 250_000, np.arange(41 - steps) / (40 - steps))
-    found = rates(schedule="one-cycle", warmup_epochs=epochs)
+    found = rates(schedule="one_cycle", warmup_epochs=epochs)
     np.testing.assert_allclose(found, np.concatenate([rise, fall]), atol=1e-7)
 
 
 @pytest.mark.parametrize("steps", [3, 8, 67, 71, 100])
 def test_one_cycle_is_highest_after_its_warm_up_however_long_the_run(steps):
     """Seven of eight epochs: a product of fractions would often be rounded to the step before."""
-    found = rates(steps, schedule="one-cycle", warmup_epochs=7)
+    found = rates(steps, schedule="one_cycle", warmup_epochs=7)
     assert found.argmax() == 7 * steps // 8
 
 

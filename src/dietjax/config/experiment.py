@@ -83,11 +83,11 @@ class Phase:
     """Epochs between two checkpoints."""
     accumulate: int = 1
     """Microbatches that a batch is split into, one after the other: activations of one at a time are in memory."""
-    schedule: Literal["cosine", "one-cycle", "warmup-cosine", "steps", "constant"] = "cosine"
-    """Of the learning rate. cosine: falls to 0; one-cycle: rises from a 25th along a cosine, then falls along one;
-    warmup-cosine: rises from 0 in a line, then falls as cosine; steps: falls at the milestones."""
+    schedule: Literal["cosine", "one_cycle", "warmup_cosine", "steps", "constant"] = "cosine"
+    """Of the learning rate. cosine: falls to 0; one_cycle: rises from a 25th along a cosine, then falls along one;
+    warmup_cosine: rises from 0 in a line, then falls as cosine; steps: falls at the milestones."""
     warmup_epochs: float = 0.0
-    """Epochs in which one-cycle and warmup-cosine rise."""
+    """Epochs in which one_cycle and warmup_cosine rise."""
     milestones: tuple[float, ...] = ()
     """Epochs after which the rate of steps falls."""
     step_factor: float = 0.2

@@ -56,14 +56,14 @@ def check(experiment: Experiment) -> None:
 
 def _check_schedule(name: str, phase: Phase) -> None:
     """The parts of a schedule must lie in the run, and nothing be set that it does not use."""
-    rises = phase.schedule in ("one-cycle", "warmup-cosine")
+    rises = phase.schedule in ("one_cycle", "warmup_cosine")
     for field, last in (("warmup_epochs", phase.warmup_epochs), ("milestones", max(phase.milestones, default=0))):
         if 0 < phase.epochs <= last:
             raise InputError(f"{name}.{field} reaches epoch {last:g}, {name}.epochs is {phase.epochs}: a schedule "
                              "longer than the run; shorten it, or train for more epochs")
     if rises != (phase.warmup_epochs > 0):
         raise InputError(f"{name}.schedule {phase.schedule} {'needs' if rises else 'has no'} warm-up: set "
-                         f"{name}.warmup_epochs {'above 0' if rises else 'to 0, or take one-cycle or warmup-cosine'}")
+                         f"{name}.warmup_epochs {'above 0' if rises else 'to 0, or take one_cycle or warmup_cosine'}")
     if (phase.schedule == "steps") != bool(phase.milestones):
         raise InputError(f"{name}.milestones are the epochs after which schedule steps falls: set both, or neither "
                          f"(schedule is {phase.schedule}, milestones are {phase.milestones})")

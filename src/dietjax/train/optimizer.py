@@ -14,7 +14,7 @@ def learning_rate(phase: Phase, total_steps: int) -> optax.Schedule:
     """The phase's rate at each step, counted from 0: `phase.schedule` over its epochs, which are `total_steps`.
 
     cosine: from the phase's rate to 0 after the last step (Loshchilov & Hutter, ICLR 2017, equation 5, without
-    restarts); one-cycle: Smith & Topin, arXiv 1708.07120, with optax's factors: a 25th at first, a 250,000th at last.
+    restarts); one_cycle: Smith & Topin, arXiv 1708.07120, with optax's factors: a 25th at first, a 250,000th at last.
     """
     peak = phase.learning_rate
 
@@ -22,10 +22,10 @@ def learning_rate(phase: Phase, total_steps: int) -> optax.Schedule:
         """That many epochs, whole steps."""
         return int(total_steps * epochs / phase.epochs)
 
-    if phase.schedule == "one-cycle":
+    if phase.schedule == "one_cycle":
         # optax rounds the product down: half a step more, so that it comes to ours
         return optax.cosine_onecycle_schedule(total_steps, peak, (steps(phase.warmup_epochs) + 0.5) / total_steps)
-    if phase.schedule == "warmup-cosine":
+    if phase.schedule == "warmup_cosine":
         return optax.warmup_cosine_decay_schedule(0.0, peak, steps(phase.warmup_epochs), total_steps)
     if phase.schedule == "steps":
         falls = Counter(steps(epochs) for epochs in phase.milestones)  # several may come to one step
