@@ -174,8 +174,8 @@ def one():
     found["curves"]["plain 1"] = Run(PLAIN64, mesh_of(1), Data()).curve()
     found["curves"]["plain in 2 parts"] = Run(PLAIN64, mesh_of(2), Data(), phase=PARTS).curve()
     for devices, fsdp in ((1, 1), (4, 2)):
-        teacher = Teacher(ANN64, t.init(ANN64))
-        run = Run(HIGHER64, mesh_of(devices, fsdp), dataclasses.replace(AUGMENT, cutout=3), phase=TODAY, teacher=teacher)
+        teacher, augment = Teacher(ANN64, t.init(ANN64)), dataclasses.replace(AUGMENT, cutout=3)
+        run = Run(HIGHER64, mesh_of(devices, fsdp), augment, phase=TODAY, teacher=teacher)
         found["curves"][f"today {devices}"] = run.curve()
     jax.config.update("jax_enable_x64", False)
     found["sent"]["ann"] = Run(ANN, mesh_of(8)).collectives()
