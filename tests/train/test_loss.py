@@ -13,6 +13,7 @@ from short_training import TIMESTEPS, fit, one_device, run_steps
 from dietjax.config import Data, Phase
 from dietjax.core.neurons import LIF, ReLU, clamp_leaks
 from dietjax.data import normalise
+from dietjax.errors import InputError
 from dietjax.train.batches import Teacher, make_batches
 from dietjax.train.step import phase_loss
 
@@ -43,6 +44,11 @@ def test_the_loss_is_the_sum_of_its_weighted_terms(x64):
     kl = 4 * (np.exp(p) * (p - q)).sum(-1)
     found = phase_loss(phase, jnp.asarray(outputs.cumsum(1)), jnp.asarray(labels), jnp.asarray(teacher))
     np.testing.assert_allclose(found, (0.3 * (0.75 * last + 0.25 * tet) + 0.7 * kl).mean(), rtol=1e-12)
+
+
+def test_distillation_without_a_teacher_is_refused():
+    with pytest.raises(InputError, match="distillation learns from a teacher's logits, and none came"):
+        phase_loss(Phase(distillation=0.5), jnp.zeros((2, 3, 4)), jnp.zeros(2, jnp.int32))
 
 
 @pytest.mark.parametrize("net, timesteps", [(make_net(ReLU()), 1), (make_net(SPIKING, dropout=0.2), TIMESTEPS)],

@@ -73,12 +73,12 @@ class Phase:
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """adam: Adam with amsgrad (paper); adamw: Adam with decoupled weight decay; sgd: with momentum."""
     learning_rate: float = 1e-3
-    """The largest of the schedule."""
+    """The largest one of the schedule."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0
-    """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms); adamw's share of the
-    weights that is taken off at a rate of 1."""
+    """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms). With adamw: a step takes
+    learning rate times this share of the weights off."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     accumulate: int = 1
@@ -112,7 +112,7 @@ class Phase:
     tet_mean: float = 1.0
     """What TET draws the outputs to (theirs: the threshold, 1)."""
     distillation: float = 0.0
-    """Share, in the loss, of the distance from the run's ANN (Hinton et al. 2015); of the SNN's phase."""
+    """Share, in the SNN's loss, of its distance from the run's ANN (Hinton et al. 2015)."""
     temperature: float = 1.0
     """Divides the logits that distillation compares: the larger, the more the unlikely classes count."""
 

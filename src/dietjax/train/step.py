@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from ..config import Phase
 from ..core import losses
 from ..core.neurons import clamp_leaks
+from ..errors import InputError
 from ..models import Network
 from ..parallel.mesh import replicated, state_shardings
 from ..types import Array
@@ -30,6 +31,9 @@ def phase_loss(phase: Phase, logits: Array, labels: Array, teacher: Array | None
         logits: [B, T, K], the readout after each timestep, the sum of what the timesteps add.
         labels: class indices [B].
         teacher: the teacher's logits [B, K], for distillation.
+
+    Raises:
+        InputError: distillation without a teacher.
     """
     loss = losses.cross_entropy(logits[:, -1], labels, phase.label_smoothing).mean()
     if phase.tet_weight:
@@ -37,6 +41,9 @@ def phase_loss(phase: Phase, logits: Array, labels: Array, teacher: Array | None
         each = losses.temporal_efficient(outputs, labels, phase.label_smoothing, phase.tet_lambda, phase.tet_mean)
         loss = (1 - phase.tet_weight) * loss + phase.tet_weight * each.mean()
     if phase.distillation:
+        if teacher is None:
+            raise InputError("distillation learns from a teacher's logits, and none came with the labels: give `fit` a "
+                             "Teacher, or set distillation to 0")
         distance = losses.distillation(logits[:, -1] / logits.shape[1], teacher, phase.temperature)
         loss = (1 - phase.distillation) * loss + phase.distillation * distance.mean()
     return loss
