@@ -28,6 +28,13 @@ FULL = Experiment(
     ann=Phase(1, 2, "sgd", 0.5, 0.8, 0.25, 3), conversion=Conversion("spikenorm", 99.0, 7, 8, 0.7), snn=Phase(2),
     chunk=5, truncate=True, dtype="bfloat16")
 
+TODAY = Experiment(
+    name="today", data=Data("cifar10", crop_padding=4, flip=True, cutout=8),
+    ann=Phase(40, 256, "sgd", 0.1, 0.9, 5e-4, schedule="one_cycle", warmup_epochs=8.5, nesterov=True, clip_norm=5.0,
+              ema_decay=0.999, conv_dropout=0.0, classifier_dropout=0.1, label_smoothing=0.1),
+    snn=Phase(12, 256, "adamw", 1e-4, schedule="steps", milestones=(6, 9.5), step_factor=0.1, tet_weight=0.5,
+              tet_lambda=0.05, tet_mean=0.5, distillation=0.9, temperature=4.0))
+
 
 def changed(experiment, field, value):
     """The experiment with another value at a dotted path."""
@@ -36,7 +43,7 @@ def changed(experiment, field, value):
     return dataclasses.replace(experiment, **{first: value})
 
 
-@pytest.mark.parametrize("experiment", [Experiment(name="x"), FULL])
+@pytest.mark.parametrize("experiment", [Experiment(name="x"), FULL, TODAY])
 def test_a_config_survives_json(experiment):
     assert from_dict(Experiment, json.loads(json.dumps(dataclasses.asdict(experiment)))) == experiment
     assert hash(from_dict(Experiment, json.loads(json.dumps(dataclasses.asdict(experiment))))) == hash(experiment)
@@ -46,6 +53,7 @@ def test_every_default_and_every_choice_above_can_run():
     check(Experiment(name="x"))
     check(FULL)
     check(changed(FULL, "model.classifier", ()))
+    check(TODAY)
 
 
 def test_a_config_stored_under_earlier_names_is_read(tmp_path):
@@ -130,7 +138,7 @@ def test_what_is_out_of_range_is_refused_by_name(field, value):
 
 @pytest.mark.parametrize("field, value, near", [
     ("encoder", "poison", "poisson"), ("dtype", "float16", "bfloat16"), ("neuron.sharing", "chanel", "channel"),
-    ("neuron.reset", "substract", "subtract"), ("ann.optimizer", "adamw", "adam"),
+    ("neuron.reset", "substract", "subtract"), ("ann.optimizer", "adma", "adam"),
     ("conversion.method", "percentil", "percentile"),
 ])
 def test_an_unknown_choice_names_the_nearest(field, value, near):
@@ -147,6 +155,55 @@ def test_an_unknown_choice_names_the_nearest(field, value, near):
 def test_a_value_of_another_type_is_refused_by_name(field, value):
     with pytest.raises(InputError, match=f"^{field} must be .*, got "):
         check(changed(FULL, field, value))
+
+
+# ---- training of today
+
+
+@pytest.mark.parametrize("field, value, limit", [
+    ("data.cutout", -1, ">= 0"), ("ann.warmup_epochs", -0.5, ">= 0"), ("ann.clip_norm", 0.0, "> 0"),
+    ("ann.clip_norm", float("inf"), "> 0"), ("ann.ema_decay", 1.0, r"in \[0, 1\)"),
+    ("snn.ema_decay", -0.1, r"in \[0, 1\)"),
+    ("ann.conv_dropout", 1.0, r"in \[0, 1\)"), ("snn.classifier_dropout", -0.1, r"in \[0, 1\)"),
+    ("ann.label_smoothing", 1.0, r"in \[0, 1\)"), ("snn.tet_weight", 1.1, r"in \[0, 1\]"),
+    ("snn.tet_lambda", float("nan"), r"in \[0, 1\]"), ("snn.tet_mean", float("inf"), "finite"),
+    ("snn.distillation", -0.1, r"in \[0, 1\]"), ("snn.temperature", 0.0, "> 0"), ("snn.step_factor", 0.0, "> 0"),
+    ("snn.milestones", (0.0, 3.0), "> 0"),
+])
+def test_a_recipe_out_of_range_is_refused_by_name(field, value, limit):
+    with pytest.raises(InputError, match=rf"^{field} must be {limit}, got "):
+        check(changed(TODAY, field, value))
+
+
+@pytest.mark.parametrize("field, value, says", [
+    ("ann.warmup_epochs", 40, "ann.warmup_epochs reaches epoch 40, ann.epochs is 40: a schedule longer than the run"),
+    ("ann.epochs", 8, "ann.warmup_epochs reaches epoch 8.5, ann.epochs is 8: a schedule longer than the run"),
+    ("snn.milestones", (13.5, 3), "snn.milestones reaches epoch 13.5, snn.epochs is 12: a schedule longer"),
+    ("ann.warmup_epochs", 0, "ann.schedule one_cycle needs warm-up: set ann.warmup_epochs above 0"),
+    ("ann.schedule", "cosine", "ann.schedule cosine has no warm-up: set ann.warmup_epochs to 0, or take one_cycle"),
+    ("snn.milestones", (), "set both, or neither .schedule is steps, milestones are ..."),
+    ("snn.schedule", "constant", "snn.milestones are the epochs after which schedule steps falls"),
+    ("snn.nesterov", True, "snn.nesterov is sgd's, and snn.optimizer is adamw"),
+    ("snn.tet_weight", 0.0, "snn.tet_lambda is a share of TET's loss, and snn.tet_weight is 0"),
+    ("ann.tet_weight", 0.5, "ann.tet_weight must be 0: an ANN has one timestep; set snn.tet_weight"),
+    ("ann.distillation", 0.5, "ann.distillation must be 0: the ANN is whom the SNN learns from; set snn.distillation"),
+    ("ann.epochs", 0, "snn.distillation learns from the run's own ANN, and ann.epochs is 0: train one"),
+    ("snn.schedule", "onecycle", "unknown snn.schedule 'onecycle'; did you mean 'one_cycle'"),
+    ("snn.milestones", 5, "snn.milestones must be tuple"),
+])
+def test_settings_that_do_not_go_together_are_refused_with_a_remedy(field, value, says):
+    with pytest.raises(InputError, match=says):
+        check(changed(TODAY, field, value))
+
+
+def test_a_run_stored_before_these_settings_is_read_with_the_papers(tmp_path):
+    stored = dataclasses.asdict(FULL)
+    before = [field.name for field in dataclasses.fields(Phase)][:8]
+    assert before[-1] == "accumulate"
+    stored |= {phase: {name: stored[phase][name] for name in before} for phase in ("ann", "snn")}
+    del stored["data"]["cutout"]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert read_stored(tmp_path / "config.json") == FULL
 
 
 @pytest.mark.parametrize("timesteps, chunk, fits", [(6, 4, False), (6, 0, False), (6, 12, False), (6, 3, True),

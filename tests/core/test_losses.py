@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
-from dietjax.core.losses import correct, correct_in_top, cross_entropy
+from dietjax.core.losses import correct, correct_in_top, cross_entropy, distillation, temporal_efficient
 
 LABELS = np.array([2, 0, 1, 1])
 
@@ -43,6 +45,66 @@ def test_every_timestep_is_scored_as_if_it_were_alone(x64):
     for t in range(5):
         np.testing.assert_allclose(loss[:, t], cross_entropy(x[:, t], LABELS), rtol=1e-13)
         np.testing.assert_array_equal(right[:, t], correct(x[:, t], LABELS))
+
+
+# ---- losses of today
+
+
+def test_label_smoothing_is_optax_on_smoothed_labels(x64):
+    x = jnp.asarray(logits((4, 5, 3)))
+    smooth = optax.smooth_labels(jax.nn.one_hot(LABELS, 3), 0.1)
+    expected = optax.softmax_cross_entropy(x, jnp.broadcast_to(smooth[:, None], x.shape))
+    np.testing.assert_allclose(cross_entropy(x, LABELS, 0.1), expected, rtol=1e-12)
+
+
+def test_label_smoothing_by_hand():
+    """Probabilities 1/4 and 3/4, a smoothing of 0.2: 0.9 ln(4/3) + 0.1 ln 4."""
+    x = jnp.log(jnp.asarray([[1.0, 3.0]]))
+    np.testing.assert_allclose(cross_entropy(x, jnp.asarray([1]), 0.2), [0.9 * np.log(4 / 3) + 0.1 * np.log(4)],
+                               rtol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing, regulariser, mean", [(0.0, 0.0, 1.0), (0.0, 0.05, 1.0), (0.1, 0.3, -2.0)])
+def test_tet_is_the_papers_loss_in_a_loop_over_time(x64, smoothing, regulariser, mean):
+    x, timesteps = logits((4, 5, 3)), 5
+    target = (1 - smoothing) * np.eye(3)[LABELS] + smoothing / 3
+    each, square = np.zeros(4), np.zeros(4)
+    for t in range(timesteps):
+        p = np.exp(x[:, t]) / np.exp(x[:, t]).sum(-1, keepdims=True)
+        each += -(target * np.log(p)).sum(-1) / timesteps
+        square += ((x[:, t] - mean) ** 2).mean(-1) / timesteps
+    found = temporal_efficient(jnp.asarray(x), LABELS, smoothing, regulariser, mean)
+    np.testing.assert_allclose(found, (1 - regulariser) * each + regulariser * square, rtol=1e-12)
+
+
+def test_tet_punishes_a_timestep_that_the_sum_hides():
+    """One step right, one wrong by as much: their sum is undecided, the mean of their losses is larger."""
+    outputs = jnp.asarray([[[2.0, 0.0], [0.0, 2.0]]])
+    label = jnp.asarray([0])
+    np.testing.assert_allclose(cross_entropy(outputs.sum(1), label), [np.log(2)], rtol=1e-6)
+    np.testing.assert_allclose(temporal_efficient(outputs, label), [np.log(1 + np.exp(2)) - 1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_distillation_is_optax_divergence_at_that_temperature(x64, temperature):
+    student, teacher = jnp.asarray(logits()), jnp.asarray(logits()[::-1] * 0.5)
+    expected = optax.losses.kl_divergence(jax.nn.log_softmax(student / temperature),
+                                          jax.nn.softmax(teacher / temperature))
+    np.testing.assert_allclose(distillation(student, teacher, temperature), temperature**2 * expected, rtol=1e-12)
+    np.testing.assert_allclose(distillation(teacher, teacher, temperature), 0, atol=1e-15)
+
+
+def test_distillation_by_hand():
+    """Teacher (1/2, 1/2), student (1/4, 3/4): 1/2 ln 2 + 1/2 ln(2/3)."""
+    found = distillation(jnp.log(jnp.asarray([[1.0, 3.0]])), jnp.zeros((1, 2)))
+    np.testing.assert_allclose(found, [0.5 * np.log(2) + 0.5 * np.log(2 / 3)], rtol=1e-6)
+
+
+def test_distillation_at_a_high_temperature_compares_logits(x64):
+    """Its gradient tends to (student - teacher) / K, both of mean zero (Hinton et al., equation 4)."""
+    student, teacher = (x - x.mean(-1, keepdims=True) for x in (logits(), logits()[::-1]))
+    gradient = jax.grad(lambda x: distillation(x, jnp.asarray(teacher), 1e4).sum())(jnp.asarray(student))
+    np.testing.assert_allclose(gradient, (student - teacher) / 3, atol=2e-3)
 
 
 def test_correct_is_where_the_labels_logit_is_the_largest():

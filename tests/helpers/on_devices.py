@@ -6,6 +6,7 @@ python on_devices.py two PORT I               process I of two, of two CPU devic
 Prints what it found as one line of JSON.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -29,7 +30,7 @@ from dietjax.parallel import processes
 from dietjax.parallel.collectives import collectives
 from dietjax.parallel.mesh import batch_sharding, local, make_mesh, place, state_shardings
 from dietjax.run import folder
-from dietjax.train.batches import ResidentBatches
+from dietjax.train.batches import Teacher, make_batches
 from dietjax.train.evaluate import evaluate, make_eval_step
 from dietjax.train.optimizer import make_optimizer
 from dietjax.train.state import TimeSchedule, abstract_state, initial_state
@@ -37,25 +38,29 @@ from dietjax.train.step import make_train_step
 
 STEPS = 20
 PHASE = Phase(learning_rate=0.01, weight_decay=0.01)
+PARTS = dataclasses.replace(PHASE, accumulate=2)
+TODAY = Phase(learning_rate=0.01, schedule="one_cycle", warmup_epochs=100, clip_norm=0.5, ema_decay=0.9, accumulate=2,
+              label_smoothing=0.1, tet_weight=0.5, tet_lambda=0.05, distillation=0.2)
 AUGMENT = Data(crop_padding=1, flip=True)
 SNN, ANN = t.make_net(dropout=0.2), t.make_net(ReLU(), batch_norm=True)
+HIGHER = t.make_net(LIF(leak=0.9, threshold=0.04), dropout=0.2)  # whose thresholds stay above 0 in TODAY
 PLAIN = t.make_net()  # nothing random, and nothing that looks at the whole batch: equal however a batch is split
 
 
 class Run:
     """A network in training on a mesh."""
 
-    def __init__(self, net, mesh, augment=AUGMENT, batch=t.BATCH, accumulate=1):
-        self.net, self.mesh = net, mesh
-        self.optimizer = make_optimizer(PHASE, STEPS)
-        self.batches = ResidentBatches(t.make_dataset(), augment, 0, batch, mesh)
+    def __init__(self, net, mesh, augment=AUGMENT, batch=t.BATCH, phase=PHASE, teacher=None):
+        self.net, self.mesh, self.averaged = net, mesh, phase.ema_decay > 0
+        self.optimizer = make_optimizer(phase, STEPS)
+        self.batches = make_batches(t.make_dataset(), augment, 0, batch, mesh, teacher)
         schedule = TimeSchedule(2) if isinstance(net.neuron, LIF) else TimeSchedule()
-        self.step = make_train_step(net, self.optimizer, self.batches.fetch, mesh, schedule, 0, accumulate)
-        self.shardings = state_shardings(mesh, abstract_state(net, self.optimizer))
+        self.step = make_train_step(net, self.optimizer, self.batches.fetch, mesh, schedule, 0, phase)
+        self.shardings = state_shardings(mesh, abstract_state(net, self.optimizer, self.averaged))
 
     def start(self):
         """The state before the first step."""
-        return self.put(initial_state(jax.tree.map(np.asarray, t.init(self.net)), self.optimizer))
+        return self.put(initial_state(jax.tree.map(np.asarray, t.init(self.net)), self.optimizer, self.averaged))
 
     def put(self, state):
         """A state of host arrays, on the mesh; a copy, because a step donates it."""
@@ -72,12 +77,12 @@ class Run:
     def curve(self):
         """Losses, and a number for each leaf of the variables after them."""
         state, losses = self.train(self.start())
-        return {"losses": losses, "leaves": leaf_sums(local(state.variables, self.mesh))}
+        return {"losses": losses, "leaves": leaf_sums(local(state.evaluated, self.mesh))}
 
     def collectives(self):
         """Of the compiled step, without its arguments ever being there."""
         state = jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-                             abstract_state(self.net, self.optimizer), self.shardings)
+                             abstract_state(self.net, self.optimizer, self.averaged), self.shardings)
         return [c._asdict() | {"sent": c.sent}
                 for c in collectives(self.step.lower(state, *self.batches.arguments(0)).compile().as_text())]
 
@@ -167,13 +172,17 @@ def one():
     found["curves"] = {"snn 1": snn_on(1).curve(), "snn 4": snn_on(4, 2).curve(), "moved": moved()}
     found["curves"] |= {f"ann {devices}": Run(ANN64, mesh_of(devices)).curve() for devices in (1, 8)}
     found["curves"]["plain 1"] = Run(PLAIN64, mesh_of(1), Data()).curve()
-    found["curves"]["plain in 2 parts"] = Run(PLAIN64, mesh_of(2), Data(), accumulate=2).curve()
+    found["curves"]["plain in 2 parts"] = Run(PLAIN64, mesh_of(2), Data(), phase=PARTS).curve()
+    for devices, fsdp in ((1, 1), (4, 2)):
+        teacher, augment = Teacher(ANN64, t.init(ANN64)), dataclasses.replace(AUGMENT, cutout=3)
+        run = Run(HIGHER64, mesh_of(devices, fsdp), augment, phase=TODAY, teacher=teacher)
+        found["curves"][f"today {devices}"] = run.curve()
     jax.config.update("jax_enable_x64", False)
     found["sent"]["ann"] = Run(ANN, mesh_of(8)).collectives()
     found["sent"] |= {f"weak {n}": Run(PLAIN, mesh_of(n), Data(), batch=2 * n).collectives() for n in (1, 2, 4, 8)}
     found["sent"]["batch"] = Run(PLAIN, mesh_of(8), Data(), batch=48).collectives()
     found["sent"]["fsdp"] = Run(SNN, mesh_of(8, 4)).collectives()
-    found["sent"]["parts"] = Run(SNN, mesh_of(4), accumulate=2).collectives()
+    found["sent"]["parts"] = Run(SNN, mesh_of(4), phase=PARTS).collectives()
     found["evaluation"] = {devices: evaluation(mesh_of(devices)) for devices in (1, 8)}
     found["export"] = export(("tpu", "cuda"))
     return found
@@ -256,5 +265,5 @@ def two(port, process):
 if __name__ == "__main__":
     jax.config.update("jax_disable_most_optimizations", True)
     jax.config.update("jax_enable_x64", True)
-    SNN64, ANN64, PLAIN64 = (net.clone(param_dtype=jnp.float64) for net in (SNN, ANN, PLAIN))
+    SNN64, ANN64, PLAIN64, HIGHER64 = (net.clone(param_dtype=jnp.float64) for net in (SNN, ANN, PLAIN, HIGHER))
     print(json.dumps({"one": one, "two": two, "axes": axes}[sys.argv[1]](*sys.argv[2:])))

@@ -1,6 +1,8 @@
 """The report: one page, complete in itself, that shows what was recorded and nothing else."""
 
 import ast
+import dataclasses
+import html
 import html.parser
 import json
 import pathlib
@@ -10,6 +12,7 @@ import matplotlib
 import numpy as np
 import pytest
 
+from dietjax.config import Data, Experiment, Phase
 from dietjax.errors import InputError
 from dietjax.report import page as report
 from dietjax.report import plots
@@ -133,6 +136,22 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(run):
     return report.write(run).read_text(encoding="utf-8")
+
+
+def test_every_setting_is_shown_with_its_default_where_that_is_another(tmp_path):
+    """Of an experiment whose settings are the defaults but for four."""
+    run = make_run(tmp_path / "run")
+    today = Phase(optimizer="sgd", schedule="steps", milestones=(30, 60.5))
+    stored = dataclasses.asdict(Experiment("mine", ann=today, data=Data(cutout=8)))
+    (run / "config.json").write_text(json.dumps(stored))
+    page = report.write(run).read_text(encoding="utf-8").split('<section id="configuration">')[1]
+    rows = dict(re.findall(r"<tr><td>([\w.]+)</td><td>(.*?</td><td>.*?)</td></tr>", page))
+    fields = {f"{name}.{field}" if isinstance(value, dict) else name
+              for name, value in stored.items() for field in (value if isinstance(value, dict) else [""])}
+    assert set(rows) == fields and {"snn.ema_decay", "ann.tet_lambda", "data.cutout"} < fields
+    differ = {name: html.unescape(row).split("</td><td>") for name, row in rows.items() if not row.endswith("<td>")}
+    assert differ == {"ann.optimizer": ['"sgd"', '"adam"'], "ann.schedule": ['"steps"', '"cosine"'],
+                      "ann.milestones": ["[30, 60.5]", "[]"], "data.cutout": ["8", "0"]}
 
 
 def test_every_section_has_a_heading_and_an_explanation(page):

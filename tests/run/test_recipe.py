@@ -378,6 +378,11 @@ VARIANTS = {
     "freeze": {"neuron": Neuron(leak=0.9, sharing="neuron", surrogate="fast_sigmoid", freeze=("leak", "threshold")),
               "snn": Phase(1, BATCH, "sgd", 1e-2, weight_decay=1e-3)},
     "batch norm": {"model": Model("VGG4", (16,), batch_norm=True), "neuron": Neuron(surrogate="sigmoid"), "chunk": 1},
+    "today": {"neuron": Neuron(), "model": Model("VGG4", (16,), batch_norm=True), "data": Data(cutout=2),
+              "ann": Phase(1, BATCH, "sgd", 0.1, schedule="one_cycle", warmup_epochs=0.5, nesterov=True, clip_norm=5.0,
+                           ema_decay=0.9, label_smoothing=0.1, weight_decay=5e-4),
+              "snn": Phase(1, BATCH, "adamw", 1e-4, schedule="steps", milestones=(0.5,), ema_decay=0.9, accumulate=2,
+                           tet_weight=0.5, tet_lambda=0.05, distillation=0.5, temperature=2.0, conv_dropout=0.0)},
 }
 
 
@@ -405,6 +410,39 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
     _, _, networks = recipe.open_run(tmp_path / "run")
     assert networks["snn"][1]["params"]["conv1"]["neuron"].threshold.shape == {
         "layer": (), "channel": (8,), "neuron": (8, 8, 8)}[experiment.neuron.sharing]
+
+
+@pytest.mark.slow
+def test_the_averages_are_tested_converted_and_opened(few_digits, tmp_path, monkeypatch):
+    converted, original = [], recipe.convert_ann
+    monkeypatch.setattr(recipe, "convert_ann", lambda experiment, net, variables, *rest: converted.append(variables)
+                        or original(experiment, net, variables, *rest))
+    experiment = tiny(**VARIANTS["today"])
+    summary = recipe.run(experiment, tmp_path / "run", QUIET)
+    lines, (_, _, networks) = metrics_of(tmp_path / "run"), recipe.open_run(tmp_path / "run")
+    for phase, (net, variables) in networks.items():
+        with Checkpoints(tmp_path / "run" / "checkpoints" / phase) as checkpoints:
+            optimizer = make_optimizer(getattr(experiment, phase), 1)
+            state, *_ = checkpoints.restore(abstract_state(net, optimizer, averaged=True))
+        same = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), variables, state.average)
+        assert all(jax.tree.leaves(same))
+        same = jax.tree.map(lambda a, b: bool(np.array_equal(a, b)), variables, state.variables)
+        assert not all(jax.tree.leaves(same))
+        assert summary[phase]["accuracy"] == lines[phase, "test", 2]["accuracy"]
+    jax.tree.map(np.testing.assert_array_equal, converted, [networks["ann"][1]])
+
+
+def test_a_phase_may_have_dropout_of_its_own(digits):
+    """None is the model's. The two networks' layers are the same but for that."""
+    model = Model("VGG4", (16,), conv_dropout=0.2, classifier_dropout=0.5)
+    changed = dataclasses.replace(tiny().snn, conv_dropout=0.0, classifier_dropout=0.1)
+    ann, snn = recipe.networks(tiny(model=model, snn=changed), data.load("digits"))
+    model = dataclasses.replace(model, name="VGG6")  # its third convolution is not pooled
+    nets = recipe.networks(tiny(model=model, ann=changed), data.load("digits"))
+    assert [[layer.dropout for layer in net.layers] for net in (ann, snn)] == [[0, 0, 0.5, 0], [0, 0, 0.1, 0]]
+    assert [[layer.dropout for layer in net.layers] for net in nets] == [[0, 0, 0, 0.1, 0], [0, 0.2, 0, 0.5, 0]]
+    assert [dataclasses.replace(layer, dropout=0) for layer in ann.layers] == [
+        dataclasses.replace(layer, dropout=0) for layer in snn.layers]
 
 
 def test_the_variants_cover_every_surrogate_and_method():

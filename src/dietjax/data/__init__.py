@@ -5,7 +5,7 @@ tensorflow-datasets, grain and OpenCV load where data is read: `import dietjax` 
 
 from .build import prepare
 from .dataset import STATISTICS, Dataset, Split
-from .device import normalise, random_crop_flip
+from .device import cutout, normalise, random_crop_flip
 from .order import batch_indices
 from .sets import load
 from .source import CorruptImageWarning, DataError
@@ -19,6 +19,7 @@ __all__ = [
     "Split",
     "Stream",
     "batch_indices",
+    "cutout",
     "load",
     "normalise",
     "prepare",

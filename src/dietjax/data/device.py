@@ -25,6 +25,19 @@ def random_crop_flip(key: Array, images: Array, padding: int, flip: bool) -> Arr
     return images
 
 
+def cutout(key: Array, images: Array, size: int) -> Array:
+    """A square of zeros, size×size pixels, around a random pixel of each image; what lies outside is lost (DeVries &
+    Taylor 2017, arXiv 1708.04552, section 3.2): [B, H, W, C] -> [B, H, W, C].
+
+    For images after `normalise`, where 0 is the mean colour.
+    """
+    batch, height, width, _ = images.shape
+    row, column = jax.random.randint(key, (2, batch, 1), 0, jnp.array([height, width]).reshape(2, 1, 1)) - size // 2
+    rows, columns = ((start <= jnp.arange(side)[None]) & (jnp.arange(side)[None] < start + size)
+                     for start, side in ((row, height), (column, width)))
+    return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
+
+
 def normalise(images: Array | np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], dtype=jnp.float32) -> Array:
     """(images / 255 - mean) / std, per channel: uint8 [..., H, W, C] -> dtype [..., H, W, C]."""
     channels = images.shape[-1]

@@ -260,10 +260,23 @@ def _mistakes(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def _settings(config: Mapping, summary: Mapping) -> str:
-    used = dataclasses.asdict(resolved(from_dict(Experiment, config)))
-    rows = [[name, json.dumps(value, ensure_ascii=False)] for name, value in _flat(used)]
-    rows += [[f"{package} version", version] for package, version in summary["versions"].items()]
-    return table(("setting", "value"), rows, kind="words")
+    """Return every setting with its value, and its default where that is another; then the versions.
+
+    Where a setting is None, what that stood for.
+    """
+    usual = dict(_settings_of(resolved(Experiment(name=config["name"]))))
+
+    def row(name: str, value: Any) -> list[str]:
+        shown, default = (json.dumps(v, ensure_ascii=False) for v in (value, usual.get(name, value)))
+        return [name, shown, "" if default == shown else default]
+
+    rows = [row(*setting) for setting in _settings_of(resolved(from_dict(Experiment, config)))]
+    rows += [[f"{package} version", version, ""] for package, version in summary["versions"].items()]
+    return table(("setting", "value", "default, if another"), rows, kind="words")
+
+
+def _settings_of(experiment: Experiment) -> Iterable[tuple[str, Any]]:
+    return _flat(json.loads(json.dumps(dataclasses.asdict(experiment))))
 
 
 def _flat(tree: Mapping, prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -16,11 +16,12 @@ from ..analysis import activity, memory
 from ..checkpoint import Checkpoints
 from ..config import Experiment
 from ..core import encode
-from ..core.neurons import LIF, ReLU
+from ..core.neurons import LIF, QCFS, ReLU
 from ..errors import InputError
 from ..models import Network
 from ..parallel import processes
 from ..parallel.mesh import make_mesh
+from ..train.batches import Teacher
 from ..train.evaluate import Evaluator
 from ..train.loop import fit
 from ..train.optimizer import make_optimizer
@@ -56,7 +57,8 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
         ann_variables, ann_seconds = _train(ann, variables, measure_ann, workdir, log, console)
         variables = convert_ann(experiment, ann.net, ann_variables, snn.net, dataset)
         converted = _measure_converted(experiment, variables, measure_snn, workdir, log, console)
-        variables, snn_seconds = _train(snn, variables, measure_snn, workdir, log, console)
+        teacher = Teacher(ann.net, ann_variables) if experiment.snn.distillation else None
+        variables, snn_seconds = _train(snn, variables, measure_snn, workdir, log, console, teacher)
     finally:
         log.close()
     console.say("evaluating")
@@ -119,17 +121,25 @@ def open_data(settings: config.Data) -> data.Dataset:
 
 
 def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Network]:
-    """(ANN, SNN) of an experiment: the same layers, other neurons; the SNN has biases where the ANN has batch norm."""
-    model = experiment.model
-    dtype = None if experiment.dtype == "float32" else jnp.dtype(experiment.dtype)
-    ann = models.build(model.name, dataset.num_classes, dataset.image_shape, classifier=model.classifier,
-                       conv_dropout=model.conv_dropout, classifier_dropout=model.classifier_dropout,
-                       width=model.width, batch_norm=model.batch_norm, neuron=ReLU(), dtype=dtype)
-    neuron = config.resolved(experiment).neuron
+    """(ANN, SNN) of an experiment: the same layers but for dropout, other neurons; the SNN has biases where the ANN has
+    batch norm.
+    """
+    model, neuron = experiment.model, config.resolved(experiment).neuron
+
+    def build(phase, **options):
+        conv, classifier = (getattr(model if getattr(phase, name) is None else phase, name)
+                            for name in ("conv_dropout", "classifier_dropout"))
+        return models.build(model.name, dataset.num_classes, dataset.image_shape, classifier=model.classifier,
+                            conv_dropout=conv, classifier_dropout=classifier, width=model.width,
+                            dtype=None if experiment.dtype == "float32" else jnp.dtype(experiment.dtype), **options)
+
+    levels = experiment.ann_neuron
+    analog = ReLU() if levels.kind == "relu" else QCFS(levels=levels.levels, threshold=levels.threshold)
     lif = LIF(leak=neuron.leak, sharing=neuron.sharing, reset=neuron.reset, surrogate=neuron.surrogate,
               initial_membrane=neuron.initial_membrane)
     encoder = encode.Poisson() if experiment.encoder == "poisson" else encode.Direct()
-    return ann, ann.clone(neuron=lif, encoder=encoder, batch_norm=False, bias=model.batch_norm)
+    return (build(experiment.ann, neuron=analog, batch_norm=model.batch_norm),
+            build(experiment.snn, neuron=lif, encoder=encoder, bias=model.batch_norm))
 
 
 def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Network, dataset: data.Dataset) -> dict:
@@ -181,15 +191,16 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
             settings = getattr(experiment, phase)
             freeze = experiment.neuron.freeze if phase == "snn" else ()
-            restored = checkpoints.restore(abstract_state(net, make_optimizer(settings, 1, freeze)))
+            optimizer = make_optimizer(settings, 1, freeze)
+            restored = checkpoints.restore(abstract_state(net, optimizer, settings.ema_decay > 0))
         if restored is not None:
-            found[phase] = net, restored[0].variables
+            found[phase] = net, restored[0].evaluated
     if not found:
         raise InputError(f"{workdir} has no checkpoint yet; run dietjax train again, it goes on where it stopped")
     return experiment, dataset, found
 
 
-def _train(plan, variables, evaluator, workdir, log, console):
+def _train(plan, variables, evaluator, workdir, log, console, teacher=None):
     """(The variables after a phase, its seconds)."""
     def record_line(split, step, values):
         log.write(plan.name, split, step, values)
@@ -200,7 +211,7 @@ def _train(plan, variables, evaluator, workdir, log, console):
           Checkpoints(workdir / "checkpoints" / plan.name) as checkpoints):
         reporter = Reporter(plan, functools.partial(log.begin, plan.name), record_line, advance,
                             functools.partial(console.warn, plan.name))
-        return fit(plan, variables, evaluator, checkpoints, reporter)
+        return fit(plan, variables, evaluator, checkpoints, reporter, teacher)
 
 
 def _measure_converted(experiment, variables, evaluator, workdir, log, console):

@@ -1,16 +1,25 @@
 """Training batches: where they come from, and what is done to them inside the compiled step."""
 
 import functools
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from ..config import Data
-from ..data import Dataset, Split, batch_indices, normalise, random_crop_flip
-from ..parallel.mesh import assemble, batch_sharding, place, replicated, rows_here
+from ..data import Dataset, Split, batch_indices, cutout, normalise, random_crop_flip
+from ..models import Network
+from ..parallel.mesh import assemble, batch_sharding, distribute, place, replicated, rows_here
 from ..types import Array
+
+
+class Teacher(NamedTuple):
+    """A trained network that a phase learns from: its logits on the training images are targets beside the labels."""
+
+    net: Network
+    variables: dict
+    """Whole, in every process."""
 
 
 class Batches(Protocol):
@@ -19,22 +28,27 @@ class Batches(Protocol):
     def arguments(self, step: int) -> tuple[Array, ...]:
         """What the step with this number gets, placed on the mesh."""
 
-    def fetch(self, key: Array, *arguments: Array) -> tuple[Array, Array]:
-        """(images [B, H, W, C] normalised, labels [B]) from those arguments; pure, compiled into the step."""
+    def fetch(self, key: Array, *arguments: Array) -> tuple[Array, ...]:
+        """(images [B, H, W, C] normalised, labels [B]) from those arguments, and with a teacher its logits [B, K];
+        pure, compiled into the step.
+        """
 
 
-def make_batches(dataset: Dataset, augment: Data, seed: int, batch_size: int, mesh: Mesh) -> Batches:
+def make_batches(dataset: Dataset, augment: Data, seed: int, batch_size: int, mesh: Mesh,
+                 teacher: Teacher | None = None) -> Batches:
     """A set's training batches: of one in memory they are gathered on the device, else streamed.
 
     Args:
         dataset: from `data.load`.
-        augment: how its images are cropped and flipped.
+        augment: how its images are cropped, flipped and cut out.
         seed: of the order of examples, and of crops on the host.
         batch_size: B, over all hosts.
         mesh: which devices.
+        teacher: whose logits come with the labels.
     """
     kind = ResidentBatches if isinstance(dataset.train, Split) else StreamedBatches
-    return kind(dataset, augment, seed, batch_size, mesh)
+    batches = kind(dataset, augment, seed, batch_size, mesh)
+    return batches if teacher is None else TaughtBatches(batches, teacher, mesh)
 
 
 class ResidentBatches:
@@ -78,7 +92,28 @@ class StreamedBatches:
         return self._prepared(key, images), labels
 
 
+class TaughtBatches:
+    """Others' batches with a teacher's logits on the same images, cropped and flipped as they are."""
+
+    def __init__(self, batches: Batches, teacher: Teacher, mesh: Mesh):
+        self._batches, self._net, self._replicated = batches, teacher.net, replicated(mesh)
+        self._variables = distribute(teacher.variables, mesh)
+
+    def arguments(self, step: int) -> tuple:
+        """(the teacher's variables, what the others need); closed over, they would be constants in the program."""
+        return self._variables, *self._batches.arguments(step)
+
+    def fetch(self, key: Array, variables: dict, *arguments: Array) -> tuple[Array, Array, Array]:
+        """(images, labels, the teacher's logits [B, K])."""
+        images, labels = self._batches.fetch(key, *arguments)
+        whole = jax.lax.with_sharding_constraint(variables, self._replicated)
+        return images, labels, self._net.apply(whole, images)[0]
+
+
 def _prepared(augment, dataset, key, batch):
     """What the network sees of a batch of raw images: float32."""
+    if augment.cutout:
+        key, cutout_key = jax.random.split(key)
     batch = random_crop_flip(key, batch, augment.crop_padding, augment.flip)
-    return normalise(batch, dataset.mean, dataset.std, jnp.float32)
+    batch = normalise(batch, dataset.mean, dataset.std, jnp.float32)
+    return cutout(cutout_key, batch, augment.cutout) if augment.cutout else batch

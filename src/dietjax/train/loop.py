@@ -1,14 +1,15 @@
 """The loop of one training phase: batches in, metrics and checkpoints out."""
 
 from ..checkpoint import Checkpoints
+from .batches import Teacher
 from .evaluate import Evaluator
 from .plan import Plan
 from .reporter import Reporter
 from .session import Session
 
 
-def fit(plan: Plan, variables: dict, evaluator: Evaluator, checkpoints: Checkpoints,
-        reporter: Reporter) -> tuple[dict, float]:
+def fit(plan: Plan, variables: dict, evaluator: Evaluator, checkpoints: Checkpoints, reporter: Reporter,
+        teacher: Teacher | None = None) -> tuple[dict, float]:
     """Train one phase to its end, from its last checkpoint if there is one.
 
     Args:
@@ -19,10 +20,11 @@ def fit(plan: Plan, variables: dict, evaluator: Evaluator, checkpoints: Checkpoi
             and where a signal stops the phase. A signal that comes during the evaluation at the end of an epoch stops
             that too; it is repeated when the phase resumes.
         reporter: who is told. On several hosts every process calls this, and has one.
+        teacher: whose logits a phase with `distillation` learns from.
 
     Returns:
-        (variables after the last step, whole and on this process's own device; seconds of training in all, earlier
-        sessions included).
+        (variables after the last step, or their average, whole and on this process's own device; seconds of training
+        in all, earlier sessions included).
 
     Raises:
         Stopped: SIGTERM, SIGHUP or Ctrl-C; the state after the step it came in is saved.
@@ -32,7 +34,7 @@ def fit(plan: Plan, variables: dict, evaluator: Evaluator, checkpoints: Checkpoi
         SaveError: the machine could not write a checkpoint.
     """
     plan.check()
-    session = Session(plan, variables, evaluator, checkpoints, reporter)
+    session = Session(plan, variables, evaluator, checkpoints, reporter, teacher)
     session.restore()
     if session.finished:
         return session.result()

@@ -1,5 +1,6 @@
 """What changes the parameters: the optimiser of a phase, and its learning rate over the steps."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,23 +11,51 @@ from ..config import Phase
 
 
 def learning_rate(phase: Phase, total_steps: int) -> optax.Schedule:
-    """The phase's rate at the first step, along a cosine to 0 after the last."""
-    return optax.cosine_decay_schedule(phase.learning_rate, total_steps)
+    """The phase's rate at each step, counted from 0: `phase.schedule` over its epochs, which are `total_steps`.
+
+    cosine: from the phase's rate to 0 after the last step (Loshchilov & Hutter, ICLR 2017, equation 5, without
+    restarts); one_cycle: Smith & Topin, arXiv 1708.07120, with optax's factors: a 25th at first, a 250,000th at last.
+    """
+    peak = phase.learning_rate
+
+    def steps(epochs):
+        """That many epochs, whole steps."""
+        return int(total_steps * epochs / phase.epochs)
+
+    if phase.schedule == "one_cycle":
+        # optax rounds the product down: half a step more, so that it comes to ours
+        return optax.cosine_onecycle_schedule(total_steps, peak, (steps(phase.warmup_epochs) + 0.5) / total_steps)
+    if phase.schedule == "warmup_cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, peak, steps(phase.warmup_epochs), total_steps)
+    if phase.schedule == "steps":
+        falls = Counter(steps(epochs) for epochs in phase.milestones)  # several may come to one step
+        return optax.piecewise_constant_schedule(peak, {step: phase.step_factor**n for step, n in falls.items()})
+    if phase.schedule == "constant":
+        return optax.constant_schedule(peak)
+    return optax.cosine_decay_schedule(peak, total_steps)
 
 
 def make_optimizer(phase: Phase, total_steps: int, freeze: Sequence[str] = ()) -> optax.GradientTransformation:
-    """Adam with amsgrad or SGD with momentum, cosine to 0; an L2 penalty on weights alone.
+    """Adam with amsgrad, AdamW or SGD with momentum, at the phase's rates; decay acts on weights alone.
+
+    In this order: the gradient's norm is clipped, an L2 penalty is added, the optimiser steps. AdamW (Loshchilov &
+    Hutter, ICLR 2019, algorithm 2) has no penalty: it takes rate times `weight_decay` of the weights off.
 
     Args:
         phase: which, and with what rates.
-        total_steps: length of the cosine.
+        total_steps: length of the schedule.
         freeze: names of neuron parameters that stay as they are ("leak", "threshold").
     """
-    rate = learning_rate(phase, total_steps)
-    step = optax.amsgrad(rate) if phase.optimizer == "adam" else optax.sgd(rate, momentum=phase.momentum)
-    decay = optax.add_decayed_weights(phase.weight_decay, mask=partial(_named, names=("kernel",)))
-    still = optax.masked(optax.set_to_zero(), partial(_named, names=tuple(freeze)))
-    return optax.chain(*([decay] if phase.weight_decay else []), step, *([still] if freeze else []))
+    rate, weights = learning_rate(phase, total_steps), partial(_named, names=("kernel",))
+    still = [optax.masked(optax.set_to_zero(), partial(_named, names=tuple(freeze)))] if freeze else []
+    # the norm is that of what is trained
+    clip = [] if phase.clip_norm is None else [*still, optax.clip_by_global_norm(phase.clip_norm)]
+    decay = [optax.add_decayed_weights(phase.weight_decay, mask=weights)] if phase.weight_decay else []
+    if phase.optimizer == "adamw":
+        return optax.chain(*clip, optax.adamw(rate, weight_decay=phase.weight_decay, mask=weights), *still)
+    step = (optax.amsgrad(rate) if phase.optimizer == "adam" else
+            optax.sgd(rate, momentum=phase.momentum, nesterov=phase.nesterov))
+    return optax.chain(*clip, *decay, step, *still)
 
 
 def _named(tree, names):

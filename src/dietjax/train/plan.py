@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from ..analysis import memory
 from ..config import Data, Phase
 from ..data import Dataset
+from ..errors import InputError
 from ..models import Network
 from ..parallel.mesh import check_batch_size
 from .state import TimeSchedule
@@ -25,7 +26,7 @@ class Plan:
     schedule: TimeSchedule
     mesh: Mesh
     augment: Data = Data()
-    """How training images are cropped and flipped."""
+    """How training images are cropped, flipped and cut out."""
     seed: int = 0
     """Of the order of examples, dropout, augmentation and Poisson spikes."""
     freeze: Sequence[str] = ()
@@ -53,9 +54,13 @@ class Plan:
         """Refuse what cannot run, before anything is compiled.
 
         Raises:
-            InputError: the batch does not divide over the devices, or a step cannot fit.
+            InputError: the batch does not divide over the devices, cutout hides whole images, or a step cannot fit.
         """
         check_batch_size(self.name, self.phase, self.mesh)
+        side = min(self.dataset.image_shape[:2])
+        if self.augment.cutout >= side:
+            raise InputError(f"data.cutout={self.augment.cutout} hides whole images: those of {self.dataset.name} have "
+                             f"{side} pixels along their shorter side; use at most half of that")
         chunk = self.schedule.chunk
         memory.check(self.net, self.phase.microbatch_size // self.mesh.size, self.schedule.timesteps, chunk,
                      remat=chunk is not None)

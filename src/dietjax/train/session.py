@@ -13,7 +13,7 @@ from ..data import DataError
 from ..errors import Stopped
 from ..parallel.mesh import local, state_shardings
 from ..parallel.preemption import Preemption
-from .batches import make_batches
+from .batches import Teacher, make_batches
 from .evaluate import Evaluator, Interrupted
 from .health import TrainingError, diverged
 from .optimizer import make_optimizer
@@ -29,13 +29,15 @@ class Session:
     Restore it first. On several hosts every process calls the same methods in the same order.
     """
 
-    def __init__(self, plan: Plan, variables: dict, evaluator: Evaluator, checkpoints: Checkpoints, reporter: Reporter):
+    def __init__(self, plan: Plan, variables: dict, evaluator: Evaluator, checkpoints: Checkpoints, reporter: Reporter,
+                 teacher: Teacher | None = None):
         """Of variables that it copies: steps overwrite their state, and the caller's arrays must stay valid."""
         self._plan, self._evaluator, self._checkpoints, self._reporter = plan, evaluator, checkpoints, reporter
-        self._preemption = Preemption()
+        self._teacher, self._preemption = teacher, Preemption()
         self._optimizer = make_optimizer(plan.phase, plan.total_steps, plan.freeze)
-        shardings = state_shardings(plan.mesh, abstract_state(plan.net, self._optimizer))
-        self._state = jax.jit(lambda v: initial_state(jax.tree.map(jnp.copy, v), self._optimizer),
+        averaged = plan.phase.ema_decay > 0
+        shardings = state_shardings(plan.mesh, abstract_state(plan.net, self._optimizer, averaged))
+        self._state = jax.jit(lambda v: initial_state(jax.tree.map(jnp.copy, v), self._optimizer, averaged),
                               out_shardings=shardings)(variables)
         self.done = 0
         """Steps that the state has behind it."""
@@ -67,9 +69,10 @@ class Session:
             TrainingError: as raised inside, and which checkpoint is kept.
         """
         plan = self._plan
-        self._batches = make_batches(plan.dataset, plan.augment, plan.seed, plan.phase.batch_size, plan.mesh)
+        self._batches = make_batches(plan.dataset, plan.augment, plan.seed, plan.phase.batch_size, plan.mesh,
+                                     self._teacher)
         self._train_step = make_train_step(plan.net, self._optimizer, self._batches.fetch, plan.mesh, plan.schedule,
-                                           plan.seed, plan.phase.accumulate)
+                                           plan.seed, plan.phase)
         self._began = time.perf_counter()
         try:
             with self._preemption:
@@ -131,11 +134,11 @@ class Session:
     def result(self) -> tuple[dict, float]:
         """(variables, whole and on this process's own device; seconds of training, earlier sessions included)."""
         self._checkpoints.wait()
-        return local(self._state.variables, self._plan.mesh), self._seconds()
+        return local(self._state.evaluated, self._plan.mesh), self._seconds()
 
     def _test(self) -> float:
         """The accuracy now."""
-        tested, _ = self._evaluator(self._state.variables, self._preemption.reached)
+        tested, _ = self._evaluator(self._state.evaluated, self._preemption.reached)
         if not np.isfinite(tested["loss"]):  # never saved
             raise diverged(self._plan.name, f"loss on the test set is {tested['loss']:.4g} after step {self.done - 1}")
         self._reporter.tested(self.done, tested)

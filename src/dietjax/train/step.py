@@ -8,16 +8,49 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from ..config import Phase
 from ..core import losses
 from ..core.neurons import clamp_leaks
+from ..errors import InputError
 from ..models import Network
 from ..parallel.mesh import replicated, state_shardings
+from ..types import Array
 from .health import measure_health
-from .state import TimeSchedule, TrainState, abstract_state
+from .state import TimeSchedule, TrainState, abstract_state, update_average
+
+
+def phase_loss(phase: Phase, logits: Array, labels: Array, teacher: Array | None = None) -> Array:
+    """What a step of this phase minimises, the mean over its images:
+
+        (1 - d) [(1 - w) CE(readout after T) + w TET(each timestep's output)] + d KL(teacher || readout / T)
+
+    with d = distillation, w = tet_weight; with the defaults the first cross-entropy alone (Rathi & Roy).
+
+    Args:
+        phase: the weights of its terms, and their settings.
+        logits: [B, T, K], the readout after each timestep, the sum of what the timesteps add.
+        labels: class indices [B].
+        teacher: the teacher's logits [B, K], for distillation.
+
+    Raises:
+        InputError: distillation without a teacher.
+    """
+    loss = losses.cross_entropy(logits[:, -1], labels, phase.label_smoothing).mean()
+    if phase.tet_weight:
+        outputs = jnp.diff(logits, axis=1, prepend=jnp.zeros_like(logits[:, :1]))
+        each = losses.temporal_efficient(outputs, labels, phase.label_smoothing, phase.tet_lambda, phase.tet_mean)
+        loss = (1 - phase.tet_weight) * loss + phase.tet_weight * each.mean()
+    if phase.distillation:
+        if teacher is None:
+            raise InputError("distillation learns from a teacher's logits, and none came with the labels: give `fit` a "
+                             "Teacher, or set distillation to 0")
+        distance = losses.distillation(logits[:, -1] / logits.shape[1], teacher, phase.temperature)
+        loss = (1 - phase.distillation) * loss + phase.distillation * distance.mean()
+    return loss
 
 
 def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch: Callable, mesh: Mesh,
-                    schedule: TimeSchedule, seed: int, accumulate: int = 1) -> Callable:
+                    schedule: TimeSchedule, seed: int, phase: Phase = Phase()) -> Callable:
     """A compiled step (state, *arguments) -> (state, metrics), batch and state sharded over the mesh.
 
     The state is donated. Weights split over "fsdp" are gathered whole for the step and their gradients scattered again.
@@ -25,25 +58,26 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
     Args:
         net: ANN or SNN.
         optimizer: from `make_optimizer`.
-        fetch: the pure (key, *arguments) -> (images normalised [B, H, W, C], labels [B]) of `batches.Batches`.
+        fetch: the pure (key, *arguments) -> (images normalised [B, H, W, C], labels [B]) of `batches.Batches`; for
+            distillation the teacher's logits [B, K] come third.
         mesh: from `mesh.make_mesh`.
         schedule: timesteps and chunks.
         seed: of dropout, augmentation and Poisson spikes.
-        accumulate: microbatches, whose gradients are computed one after the other and averaged. Without batch norm
-            (whose statistics are then each microbatch's), dropout and Poisson spikes that is the whole batch's step, up
-            to rounding.
+        phase: the loss; the average; and `accumulate`, the microbatches, whose gradients are computed one after the
+            other and averaged. Without batch norm (whose statistics are then each microbatch's), dropout and Poisson
+            spikes that is the whole batch's step, up to rounding.
     """
-    shardings = state_shardings(mesh, abstract_state(net, optimizer))
+    shardings = state_shardings(mesh, abstract_state(net, optimizer, phase.ema_decay > 0))
 
-    def gradients_of(rest, params, x, y, keys):
+    def gradients_of(rest, params, x, targets, keys):
         """(batch statistics after these images, (loss, accuracy, spike rates, gradients) of their mean)."""
         def loss_of(params):
             (logits, record), updates = net.apply(
                 {"params": params, **rest}, x, schedule.timesteps, train=True, chunk=schedule.chunk,
                 truncate=schedule.truncate, remat=schedule.chunk is not None,
                 rngs={"dropout": keys[0], "encode": keys[1]}, mutable=["batch_stats"])
-            seen = losses.correct(logits, y).mean(), record["spike_rate"], updates
-            return losses.cross_entropy(logits, y).mean(), seen
+            seen = losses.correct(logits, targets[0]).mean(), record["spike_rate"], updates
+            return phase_loss(phase, record["logits"], *targets), seen
 
         (loss, (accuracy, rates, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         gradients = jax.lax.with_sharding_constraint(gradients, shardings.variables["params"])
@@ -51,18 +85,19 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
 
     def train_step(state, *arguments):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step), 3)
-        x, y = fetch(keys[0], *arguments)
+        x, *targets = fetch(keys[0], *arguments)
         params, rest = state.variables["params"], {k: v for k, v in state.variables.items() if k != "params"}
         # Said explicitly: a partitioner might otherwise split the layer as its weights are, and gather activations.
         whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
-        run = gradients_of if accumulate == 1 else partial(_by_microbatches, gradients_of, accumulate)
-        rest, (loss, accuracy, rates, gradients) = run(rest, whole, x, y, keys[1:])
+        run = gradients_of if phase.accumulate == 1 else partial(_by_microbatches, gradients_of, phase.accumulate)
+        rest, (loss, accuracy, rates, gradients) = run(rest, whole, x, targets, keys[1:])
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **rest}
         metrics = {"loss": loss, "accuracy": accuracy, **measure_health(net, new["params"], gradients)}
         if rates:
             metrics["spike_rate"] = jnp.array(list(rates.values()))
-        return TrainState(state.step + 1, new, optimizer_state), metrics
+        average = update_average(state, new, phase.ema_decay)
+        return TrainState(state.step + 1, new, optimizer_state, average), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=(shardings, replicated(mesh)),
                    compiler_options=compiler_options(mesh.devices.flat[0].platform))
@@ -77,18 +112,18 @@ def compiler_options(platform: str) -> dict[str, str]:
     return {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"} if platform == "cpu" else {}
 
 
-def _by_microbatches(function, count, rest, params, x, y, keys):
-    """(rest, mean) of `function(rest, params, x, y, keys) -> (rest, values)` over microbatches, one after the
+def _by_microbatches(function, count, rest, params, x, targets, keys):
+    """(rest, mean) of `function(rest, params, x, targets, keys) -> (rest, values)` over microbatches, one after the
     other. Neighbours go to different ones, so every device already has its share of each, and no image moves.
     """
-    x, y = (jnp.moveaxis(v.reshape(-1, count, *v.shape[1:]), 1, 0) for v in (x, y))
+    x, *targets = (jnp.moveaxis(v.reshape(-1, count, *v.shape[1:]), 1, 0) for v in (x, *targets))
     keys = jax.vmap(partial(jax.random.split, num=count), out_axes=1)(keys)
 
     def body(carry, microbatch):
         rest, values = function(carry[0], params, *microbatch)
         return (rest, jax.tree.map(jnp.add, carry[1], values)), None
 
-    shapes = jax.eval_shape(function, rest, params, x[0], y[0], keys[0])[1]
+    shapes = jax.eval_shape(function, rest, params, x[0], [v[0] for v in targets], keys[0])[1]
     start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    (rest, total), _ = jax.lax.scan(body, (rest, start), (x, y, keys))
+    (rest, total), _ = jax.lax.scan(body, (rest, start), (x, targets, keys))
     return rest, jax.tree.map(lambda v: v / count, total)

@@ -1,19 +1,11 @@
-"""What an experiment is: nested frozen dataclasses of plain values. Loads no jax: `--help` answers at once.
+"""What an experiment is: nested frozen dataclasses of plain values.
 
 An experiment file (experiments/*.py) defines one name, `experiment`, an `Experiment`; every field can be overridden on
 the command line (`dietjax train FILE --snn.epochs 3`).
 """
 
 import dataclasses
-import json
-import math
-import operator
-import pathlib
-import typing
-from collections.abc import Mapping
-from typing import Any, Literal
-
-from .errors import InputError, unknown
+from typing import Literal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +29,8 @@ class Data:
     """Train on the next readable image in the place of a corrupt one, with a warning."""
     threads: int | None = None
     """Threads that decode images; None: one per CPU core that this process may use."""
+    cutout: int = 0
+    """Training augmentation: side in pixels of a square set to the mean colour, at a random place (CIFAR: 8 to 16)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,22 +71,68 @@ class Neuron:
 
 
 @dataclasses.dataclass(frozen=True)
+class AnnNeuron:
+    """The neuron that the ANN is trained with."""
+
+    kind: Literal["relu", "qcfs"] = "relu"
+    """relu (paper), or qcfs: clip-floor-shift, of few levels (Bu et al., ICLR 2022), `dietjax.QCFS`."""
+    levels: int = 8
+    """Of qcfs: activations are multiples of threshold / levels. About as many as the SNN has timesteps, 4 or 8."""
+    threshold: float = 8.0
+    """Of qcfs: where its trained clip starts (Bu et al.: 8). It becomes the SNN's threshold."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Phase:
     """One phase of training."""
 
     epochs: int = 300
     batch_size: int = 64
-    optimizer: Literal["adam", "sgd"] = "adam"
-    """adam: Adam with amsgrad; sgd: with momentum."""
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """adam: Adam with amsgrad (paper); adamw: Adam with decoupled weight decay; sgd: with momentum."""
     learning_rate: float = 1e-3
+    """The largest one of the schedule."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0
-    """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms)."""
+    """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms). With adamw: a step takes
+    learning rate times this share of the weights off."""
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     accumulate: int = 1
     """Microbatches that a batch is split into, one after the other: activations of one at a time are in memory."""
+    schedule: Literal["cosine", "one_cycle", "warmup_cosine", "steps", "constant"] = "cosine"
+    """Of the learning rate. cosine: falls to 0; one_cycle: rises from a 25th along a cosine, then falls along one;
+    warmup_cosine: rises from 0 in a line, then falls as cosine; steps: falls at the milestones."""
+    warmup_epochs: float = 0.0
+    """Epochs in which one_cycle and warmup_cosine rise."""
+    milestones: tuple[float, ...] = ()
+    """Epochs after which the rate of steps falls."""
+    step_factor: float = 0.2
+    """Factor on the rate at each milestone."""
+    nesterov: bool = False
+    """Nesterov's momentum, of sgd."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient of all that is trained together; a longer one is shortened to it. None: any."""
+    ema_decay: float = 0.0
+    """Share of the exponential average of the weights that a step keeps: evaluation, conversion and the best checkpoint
+    take the average, training goes on from the weights. 0: no average; else near 1 (0.999)."""
+    conv_dropout: float | None = None
+    """Dropout of this phase in the place of model.conv_dropout; None: that."""
+    classifier_dropout: float | None = None
+    """Dropout of this phase in the place of model.classifier_dropout; None: that."""
+    label_smoothing: float = 0.0
+    """Share of the label's probability that is spread over all classes (usual: 0.1)."""
+    tet_weight: float = 0.0
+    """Share, in the loss, of every timestep's own output (TET, Deng et al. 2022); the rest is that of their sum."""
+    tet_lambda: float = 0.0
+    """Share, in TET's loss, of the outputs' mean squared distance from tet_mean (their lambda: 0.05, 0.001)."""
+    tet_mean: float = 1.0
+    """What TET draws the outputs to (theirs: the threshold, 1)."""
+    distillation: float = 0.0
+    """Share, in the SNN's loss, of its distance from the run's ANN (Hinton et al. 2015)."""
+    temperature: float = 1.0
+    """Divides the logits that distillation compares: the larger, the more the unlikely classes count."""
 
     @property
     def microbatch_size(self) -> int:
@@ -162,6 +202,7 @@ class Experiment:
     encoder: Literal["direct", "poisson"] = "direct"
     """direct: the analog image at every timestep (paper); poisson: rate-coded spikes."""
     neuron: Neuron = Neuron()
+    ann_neuron: AnnNeuron = AnnNeuron()
     ann: Phase = Phase()
     conversion: Conversion = Conversion()
     snn: Phase = Phase(learning_rate=1e-4)
@@ -172,119 +213,3 @@ class Experiment:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters and membranes stay float32."""
     parallel: Parallel = Parallel()
-
-
-RENAMED: dict[type, dict[str, str]] = {Neuron: {"per": "sharing", "fixed": "freeze"}}
-"""Class -> {a field as earlier versions stored it: its name now}: their runs go on."""
-
-
-def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
-    """The config that `dataclasses.asdict` turned into these values, as read back from JSON; see `RENAMED`."""
-    for old, new in RENAMED.get(cls, {}).items():
-        if old in values and new not in values:
-            values = {new if name == old else name: value for name, value in values.items()}
-    fields = {f.name: typing.get_type_hints(cls)[f.name] for f in dataclasses.fields(cls)}
-    for name in values:
-        if name not in fields:
-            raise unknown(f"{cls.__name__} field", name, fields)
-
-    def restore(kind, value):
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind):
-            return from_dict(kind, value)
-        return tuple(value) if isinstance(value, list) else value  # JSON has no tuples
-
-    return cls(**{name: restore(fields[name], value) for name, value in values.items()})
-
-
-def read_stored(path: pathlib.Path) -> Experiment:
-    """The experiment that a run's config.json holds.
-
-    Raises:
-        InputError: the file is damaged, or does not describe an experiment.
-    """
-    try:
-        stored = json.loads(path.read_text())
-        if not isinstance(stored, dict):
-            raise ValueError("no JSON object")
-        return from_dict(Experiment, stored)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is damaged or no dietjax config ({error}); nothing was changed. "
-                         "Choose another folder") from error
-
-
-def resolved(experiment: Experiment) -> Experiment:
-    """The experiment with what None stands for in its conversion: the method, its percentile and its scale (of match;
-    the other methods' is `dietjax.convert.default_scale`), and where membranes start after it.
-    """
-    conversion = experiment.conversion
-    method = conversion.method or ("match" if experiment.model.batch_norm else "percentile")
-    percentile, scale, membrane = conversion.percentile, conversion.scale, experiment.neuron.initial_membrane
-    if method in ("max", "spikenorm"):
-        percentile = 100.0
-    elif percentile is None:
-        percentile = 99.9 if method == "match" else 99.7
-    if scale is None and method == "match":
-        scale = 1.0
-    if membrane is None:
-        membrane = 0.5 if method == "match" else 0.0
-    return dataclasses.replace(
-        experiment, conversion=dataclasses.replace(conversion, method=method, percentile=percentile, scale=scale),
-        neuron=dataclasses.replace(experiment.neuron, initial_membrane=membrane))
-
-
-def _of_phases(*fields):
-    return tuple(f"{phase}.{field}" for phase in ("ann", "snn") for field in fields)
-
-
-LIMITS = {
-    "> 0": (("timesteps", "model.classifier", "model.width", "conversion.images", "conversion.timesteps",
-             "conversion.scale", "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
-             *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate")),
-            lambda x: 0 < x < math.inf),
-    ">= 0": (("seed", "data.crop_padding", *_of_phases("weight_decay")), lambda x: 0 <= x < math.inf),
-    "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout", "neuron.initial_membrane",
-                   *_of_phases("momentum")), lambda x: 0 <= x < 1),
-    "in [0, 1]": (("neuron.leak",), lambda x: 0 <= x <= 1),
-    "in (0, 100]": (("conversion.percentile",), lambda x: 0 < x <= 100),
-}
-"""What a number must be -> (the fields it holds for, the test)."""
-
-
-def check(experiment: Experiment) -> None:
-    """Every field against its type and its limits, before any work is done.
-
-    Raises:
-        InputError: a value that no run could use, named with its field.
-    """
-    _check_kinds(experiment)
-    for limit, (names, holds) in LIMITS.items():
-        for name in names:
-            value = operator.attrgetter(name)(experiment)
-            if any(not holds(v) for v in (value if isinstance(value, tuple) else [value]) if v is not None):
-                raise InputError(f"{name} must be {limit}, got {value}")
-    if experiment.chunk is not None and (experiment.chunk < 1 or experiment.timesteps % experiment.chunk):
-        raise InputError(f"chunk must divide timesteps, got chunk={experiment.chunk}, timesteps={experiment.timesteps}")
-
-
-def _check_kinds(config, prefix=""):
-    for name, kind in typing.get_type_hints(type(config)).items():
-        value = getattr(config, name)
-        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
-            _check_kinds(value, f"{prefix}{name}.")
-        elif not _fits(value, kind):
-            kinds = typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,)
-            if typing.get_origin(kinds[0]) is Literal:
-                raise unknown(f"{prefix}{name}", str(value), typing.get_args(kinds[0]))
-            wanted = kind.__name__ if isinstance(kind, type) else kind
-            raise InputError(f"{prefix}{name} must be {wanted}, got {value!r}")
-
-
-def _fits(value, kind):
-    inside = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        return value in inside
-    if typing.get_origin(kind) is tuple:  # tuple[kind, ...]
-        return isinstance(value, tuple) and all(_fits(v, inside[0]) for v in value)
-    if inside:  # a union
-        return any(_fits(value, k) for k in inside)
-    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))

@@ -1,0 +1,22 @@
+"""Experiments as nested frozen dataclasses. Loads no jax: `--help` answers at once."""
+
+from .experiment import AnnNeuron, Conversion, Data, Experiment, Hosts, Model, Neuron, Parallel, Phase
+from .limits import check
+from .resolved import resolved
+from .stored import from_dict, read_stored
+
+__all__ = [
+    "AnnNeuron",
+    "Conversion",
+    "Data",
+    "Experiment",
+    "Hosts",
+    "Model",
+    "Neuron",
+    "Parallel",
+    "Phase",
+    "check",
+    "from_dict",
+    "read_stored",
+    "resolved",
+]

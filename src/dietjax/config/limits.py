@@ -1,0 +1,107 @@
+"""What no run could use, refused by name before any work is done."""
+
+import dataclasses
+import math
+import operator
+import typing
+from typing import Literal
+
+from ..errors import InputError, unknown
+from .experiment import Experiment, Phase
+
+
+def _of_phases(*fields):
+    return tuple(f"{phase}.{field}" for phase in ("ann", "snn") for field in fields)
+
+
+LIMITS = {
+    "> 0": (("timesteps", "model.classifier", "model.width", "ann_neuron.levels", "ann_neuron.threshold",
+             "conversion.images", "conversion.timesteps", "conversion.scale",
+             "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
+             *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate", "clip_norm",
+                         "step_factor", "temperature", "milestones")),
+            lambda x: 0 < x < math.inf),
+    ">= 0": (("seed", "data.crop_padding", "data.cutout", *_of_phases("weight_decay", "warmup_epochs")),
+             lambda x: 0 <= x < math.inf),
+    "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout", "neuron.initial_membrane",
+                   *_of_phases("momentum", "ema_decay", "label_smoothing", "conv_dropout", "classifier_dropout")),
+                  lambda x: 0 <= x < 1),
+    "in [0, 1]": (("neuron.leak", *_of_phases("tet_weight", "tet_lambda", "distillation")), lambda x: 0 <= x <= 1),
+    "finite": (_of_phases("tet_mean"), math.isfinite),
+    "in (0, 100]": (("conversion.percentile",), lambda x: 0 < x <= 100),
+}
+"""What a number must be -> (the fields it holds for, the test)."""
+
+
+def check(experiment: Experiment) -> None:
+    """Every field against its type and its limits, before any work is done.
+
+    Raises:
+        InputError: a value that no run could use, named with its field.
+    """
+    _check_kinds(experiment)
+    if experiment.snn.distillation and not experiment.ann.epochs:
+        raise InputError("snn.distillation learns from the run's own ANN, and ann.epochs is 0: train one, or set "
+                         "snn.distillation to 0")
+    for limit, (names, holds) in LIMITS.items():
+        for name in names:
+            value = operator.attrgetter(name)(experiment)
+            if any(not holds(v) for v in (value if isinstance(value, tuple) else [value]) if v is not None):
+                raise InputError(f"{name} must be {limit}, got {value}")
+    if experiment.chunk is not None and (experiment.chunk < 1 or experiment.timesteps % experiment.chunk):
+        raise InputError(f"chunk must divide timesteps, got chunk={experiment.chunk}, timesteps={experiment.timesteps}")
+    for name, phase in (("ann", experiment.ann), ("snn", experiment.snn)):
+        _check_schedule(name, phase)
+    _check_losses(experiment)
+
+
+def _check_schedule(name: str, phase: Phase) -> None:
+    """The parts of a schedule must lie in the run, and nothing be set that it does not use."""
+    rises = phase.schedule in ("one_cycle", "warmup_cosine")
+    for field, last in (("warmup_epochs", phase.warmup_epochs), ("milestones", max(phase.milestones, default=0))):
+        if 0 < phase.epochs <= last:
+            raise InputError(f"{name}.{field} reaches epoch {last:g}, {name}.epochs is {phase.epochs}: a schedule "
+                             "longer than the run; shorten it, or train for more epochs")
+    if rises != (phase.warmup_epochs > 0):
+        raise InputError(f"{name}.schedule {phase.schedule} {'needs' if rises else 'has no'} warm-up: set "
+                         f"{name}.warmup_epochs {'above 0' if rises else 'to 0, or take one_cycle or warmup_cosine'}")
+    if (phase.schedule == "steps") != bool(phase.milestones):
+        raise InputError(f"{name}.milestones are the epochs after which schedule steps falls: set both, or neither "
+                         f"(schedule is {phase.schedule}, milestones are {phase.milestones})")
+    if phase.nesterov and phase.optimizer != "sgd":
+        raise InputError(f"{name}.nesterov is sgd's, and {name}.optimizer is {phase.optimizer}")
+
+
+def _check_losses(experiment: Experiment) -> None:
+    """What compares timesteps needs several, what learns from the ANN needs one."""
+    for field, why in (("tet_weight", "an ANN has one timestep"),
+                       ("distillation", "the ANN is whom the SNN learns from")):
+        if getattr(experiment.ann, field):
+            raise InputError(f"ann.{field} must be 0: {why}; set snn.{field}")
+    for name, phase in (("ann", experiment.ann), ("snn", experiment.snn)):
+        if phase.tet_lambda and not phase.tet_weight:
+            raise InputError(f"{name}.tet_lambda is a share of TET's loss, and {name}.tet_weight is 0")
+
+
+def _check_kinds(config, prefix=""):
+    for name, kind in typing.get_type_hints(type(config)).items():
+        value = getattr(config, name)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
+            _check_kinds(value, f"{prefix}{name}.")
+        elif not _fits(value, kind):
+            kinds = typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,)
+            if typing.get_origin(kinds[0]) is Literal:
+                raise unknown(f"{prefix}{name}", str(value), typing.get_args(kinds[0]))
+            wanted = kind.__name__ if isinstance(kind, type) else kind
+            raise InputError(f"{prefix}{name} must be {wanted}, got {value!r}")
+
+
+def _fits(value, kind):
+    inside = typing.get_args(kind)
+    if typing.get_origin(kind) is Literal:
+        return value in inside
+    if typing.get_origin(kind) is tuple:  # tuple[kind, ...]
+        return isinstance(value, tuple) and all(_fits(v, inside[0]) for v in value)
+    if inside:  # a union
+        return any(_fits(value, k) for k in inside)
+    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
