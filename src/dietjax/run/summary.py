@@ -12,7 +12,6 @@ import numpy as np
 from .. import files, models
 from ..analysis import energy
 from ..config import Experiment
-from ..core.neurons import ReLU
 from ..data import Dataset, normalise
 from ..models import Network
 from ..parallel.mesh import make_mesh
@@ -28,7 +27,7 @@ WRONG_IMAGES = 64
 def measure(net: Network, variables: dict, dataset: Dataset, experiment: Experiment,
             timesteps: int = 1) -> tuple[dict, np.ndarray]:
     """Test-set metrics and predictions of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
-    mesh, spiking = make_mesh(), not isinstance(net.neuron, ReLU)
+    mesh, spiking = make_mesh(), getattr(net.neuron, "spiking", False)
     phase = experiment.snn if spiking else experiment.ann
     chunk = experiment.chunk if spiking and timesteps == experiment.timesteps else None
     step = make_eval_step(net, dataset, TimeSchedule(timesteps, chunk), mesh)
