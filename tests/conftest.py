@@ -29,9 +29,26 @@ def pytest_configure(config):
     share_compilations(config)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m picks
 def pytest_collection_modifyitems(items):
     """The files that take longest first: begun last, one worker would end on them while the other has nothing to do."""
+    thin_out(items)
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def thin_out(items):
+    """`@pytest.mark.thin(n)`: of a test of many cases, all but n spread over them are slow."""
+    cases = {}
+    for item in items:
+        if item.get_closest_marker("thin"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for group in cases.values():
+        quick = [item for item in group if not item.get_closest_marker("slow")]
+        kept = group[0].get_closest_marker("thin").args[0]
+        chosen = {round(i * (len(quick) - 1) / max(kept - 1, 1)) for i in range(kept)}
+        for i, item in enumerate(quick):
+            if i not in chosen:
+                item.add_marker(pytest.mark.slow)
 
 
 def share_compilations(config):

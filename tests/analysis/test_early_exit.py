@@ -79,7 +79,7 @@ def test_it_stops_running_when_the_largest_margin_is_reached(network, monkeypatc
     assert ran == list(range(one.timesteps)) and one.timesteps <= 3
 
 
-@pytest.mark.parametrize("chunk", [1, 4])
+@pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_poisson_spikes_are_those_of_a_whole_run(network, chunk):
     net, variables, images, _ = network
     net, key = net.clone(encoder=Poisson()), jax.random.key(3)

@@ -83,6 +83,7 @@ class TestBalance:
     @pytest.mark.parametrize("layers, percentile, encoder", [
         (VGG_LIKE, 99.7, Direct()), (RESNET_LIKE, 65, Direct()), (VGG_LIKE, 100, Poisson())],
         ids=["vgg", "resnet", "SpikeNorm"])
+    @pytest.mark.thin(1)
     def test_threshold_is_the_percentile_of_the_balanced_networks_current(
             self, x64, random_variables, layers, percentile, encoder):
         net = Network(layers, IMAGE, encoder=encoder, neuron=LIF(leak=0.6, threshold=0.77))
@@ -198,7 +199,7 @@ class TestScale:
 class TestFold:
     @NETWORKS
     @pytest.mark.parametrize("neuron, timesteps", [(ReLU(), 1), (LIF(threshold=0.5), 4)], ids=["ann", "snn"])
-    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize("bias", [pytest.param(False, marks=pytest.mark.slow), True])
     def test_folded_network_is_the_same_function(self, x64, random_variables, layers, neuron, timesteps, bias):
         net = Network(layers, IMAGE, neuron=neuron, batch_norm=True, bias=bias)
         variables = random_variables(net, dtype=jnp.float64)

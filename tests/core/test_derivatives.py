@@ -78,6 +78,7 @@ def test_first_and_second_derivatives_of_a_block_are_those_of_its_steps(x64, neu
 
 
 @pytest.mark.parametrize("neuron", KINDS, ids=repr)
+@pytest.mark.thin(2)
 def test_forward_mode_gives_the_directional_derivative_of_reverse_mode(x64, neuron):
     params, currents, weights = example(neuron, 3)
     direction = jax.tree.map(wave, (params, currents))
@@ -95,6 +96,7 @@ def test_forward_mode_gives_the_directional_derivative_of_reverse_mode(x64, neur
         np.testing.assert_allclose(linear(direction), expected, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_hessian_of_thresholds_by_forward_over_reverse_is_reverse_over_reverse(x64):
     neuron = LIF(leak=0.9, threshold=0.5, sharing="channel", surrogate="arctan")
     params, currents, weights = example(neuron, 3)

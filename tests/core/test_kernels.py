@@ -1,5 +1,7 @@
 """Laws of dietjax.core.kernels: every backend gives the plain scan's values and gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,9 +27,15 @@ def short_blocks(monkeypatch):
     monkeypatch.setattr(tile, "BLOCK", 4)
 
 
-def on_backends(cases, few, slow=()):
-    """(backend, case): all cases, but few of them on the backend that takes seconds for each."""
-    return [pytest.param(backend, case, marks=pytest.mark.slow if case in slow and backend != PALLAS else ())
+slow = functools.partial(pytest.param, marks=pytest.mark.slow)
+
+
+def on_backends(cases, few, quick=None):
+    """(backend, case): all cases, but few of them on the backend that takes seconds for each.
+
+    Those that are not quick (all are, if that is not said) are left to `make test-all`.
+    """
+    return [(pytest.param if quick is None or case in quick else slow)(backend, case)
             for backend in BACKENDS for case in (few if backend == PALLAS else cases)]
 
 
@@ -73,8 +81,10 @@ NEURON_KINDS = [LIF(), IF(reset="zero"), LIF(sharing="channel", reset="zero"), L
 @pytest.mark.parametrize("backend, case", on_backends(
     [(neuron, timesteps) for neuron in NEURON_KINDS for timesteps in (1, 4, 16, 37)],  # a block, several and a rest
     list(zip(NEURON_KINDS, (1, 4, 8, 10, 3, 5, 6), strict=True)),
-    slow=[(neuron, timesteps) for neuron in NEURON_KINDS if neuron != IF(reset="zero") for timesteps in (16, 37)]),
+    [*((neuron, timesteps) for neuron in NEURON_KINDS for timesteps in (1, 4)), (IF(reset="zero"), 16),
+     (IF(reset="zero"), 37), (LIF(sharing="channel", reset="zero"), 8), (PLIF(sharing="channel"), 5)]),
     ids=repr)
+@pytest.mark.thin(6)
 def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
     neuron, timesteps = case
     membrane = make_currents(1, seed=2)[:, 0]
@@ -86,7 +96,7 @@ def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
     assert_same(found, expected, 1e-11)
 
 
-@pytest.mark.parametrize("backend, timesteps", on_backends((5, 37), (10,), slow=(37,)))
+@pytest.mark.parametrize("backend, timesteps", on_backends((5, 37), (10,), quick=(5, 10)))
 def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
     neuron = LIF(sharing="channel")
     membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1)
@@ -96,14 +106,17 @@ def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
 
 @pytest.mark.parametrize("backend, surrogate", on_backends(
     ("piecewise_linear", "rectangular", "arctan", "fast_sigmoid", "sigmoid", "stdb", jnp.cos), ("sigmoid", jnp.cos)))
+@pytest.mark.thin(3)
 def test_every_surrogate(x64, backend, surrogate):
     neuron = LIF(surrogate=surrogate)
     arguments = 4, make_params(neuron), make_currents(1, seed=2)[:, 0], make_currents(4)
     assert_same(both(neuron, backend, *arguments), both(neuron, "scan", *arguments), 1e-11)
 
 
-@pytest.mark.parametrize("backend, dtype", on_backends(("bfloat16", "float16", "float32"), ("bfloat16",)))
+@pytest.mark.parametrize("backend, dtype", on_backends(("bfloat16", "float16", "float32"), ("bfloat16",),
+                                                        quick=("bfloat16",)))
 @pytest.mark.parametrize("neuron", [LIF(sharing="channel"), PLIF(sharing="channel")], ids=repr)
+@pytest.mark.thin(3)
 def test_membranes_are_float32_whatever_the_currents(backend, dtype, neuron):
     """Spikes and currents' gradients come in the currents' dtype, the rest in float32."""
     params, membrane = make_params(neuron, dtype=jnp.float32), make_currents(1, jnp.float32, 2)[:, 0]
@@ -130,8 +143,7 @@ def test_only_the_currents_are_saved_for_the_backward_pass(backend):
     assert kept(backend) == 1 < kept("scan")
 
 
-@pytest.mark.parametrize("backend", [pytest.param("scan", marks=pytest.mark.slow), "xla",
-                                     pytest.param(PALLAS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", [slow("scan"), "xla", slow(PALLAS)])
 @pytest.mark.parametrize("threshold", [1e-4, 300.0])  # whose square float16 takes for 0, and for infinity
 def test_gradients_of_half_precision_parameters_are_those_of_wide_ones_rounded(backend, threshold):
     neuron = LIF(leak=0.9, threshold=threshold)
@@ -154,7 +166,7 @@ def test_a_block_that_does_not_fit_is_refused_by_the_neuron_itself(neuron):
     params = neuron.init(jax.random.key(0), NEURONS)
     state = neuron.initial_state(params, (BATCH, *NEURONS))
     for timesteps in (0, 2, 7, 20):
-        with pytest.raises(InputError, match=rf"timesteps are 0|has 5 timesteps \(axis 1\), asked for {timesteps}"):
+        with pytest.raises(InputError, match=rf"timesteps are 0|has shape .*, asked for {timesteps} timesteps"):
             neuron.run(params, state, currents, timesteps)
     other = neuron.initial_state(params, (1, *NEURONS))
     with pytest.raises(InputError, match=r"the state is of shape \(1, 3, 4\), the current of \(2, 3, 4\)"):
@@ -219,9 +231,10 @@ def integral(leak, backend, timesteps, membrane, current):
     return (weights * membranes).sum() + 3 * state.membrane.sum(), (state, membranes)
 
 
-@pytest.mark.parametrize("timesteps", [1, 16, 17, 300])  # up to and beyond what is unrolled
+@pytest.mark.parametrize("timesteps", [1, slow(16), 17, slow(300)])  # up to and beyond what is unrolled
 @pytest.mark.parametrize("leak", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("constant", [False, True])
+@pytest.mark.thin(4)
 def test_the_leaky_integral_is_the_scan(x64, timesteps, leak, constant):
     run_both = jax.jit(jax.value_and_grad(integral, argnums=(3, 4), has_aux=True), static_argnums=(0, 1, 2))
     arguments = leak, timesteps, make_currents(1, seed=2)[:, 0], make_currents(1 if constant else timesteps)

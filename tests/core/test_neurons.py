@@ -167,6 +167,7 @@ class TestGradient:
     @pytest.mark.parametrize("sharing", SHARED)
     @pytest.mark.parametrize("reset", RESETS)
     @pytest.mark.parametrize("surrogate", ["piecewise_linear", "arctan", "stdb"])
+    @pytest.mark.thin(4)
     def test_gradients_are_the_reverse_recursion(self, x64, sharing, reset, surrogate):
         current, leak, threshold = example(1, shared=SHARED[sharing])
         rng = np.random.default_rng(2)
@@ -218,6 +219,7 @@ class TestPLIF:
     @pytest.mark.parametrize("sharing", SHARED)
     @pytest.mark.parametrize("reset", RESETS)
     @pytest.mark.parametrize("timesteps", [7, 37])
+    @pytest.mark.thin(3)
     def test_plif_is_the_papers_loop(self, x64, sharing, reset, timesteps):
         rng = np.random.default_rng(3)
         current, decay_logit = rng.normal(0.6, 1.2, (2, timesteps, *N)), rng.normal(0, 1, SHARED[sharing])

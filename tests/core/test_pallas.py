@@ -47,6 +47,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("timesteps, dtype", [(4, jnp.bfloat16), (20, jnp.float32)])
 @pytest.mark.parametrize("platform, target, call", [("tpu", "tpu", "tpu_custom_call"), ("gpu", "cuda", "mosaic_gpu")])
+@pytest.mark.thin(2)
 def test_forward_and_backward_lower_to_one_kernel_each(platform, target, call, timesteps, dtype):
     """What JAX can say of TPU and GPU without having one."""
     arguments = make_arguments(4, timesteps, 300, dtype)
@@ -55,6 +56,7 @@ def test_forward_and_backward_lower_to_one_kernel_each(platform, target, call, t
     assert traced.lower(lowering_platforms=(target,)).as_text().count(f"@{call}") == 2
 
 
+@pytest.mark.slow
 def test_several_tiles_groups_of_the_batch_and_kernels_in_time(monkeypatch):
     monkeypatch.setattr(pallas, "LONGEST", 8)
     arguments = make_arguments(4, 10, 40_000)  # 8 and 2 timesteps; 320 rows in tiles of 256

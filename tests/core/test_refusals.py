@@ -9,6 +9,8 @@ import dietjax as dj
 from dietjax import IF, LI, LIF, PLIF, IFParams, LIFParams, PLIFParams
 from dietjax.models import Recurrent
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 CURRENTS = jnp.ones((2, 3, 4))
 
 
@@ -28,6 +30,7 @@ def test_a_known_threshold_that_is_not_above_zero_is_refused(run, wrong):
 @pytest.mark.parametrize("wrong", [0.0, -0.5, np.nan])
 @pytest.mark.parametrize("backend", ["scan", "xla", "pallas_interpret"])
 @pytest.mark.parametrize("neuron", [LIF(), LIF(reset="zero", surrogate="stdb")], ids=["subtract", "zero"])
+@pytest.mark.thin(3)
 def test_a_threshold_that_is_not_known_makes_every_spike_nan(neuron, backend, wrong):
     @jax.jit
     def spikes(threshold):

@@ -112,6 +112,7 @@ def assert_close(got, want):
 class TestOverBlocks:
     @pytest.mark.parametrize("chunk", [1, 2, 3, 6])
     @pytest.mark.parametrize("remat", [False, True])
+    @pytest.mark.thin(3)
     def test_any_chunk_gives_the_same_values_and_gradients(self, x64, chunk, remat):
         def at_once(params, current):
             return score(*unroll(NEURON, params, None, current))
@@ -120,11 +121,13 @@ class TestOverBlocks:
 
     @pytest.mark.parametrize("chunk", [1, 2, 3])
     @pytest.mark.parametrize("remat", [False, True])
+    @pytest.mark.thin(2)
     def test_blocks_run_in_order_and_pass_on_their_state(self, x64, chunk, remat):
         assert_close(run(loss, chunk, coupling=0.3, remat=remat), run(explicit_loss, chunk, coupling=0.3))
 
     @pytest.mark.parametrize("chunk", [1, 2, 3])
     @pytest.mark.parametrize("remat", [False, True])
+    @pytest.mark.thin(2)
     def test_truncate_cuts_the_gradient_between_blocks_and_nothing_else(self, x64, chunk, remat):
         got = run(loss, chunk, coupling=0.3, truncate=True, remat=remat)
         assert_close(got, run(explicit_loss, chunk, coupling=0.3, truncate=True))

@@ -139,6 +139,7 @@ class TestDigits:
         np.testing.assert_allclose(digits.std, [pixels.std()], atol=5e-5)
         assert (digits.mean, digits.std) == data.STATISTICS["digits"]
 
+    @pytest.mark.slow
     def test_processes_can_build_at_the_same_time(self, tmp_path, digits):
         code = (
             "import sys, random; random.seed(0)\n"  # equal seeds, as processes of one experiment have

@@ -14,8 +14,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 LAYERS = (Layer("conv1", 32, pool=True), Layer("conv2", 32, shortcut="conv2"),  # conv2: Winograd's form on a CPU
           Layer("fc1", 8, kernel=None, recurrent=True), Layer("fc2", 3, kernel=None))
-NEURONS = [LIF(leak=0.9, threshold=0.05), *(pytest.param(neuron, marks=pytest.mark.slow) for neuron in (
-    IF(threshold=0.05, surrogate="stdb"), PLIF(threshold=0.02)))]
+NEURONS = [LIF(leak=0.9, threshold=0.05), IF(threshold=0.05, surrogate="stdb"), PLIF(threshold=0.02)]
 
 
 def forward(net, timesteps):
@@ -23,6 +22,7 @@ def forward(net, timesteps):
 
 
 @pytest.mark.parametrize("neuron", NEURONS, ids=repr)
+@pytest.mark.slow
 def test_a_network_written_and_read_again_takes_a_batch_of_any_size(neuron):
     net = Network(LAYERS, (8, 8, 2), neuron=neuron)
     images = jnp.asarray(np.random.default_rng(0).normal(size=(6, 8, 8, 2)), jnp.float32)

@@ -71,6 +71,7 @@ def test_float64_equals_the_authors_figures(x64, golden, name):
 
 
 @pytest.mark.parametrize("name", ["VGG4", "VGG9", "resnet12"])
+@pytest.mark.thin(1)
 def test_round_trip_is_exact_bit_for_bit(x64, golden, name):
     case = golden[name]
     back = to_state_dict(*load(case))
@@ -81,6 +82,7 @@ def test_round_trip_is_exact_bit_for_bit(x64, golden, name):
 
 @pytest.mark.parametrize("name", ["VGG6", "ResNet20"])
 @pytest.mark.parametrize("options", [{}, {"bias": True}, {"neuron": ReLU()}], ids=["snn", "bias", "ann"])
+@pytest.mark.thin(2)
 def test_round_trip_starting_from_a_network(name, options):
     net, state_dict, options = small(name, **options)
     again, variables = from_state_dict(name, state_dict, **options)

@@ -10,6 +10,8 @@ from dietjax import LI, LIF, convert
 from dietjax.models import Layer, Network
 from dietjax.models.forward import Forward
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 LAYERS = (Layer("conv", 4, pool=True), Layer("fc1", 6, kernel=None), Layer("fc2", 3, kernel=None))
 
 

@@ -183,6 +183,7 @@ class TestSchedule:
             assert_close(run(variables, chunk), want, 1e-9)
 
     @pytest.mark.parametrize("chunk", [1, 2])
+    @pytest.mark.thin(1)
     def test_poisson_spikes_do_not_depend_on_the_chunk(self, x64, random_variables, chunk):
         net = small(encoder=Poisson())
         variables, x = random_variables(net, dtype=jnp.float64), images(net, dtype=jnp.float64)
@@ -439,6 +440,7 @@ class TestPrecision:
         logits, record = apply(net, variables, x, timesteps=2, spikes=True)
         assert {leaf.dtype for leaf in jax.tree.leaves((logits, record))} == {jnp.dtype("float64")}
 
+    @pytest.mark.slow
     def test_vmap_over_seeds_is_a_loop_over_them(self):
         net = small()
         x = images(net)
@@ -477,7 +479,9 @@ class TestSynapse:
         found = synapse(jnp.asarray(kernel), jnp.asarray(x), stride)
         np.testing.assert_allclose(found, expected.reshape(2, 3, *expected.shape[1:]), rtol=1e-10, atol=1e-12)
 
-    @pytest.mark.parametrize("side", [(1, 1), (2, 2), (4, 6), (5, 4), (7, 7)])
+    @pytest.mark.parametrize("side", [(1, 1), (5, 4), *(pytest.param(side, marks=pytest.mark.slow)
+                                                        for side in ((2, 2), (4, 6), (7, 7)))])
+    @pytest.mark.thin(2)
     def test_winograd_equals_the_convolution_in_values_and_gradients(self, x64, side):
         rng = np.random.default_rng(0)
         x, kernel = jnp.asarray(rng.normal(size=(6, *side, 32))), jnp.asarray(rng.normal(size=(3, 3, 32, 33)))
@@ -495,6 +499,7 @@ class TestSynapse:
             got, same_vjp = jax.vjp(form, x, kernel)
             assert_close((got, same_vjp(cotangent)), (want, vjp(cotangent)), 1e-11)
 
+    @pytest.mark.slow
     def test_winograd_of_a_few_images_at_a_time_is_that_of_all(self, x64, monkeypatch):
         rng = np.random.default_rng(0)
         x, kernel, cotangent = (jnp.asarray(rng.normal(size=shape)) for shape in ((6, 4, 4, 32), (3, 3, 32, 40),

@@ -135,7 +135,9 @@ def test_no_leak_exceeds_one_after_an_update():
 # ---- precision
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, neuron", [("ann", ReLU()), ("snn", LIF(leak=0.9, threshold=0.5))])
+@pytest.mark.thin(1)
 def test_bfloat16_learns_what_float32_learns_and_trains_float32_parameters(tmp_path, random_variables, name, neuron):
     dataset, phase = make_dataset(tests=64), Phase(epochs=30, batch_size=BATCH, learning_rate=0.01, checkpoint_every=30)
     accuracy = {}

@@ -39,7 +39,7 @@ class Train:
         console = Console(quiet=not processes.is_main())
         summary = recipe.run(self.experiment, self.workdir, console)
         report = self.workdir / "report.html"
-        with processes.raise_on_all():  # who is done early would wait at his exit, but no longer than the peer timeout
+        with processes.raise_on_all():  # at exit a process waits for others, no longer than the peer timeout
             if processes.is_main() and not report.exists():
                 page.write(self.workdir)
         console.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "

@@ -85,7 +85,10 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
 
 @dataclasses.dataclass(frozen=True)
 class _Balance:
-    """A way to run a neuron: sets its threshold from the block of currents first, and returns it as the state."""
+    """Runs a neuron in place of `unroll`: sets its threshold from the currents and fires with it.
+
+    Returns the parameters found in place of the state.
+    """
 
     percentile: float
 

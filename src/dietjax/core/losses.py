@@ -22,7 +22,9 @@ def correct(logits: Array, labels: Array) -> Array:
 
 
 def correct_in_top(logits: Array, labels: Array, count: int) -> Array:
-    """Whether the label is among the classes of the `count` largest logits, per example; equal logits in class order.
+    """Whether the label is among the classes of the `count` largest logits, per example.
+
+    Of equal logits the lower class ranks first.
 
     Args:
         logits: [B, K] or [B, T, K] (then [B, T] is returned).

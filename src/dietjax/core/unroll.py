@@ -62,7 +62,7 @@ def _unroll(neuron, params, state, current, timesteps, backend):
 
 
 def _runs_blocks(neuron):
-    """Whether its `run` says the same as its `step`: a subclass with a `step` of its own has to be run by that."""
+    """Whether its `run` computes what its `step` does: not in a subclass that overrides `step` alone."""
     def depth(name):
         return next((i for i, c in enumerate(type(neuron).__mro__) if name in vars(c)), None)
 

@@ -74,7 +74,7 @@ class Network(nn.Module):
             timesteps: T >= 1; an ANN has one.
             train: dropout on (needs `rngs={"dropout": key}`), batch statistics updated (`mutable=["batch_stats"]`).
             chunk, truncate, remat: the schedule over time, see `unroll.over_chunks`.
-            state: `record["state"]` of the timesteps before these; None: from rest. A constant input is encoded anew.
+            state: `record["state"]` of the timesteps before these; None: from rest. A constant input is encoded again.
             start: how many timesteps came before these, for an encoder that draws at each of them.
             spikes: also record every layer's outputs.
 

@@ -30,7 +30,7 @@ class Session:
     """
 
     def __init__(self, plan: Plan, variables: dict, evaluator: Evaluator, checkpoints: Checkpoints, reporter: Reporter):
-        """Of variables that it copies: a step overwrites its state, and the caller keeps what is his."""
+        """Of variables that it copies: steps overwrite their state, and the caller's arrays must stay valid."""
         self._plan, self._evaluator, self._checkpoints, self._reporter = plan, evaluator, checkpoints, reporter
         self._preemption = Preemption()
         self._optimizer = make_optimizer(plan.phase, plan.total_steps, plan.freeze)

@@ -79,7 +79,7 @@ def compiler_options(platform: str) -> dict[str, str]:
 
 def _by_microbatches(function, count, rest, params, x, y, keys):
     """(rest, mean) of `function(rest, params, x, y, keys) -> (rest, values)` over microbatches, one after the
-    other. Neighbours go to different ones: so a device's images are always of its own share, and none move.
+    other. Neighbours go to different ones, so every device already has its share of each, and no image moves.
     """
     x, y = (jnp.moveaxis(v.reshape(-1, count, *v.shape[1:]), 1, 0) for v in (x, y))
     keys = jax.vmap(partial(jax.random.split, num=count), out_axes=1)(keys)

@@ -27,7 +27,7 @@ class IFParams(NamedTuple):
 
 
 class PLIFParams(NamedTuple):
-    """As `LIFParams`, the leak as a function of an unbounded number: it needs no clamp."""
+    """As `LIFParams`, but the leak is a function of an unbounded number and needs no clamp."""
 
     decay_logit: Array
     """w; 1/τ = sigmoid(w) is the share of the way to the current that the membrane goes per step."""

@@ -28,7 +28,7 @@ from .params import IFParams, LIFParams, MembraneState, PLIFParams, SpikingParam
 from .sharing import Sharing, check_sharing, shared_shape
 
 NEVER = 1000.0
-"""Timesteps since the last spike (for stdb) of a neuron that has not fired yet: long ago. Our choice of number."""
+"""Timesteps since the last spike, for stdb, of a neuron that has not fired yet: many. The number is our choice."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,8 +103,8 @@ class IF:
             backend: str = "auto") -> tuple[MembraneState, Array]:
         """A block: currents [B, T, N], or [B, 1, N] for a constant one -> (state, spikes [B, T, N]).
 
-        The same numbers as T times `step`; what is saved for the backward pass is the currents alone (PLIF: also
-        scaled). `unroll` calls it; it has no backend "scan".
+        The same numbers as T times `step`. For the backward pass it keeps only the currents (PLIF: the scaled ones
+        too). Call it through `unroll`, which also has the backend "scan".
         """
         check_block(current, timesteps)
         check_state(state.membrane, current.shape[:1] + current.shape[2:])
@@ -127,7 +127,8 @@ class IF:
     def _checked(self, params, membrane):
         """(leak, threshold) of shapes that belong to these neurons; a threshold that is not > 0 is NaN.
 
-        At least as precise as the membrane: so are their gradients' sums over time, and θ², which halves cannot hold.
+        In at least the membrane's precision: their gradients are summed over time and divided by θ², which float16
+        cannot hold.
         """
         leak = getattr(params, "leak", None)
         for name, parameter in (("leak", leak), ("threshold", params.threshold)):
