@@ -272,7 +272,7 @@ MISTAKES = {
     "timesteps": (["train", "{}/tiny.py", "--workdir", "{}/new", "--timesteps", "0"], "timesteps must be > 0, got 0"),
     "leak": (["train", "{}/tiny.py", "--workdir", "{}/new", "--neuron.leak", "1.5"], r"leak must be in \[0, 1\].*1.5"),
     "rate": (["train", "{}/tiny.py", "--workdir", "{}/new", "--ann.learning-rate", "-1"], "ann.learning_rate must"),
-    "choice": (["train", "{}/tiny.py", "--workdir", "{}/new", "--ann.optimizer", "adamw"], "adamw"),
+    "choice": (["train", "{}/tiny.py", "--workdir", "{}/new", "--ann.optimizer", "adamx"], "adamx"),
     "image size": (["train", "{}/tiny.py", "--workdir", "{}/new", "--model.name", "VGG16"], "8×8 does not fit"),
     "data set": (["train", "{}/tiny.py", "--workdir", "{}/new", "--data.name", "digts"], "Did you mean 'digits'"),
     "data not prepared": (["train", "{}/tiny.py", "--workdir", "{}/new", "--data.name", "cifar10"], "not prepared"),

@@ -52,7 +52,7 @@ def fit(folder, phase, net, variables, stops=None, teacher=None):
         if stops is not None and done == stops * EXAMPLES // BATCH + 1:
             raise KeyboardInterrupt
 
-    reporter = Reporter(plan, lambda *_: None, log, advance)
+    reporter = Reporter(plan, lambda *_: None, log, advance, warn=lambda sentence: None)
     evaluator = evaluate.Evaluator(plan)
     with Checkpoints(folder) as checkpoints:
         try:

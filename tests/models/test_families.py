@@ -120,14 +120,14 @@ def test_what_comes_in_is_the_mean_of_the_spikes_of_each_channel(x64, random_var
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_a_converted_network_tends_to_its_ann(x64, random_variables, batch_norm):
-    """Weights normalised to thresholds of 1: the readout's mean current over T is the ANN's logits up to 1/T."""
+    """The readout's mean current over T is the ANN's logits up to 1/T."""
     ann = averaged(ReLU(), batch_norm=batch_norm)
     variables, x = random_variables(ann, dtype=jnp.float64), images(ann.image_shape)
     expected = apply(ann, variables, x)[0]
     if batch_norm:
         ann, variables = convert.fold_batch_norm(ann, variables)
     snn = ann.clone(neuron=LIF(threshold=1.0))
-    converted = convert.with_neurons(snn, convert.normalise_weights(ann, variables, x, percentile=100))
+    converted = convert.match_activations(snn, variables, x, percentile=100)
     errors = [float(jnp.abs(apply(snn, converted, x, timesteps)[0] / timesteps - expected).max()
                     / jnp.abs(expected).max()) for timesteps in (20, 200)]
     assert errors[1] < 0.03 and errors[1] < errors[0] / 4
