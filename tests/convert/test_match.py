@@ -68,6 +68,7 @@ def percentiles(ann, variables, x, percentile):
 @NETWORKS
 @pytest.mark.parametrize("scale, percentile", [(1, 100), (0.5, 100), pytest.param(1, 99, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("initial_membrane", [pytest.param(0, marks=pytest.mark.slow), 0.5])
+@pytest.mark.thin(1)
 def test_logits_come_to_the_clipped_anns_like_one_over_t(
         x64, random_variables, layers, scale, percentile, initial_membrane):
     ann, variables = folded_ann(random_variables, layers)
@@ -87,6 +88,7 @@ def test_logits_come_to_the_clipped_anns_like_one_over_t(
 
 
 @NETWORKS
+@pytest.mark.thin(1)
 def test_trained_levels_are_the_clip(x64, random_variables, layers):
     """A level for each layer, none of them an activation's percentile; the images do not matter then."""
     ann, variables = folded_ann(random_variables, layers)
@@ -102,6 +104,7 @@ def test_trained_levels_are_the_clip(x64, random_variables, layers):
                  match_activations(snn, trained, images(seed=9), percentile=50))
 
 
+@pytest.mark.slow
 def test_a_level_for_each_channel_is_a_threshold_for_each_channel(x64, random_variables):
     """Through a pool, into a fully connected layer, and past identity and projection shortcuts."""
     ann, variables = folded_ann(random_variables, RESNET_LIKE)
@@ -119,6 +122,7 @@ def test_a_level_for_each_channel_is_a_threshold_for_each_channel(x64, random_va
 
 @pytest.mark.parametrize("levels", [1, 4, 8])
 @pytest.mark.parametrize("pool", [False, True])
+@pytest.mark.thin(2)
 def test_one_hidden_layer_of_as_many_levels_as_timesteps_is_exact(x64, random_variables, levels, pool):
     layers = (Layer("conv", 6, pool=pool), Layer("fc", 4, kernel=None))
     ann = Network(layers, IMAGE, neuron=QCFS(levels=levels, threshold=1.3), bias=True)
@@ -163,6 +167,7 @@ def test_weights_and_thresholds_by_hand(x64):
 
 
 @NETWORKS
+@pytest.mark.thin(1)
 def test_a_layer_in_another_unit_fires_the_same_spikes(x64, random_variables, layers):
     """Kernels, bias and threshold divided by one number: what makes all choices of units one conversion. A layer that
     an identity shortcut enters has no choice: what is added is 1."""

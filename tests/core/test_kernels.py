@@ -84,7 +84,7 @@ NEURON_KINDS = [LIF(), IF(reset="zero"), LIF(sharing="channel", reset="zero"), L
     [*((neuron, timesteps) for neuron in NEURON_KINDS for timesteps in (1, 4)), (IF(reset="zero"), 16),
      (IF(reset="zero"), 37), (LIF(sharing="channel", reset="zero"), 8), (PLIF(sharing="channel"), 5)]),
     ids=repr)
-@pytest.mark.thin(6)
+@pytest.mark.thin(3)
 def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
     neuron, timesteps = case
     membrane = make_currents(1, seed=2)[:, 0]
@@ -97,6 +97,7 @@ def test_values_and_gradients_are_those_of_the_scan(x64, backend, case):
 
 
 @pytest.mark.parametrize("backend, timesteps", on_backends((5, 37), (10,), quick=(5, 10)))
+@pytest.mark.thin(1)
 def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
     neuron = LIF(sharing="channel")
     membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1)
@@ -130,6 +131,7 @@ def test_membranes_are_float32_whatever_the_currents(backend, dtype, neuron):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.slow
 def test_only_the_currents_are_saved_for_the_backward_pass(backend):
     """Of arrays with a time axis, `jax.vjp` keeps the currents alone; the scan keeps membranes and spikes as well."""
     neuron = LIF(sharing="channel")
@@ -182,6 +184,7 @@ def test_a_kernel_falls_back_on_nothing(backend, says):
 
 
 @pytest.mark.parametrize("timesteps", [5, 20])
+@pytest.mark.thin(1)
 def test_inside_shard_map_gradients_are_those_outside(timesteps):
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     neuron, currents = LIF(leak=0.9, threshold=0.5), make_currents(timesteps)
@@ -234,7 +237,7 @@ def integral(leak, backend, timesteps, membrane, current):
 @pytest.mark.parametrize("timesteps", [1, slow(16), 17, slow(300)])  # up to and beyond what is unrolled
 @pytest.mark.parametrize("leak", [0.0, 0.9, 1.0])
 @pytest.mark.parametrize("constant", [False, True])
-@pytest.mark.thin(4)
+@pytest.mark.thin(3)
 def test_the_leaky_integral_is_the_scan(x64, timesteps, leak, constant):
     run_both = jax.jit(jax.value_and_grad(integral, argnums=(3, 4), has_aux=True), static_argnums=(0, 1, 2))
     arguments = leak, timesteps, make_currents(1, seed=2)[:, 0], make_currents(1 if constant else timesteps)
@@ -253,6 +256,7 @@ def test_long_integrals_do_not_wait_for_each_timestep():
     assert passes(1024) - passes(512) == passes(2048) - passes(1024) < 50
 
 
+@pytest.mark.slow
 def test_the_readout_of_bfloat16_currents_is_float32():
     state, membranes = unroll(LI(0.9), (), None, make_currents(40, jnp.bfloat16))
     assert membranes.dtype == state.membrane.dtype == jnp.float32

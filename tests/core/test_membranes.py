@@ -38,6 +38,7 @@ def test_membranes_start_at_the_fraction_of_their_own_thresholds(x64, neuron):
 
 @pytest.mark.parametrize("backend", ["xla", "pallas_interpret"])
 @pytest.mark.parametrize("neuron", STARTED, ids=repr)
+@pytest.mark.thin(3)
 def test_every_kernel_starts_there_with_the_gradient_of_the_scan(x64, neuron, backend):
     params, current = neuron.init(jax.random.key(0), (N,), jnp.float64), currents()
     weights = jnp.asarray(np.random.default_rng(1).normal(size=(B, T, N)))
@@ -70,6 +71,7 @@ LAYERS = (Layer("conv", 4, pool=True), Layer("fc1", 5, kernel=None, recurrent=Tr
 
 
 @pytest.mark.parametrize("truncate", [False, True])
+@pytest.mark.slow
 def test_a_network_starts_there_in_every_schedule(x64, random_variables, truncate):
     net = Network(LAYERS, (4, 4, 2), neuron=LIF(leak=0.9, threshold=0.4, initial_membrane=0.5))
     variables = random_variables(net, dtype=jnp.float64)
@@ -127,6 +129,7 @@ def test_spikes_in_as_many_timesteps_as_levels_are_the_activation_exactly(x64):
         np.testing.assert_array_equal(np.rint(np.asarray(activation) * levels / threshold), spikes.sum(1))
 
 
+@pytest.mark.slow
 def test_an_ann_of_qcfs_has_its_levels_where_thresholds_will_be(x64):
     net = Network(LAYERS[::2], (4, 4, 2), neuron=QCFS(levels=4, threshold=1.5))
     images = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 2)))

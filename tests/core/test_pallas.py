@@ -90,6 +90,7 @@ assert_same((value, grads), gradients(xla.lif, 3, *whole))
 """
 
 
+@pytest.mark.slow
 def test_a_sharded_batch_stays_sharded():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu",
                                 "PYTHONPATH": os.pathsep.join([os.path.dirname(__file__), *sys.path])}

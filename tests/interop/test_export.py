@@ -39,6 +39,7 @@ def test_a_network_written_and_read_again_takes_a_batch_of_any_size(neuron):
         assert any(rate > 0 for rate in expected_record["spike_rate"].values())
 
 
+@pytest.mark.slow
 def test_an_ann_and_a_readout_that_counts_too():
     images = jnp.ones((2, 8, 8, 2))
     for net in (Network(LAYERS[:2] + LAYERS[3:], (8, 8, 2), neuron=ReLU()),

@@ -64,6 +64,7 @@ def test_a_readout_that_fires_has_parameters_a_rate_and_its_spike_counts_as_logi
     np.testing.assert_allclose(record["spike_rate"]["fc2"], spikes.sum(1).mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_counts_are_the_same_in_chunks_and_go_on_from_a_state(images):
     net, variables = spiking(images)
     whole = net.apply(variables, images, timesteps=6)[1]
@@ -76,6 +77,7 @@ def test_counts_are_the_same_in_chunks_and_go_on_from_a_state(images):
     np.testing.assert_array_equal(jnp.concatenate([first["logits"], rest["logits"]], axis=1), whole["logits"])
 
 
+@pytest.mark.slow
 def test_the_threshold_of_a_readout_is_trained(images):
     net, variables = spiking(images)
     labels = jnp.arange(5) % 3

@@ -191,6 +191,7 @@ class TestSchedule:
         assert_close(apply(net, variables, x, rngs, timesteps=4, chunk=chunk),
                      apply(net, variables, x, rngs, timesteps=4), 1e-10)
 
+    @pytest.mark.slow
     def test_state_passed_on_continues(self, x64, random_variables):
         net = small()
         variables, x = random_variables(net, dtype=jnp.float64), images(net, dtype=jnp.float64)
@@ -350,6 +351,7 @@ class TestANN:
         variables, x = random_variables(net, dtype=jnp.float64), images(net, dtype=jnp.float64)
         np.testing.assert_allclose(apply(net, variables, x)[0], FlaxVGG().apply(variables, x), rtol=1e-10)
 
+    @pytest.mark.slow
     def test_relu_resnet_is_the_plain_one(self, x64, random_variables):
         net = resnet("ResNet12", 3, (16, 16, 2), neuron=ReLU())
         variables, x = random_variables(net, dtype=jnp.float64), images(net, dtype=jnp.float64)
@@ -423,6 +425,7 @@ class TestPrecision:
         assert rounded.dtype == np.float32
         assert 0 < np.abs(rounded - exact).max() < 0.03 * np.abs(exact).max()
 
+    @pytest.mark.slow
     def test_bf16_spikes_keep_float32_membranes_and_logits(self, random_variables):
         net = small(dtype=jnp.bfloat16)
         variables, x = random_variables(net), images(net, 16)

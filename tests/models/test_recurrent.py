@@ -177,7 +177,7 @@ def gradient(net, variables, x, chunk=None, remat=False):
 
 
 @pytest.mark.parametrize("chunk, remat", [(1, False), (3, True)])
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_any_chunk_gives_the_same_values_and_gradients(x64, random_variables, chunk, remat):
     net = Network(LAYERS, IMAGE, neuron=NEURON)
     variables = random_variables(net, dtype=jnp.float64)

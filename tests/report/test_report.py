@@ -295,6 +295,7 @@ def test_mistakes_say_how_many_are_shown(tmp_path, page):
     assert 'class="mistakes"' not in none
 
 
+@pytest.mark.slow
 def test_repeated_steps_of_a_resumed_run_count_once(tmp_path):
     folder = make_run(tmp_path, epochs=2)
     page = report.write(folder).read_bytes()

@@ -63,6 +63,7 @@ def assert_same_bits(tree, other):
         assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
 
 
+@pytest.mark.slow
 def test_the_average_is_tested_and_handed_on_and_resumes_bit_for_bit(tmp_path, monkeypatch):
     monkeypatch.setattr("dietjax.train.reporter.LOG_EVERY", 1)
     net, phase = make_net(), Phase(epochs=3, batch_size=BATCH, learning_rate=0.002, ema_decay=0.9)

@@ -53,6 +53,7 @@ def test_distillation_without_a_teacher_is_refused():
 
 @pytest.mark.parametrize("net, timesteps", [(make_net(ReLU()), 1), (make_net(SPIKING, dropout=0.2), TIMESTEPS)],
                          ids=["ann", "snn"])
+@pytest.mark.slow
 def test_a_step_with_the_papers_settings_is_the_plain_step_bit_for_bit(net, timesteps):
     """Against a step that knows the cross-entropy, amsgrad and the cosine, and nothing else."""
     states, _ = run_steps(net, init(net), Phase(learning_rate=0.01), 3, timesteps)
@@ -97,6 +98,7 @@ def test_a_teachers_logits_are_those_on_the_images_that_the_student_sees():
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.slow
 def test_a_step_learns_from_the_teacher_in_microbatches_too(accumulate, random_variables):
     """Distillation alone: the loss reported is the divergence from the teacher, whatever the labels."""
     ann, snn = make_net(ReLU()), make_net(LIF(leak=0.9, threshold=0.5))
@@ -111,6 +113,7 @@ def test_a_step_learns_from_the_teacher_in_microbatches_too(accumulate, random_v
     assert metrics["loss"] > 0.1
 
 
+@pytest.mark.slow
 def test_a_phase_with_a_teacher_learns_what_it_says_against_the_labels(tmp_path, random_variables):
     """A trained ANN with its classes turned by one: it is always wrong, and so is its student."""
     ann, snn = make_net(ReLU()), make_net(LIF(leak=0.9, threshold=0.5))

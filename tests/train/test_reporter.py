@@ -41,6 +41,7 @@ def changed(variables, **leaves):
     return jax.tree_util.tree_map_with_path(leaf, variables)
 
 
+@pytest.mark.slow
 def test_a_network_that_works_is_not_warned_about(tmp_path):
     net = make_net(neuron=LIF())
     warned, lines = trained(tmp_path, net, changed(init(net), threshold=0.1))
@@ -60,6 +61,7 @@ def test_silent_layers_and_gradients_of_zero_are_named_once_and_logged_in_every_
     assert [values["warnings"] for split, _, values in lines if split == "test"] == [[silent]] * 2
 
 
+@pytest.mark.slow
 def test_layers_that_fire_at_every_step_are_named(tmp_path):
     """A bias of 1,000 lifts every membrane over every threshold."""
     net = make_net(neuron=LIF(), bias=True)

@@ -205,6 +205,7 @@ def test_evaluation_counts_every_example_once():
     assert metrics["spike_rate"]["a"] == pytest.approx(expected.mean(), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_evaluation_in_batches_equals_one_whole_batch():
     net, dataset = make_net(), make_dataset(tests=23)
     variables, mesh = init(net), make_mesh(devices=jax.devices()[:1])
@@ -290,6 +291,7 @@ def corrupt():
     (lambda: os.kill(os.getpid(), signal.SIGTERM), Stopped, "snn is saved at step 6 of 9; the same command"),
     (corrupt, DataError, "one.png is corrupt"),
 ])
+@pytest.mark.thin(1)
 def test_an_epoch_whose_evaluation_is_broken_off_is_saved_and_evaluated_on_resuming(tmp_path, monkeypatch, happens,
                                                                                    error, says):
     net, dataset, phase = make_net(), make_dataset(), Phase(epochs=3, batch_size=BATCH)
