@@ -11,6 +11,7 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+from invented_run import make_run
 
 from dietjax.config import Data, Experiment, Phase
 from dietjax.errors import InputError
@@ -20,97 +21,6 @@ from dietjax.report import plots
 SECTIONS = (
     "accuracy", "timesteps", "loss", "neurons", "rates", "energy", "spikes", "mistakes", "configuration"
 )  # fmt: skip
-
-
-def make_run(
-    folder: pathlib.Path,
-    layers: int = 7,
-    timesteps: int = 5,
-    classes: int = 10,
-    wrong: int = 12,
-    channels: int = 3,
-    size: int = 32,
-    epochs: int = 30,
-    class_names: list[str] | None = None,
-    layer_names: list[str] | None = None,
-) -> pathlib.Path:
-    """Write what a finished run leaves behind, with invented but plausible numbers."""
-    rng = np.random.default_rng(0)
-    folder.mkdir(parents=True, exist_ok=True)
-    names = layer_names or [f"conv{i + 1}" if i < max(1, layers - 2) else f"fc{i + 3 - layers}" for i in range(layers)]
-    phase = {"epochs": epochs, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3}
-    config = {
-        "name": "vgg9_cifar10", "timesteps": timesteps, "seed": 0,
-        "data": {"name": "cifar10", "dir": None}, "model": {"name": "VGG9", "classifier": [4096, 4096]},
-        "neuron": {"leak": 1.0, "sharing": "layer", "reset": "subtract", "surrogate": "piecewise_linear"},
-        "ann": phase, "snn": phase | {"learning_rate": 1e-4},
-        "conversion": {"method": "percentile", "percentile": 99.7, "images": 512, "timesteps": 100, "scale": None},
-    }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-
-    before, leak_after = rng.uniform(0.1, 1.5, len(names)), rng.uniform(0.15, 1, len(names))
-    after, rates = before * rng.uniform(0.9, 1.6, len(names)), rng.uniform(0.05, 1.2, len(names)) * timesteps / 3
-    lines = []
-    for name, low, high in (("ann", 0.3, 0.937), ("snn", 0.885, 0.926)):
-        for step in range(1, 20 * epochs + 1):
-            epoch = step / 20
-            accuracy = high - (high - low) * np.exp(-4 * epoch / epochs)
-            noise = rng.normal(0, 0.012)
-            row = {"phase": name, "split": "train", "step": step, "epoch": epoch, "learning_rate": 1e-3,
-                   "loss": 2.3 * (1 - accuracy) + noise, "accuracy": min(1.0, accuracy + 0.03 + noise),
-                   "images_per_second": 900.0}  # fmt: skip
-            if name == "snn":
-                row["threshold"] = dict(zip(names, after, strict=True))
-                row["leak"] = dict(zip(names, leak_after, strict=True))
-            lines.append(row)
-            if step % 20 == 0:
-                row = {"phase": name, "split": "test", "step": step, "epoch": epoch,
-                       "loss": 2.6 * (1 - accuracy) + 0.05, "accuracy": accuracy}  # fmt: skip
-                lines.append(row | ({"spike_rate": dict(zip(names, rates, strict=True))} if name == "snn" else {}))
-        if name == "ann":
-            lines.append({"phase": "converted", "split": "test", "step": 0, "epoch": 0, "loss": 0.9, "accuracy": 0.77})
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-    steps = np.arange(1, timesteps + 1) / timesteps
-    macs = rng.integers(1, 38, len(names) + 1) * 1_000_000
-    spent = [
-        {"name": name, "macs": int(macs[i]), "rate": float(rates[i - 1]) if i else None,
-         "ann_joules": 4.6e-12 * macs[i], "snn_joules": (0.9e-12 * rates[i - 1] if i else 4.6e-12) * macs[i]}
-        for i, name in enumerate([*names, "output"])
-    ]  # fmt: skip
-    ann_joules, snn_joules = (sum(layer[key] for layer in spent) for key in ("ann_joules", "snn_joules"))
-    summary = {
-        "experiment": "vgg9_cifar10", "model": "VGG9", "dataset": "cifar10", "parameters": 33_640_000,
-        "train_images": 50_000, "test_images": 10_000, "ann": {"accuracy": 0.937, "seconds": 5000.0},
-        "converted": {"accuracy": 0.77, "accuracy_by_timestep": (0.1 + 0.67 * steps**2).tolist()},
-        "snn": {"accuracy": 0.926 if wrong else 1.0, "timesteps": timesteps, "seconds": 9000.0,
-                "accuracy_by_timestep": (0.926 - 0.4 * (1 - steps) ** 2).tolist()},
-        "layers": [
-            {"name": name, "neurons": 4096, "threshold_before": before[i], "threshold_after": after[i],
-             "leak_before": 1.0, "leak_after": leak_after[i], "spike_rate": rates[i]} for i, name in enumerate(names)
-        ],
-        "energy": {"ratio": ann_joules / snn_joules, "ann_joules": ann_joules, "snn_joules": snn_joules,
-                   "layers": spent},
-        "seconds": 14_100.0, "machine": "1 NVIDIA H200", "versions": {"dietjax": "0.1.0", "jax": "0.10.0"},
-    }  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(summary))
-
-    row, column = np.mgrid[:size, :size] / size
-    images = np.stack([np.sin(6 * row + k) * np.cos(5 * column - k) for k in range(wrong + 1)])
-    images = (127 + 127 * images[..., None] * np.linspace(1, -0.5, channels)).astype(np.uint8)
-    labels = rng.integers(0, classes, wrong)
-    drift = rng.normal(0, 1, classes)
-    drift[3] = 6  # the answer
-    noise = rng.normal(0, 0.5, (timesteps, classes))
-    np.savez(
-        folder / "recorded.npz",
-        class_names=np.array(class_names or [f"class {i}" for i in range(classes)]),
-        image=images[0], image_label=3, image_prediction=3,
-        logits_by_timestep=np.cumsum(drift / timesteps + noise / timesteps, axis=0),
-        wrong_images=images[1:], wrong_labels=labels, wrong_predictions=(labels + 1) % classes,
-        **{f"spikes/{name}": rng.random((timesteps, 128)) < rates[i] / timesteps for i, name in enumerate(names)},
-    )  # fmt: skip
-    return folder
 
 
 class Page(html.parser.HTMLParser):
