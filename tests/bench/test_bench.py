@@ -154,7 +154,7 @@ def test_the_settings_that_repeat_a_result_are_in_it(results):
     assert results["step"]["settings"] == {
         "command": "step", "timesteps": [2], "chunk": [], "remat": False, "backend": ["auto"], "dtype": ["float32"],
         "peer": [], "runs": 1, "of": {"model": "VGG4", "image_shape": [8, 8, 1], "num_classes": 10, "classifier": [8],
-                                      "batch": 1}}
+                                      "batch": 1, "width": 1.0}}
     assert {name: found["settings"]["command"] for name, found in results.items()} == {
         name: name.split()[0] for name in COMMANDS}
 
