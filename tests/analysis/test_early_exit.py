@@ -80,6 +80,7 @@ def test_it_stops_running_when_the_largest_margin_is_reached(network, monkeypatc
 
 
 @pytest.mark.parametrize("chunk", [pytest.param(1, marks=pytest.mark.slow), 4])
+@pytest.mark.slow
 def test_poisson_spikes_are_those_of_a_whole_run(network, chunk):
     net, variables, images, _ = network
     net, key = net.clone(encoder=Poisson()), jax.random.key(3)

@@ -97,6 +97,7 @@ class TestBalance:
             assert neuron.threshold != net.neuron.threshold  # residual blocks too
 
     @NETWORKS
+    @pytest.mark.thin(1)
     def test_converting_twice_changes_nothing(self, x64, random_variables, layers):
         net = Network(layers, IMAGE, neuron=LIF(leak=0.5, threshold=3.0))
         once = balance_thresholds(net, random_variables(net, dtype=jnp.float64), images(), timesteps=5)

@@ -187,6 +187,7 @@ def test_a_layer_in_another_unit_fires_the_same_spikes(x64, random_variables, la
     np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_without_biases_it_is_plain_weights_with_thresholds_over_what_arrives(x64, random_variables):
     """The paper's conversion, in other units, with levels for balanced thresholds: θ_l = λ_l / λ_(l−1)."""
     ann = Network(VGG_LIKE, IMAGE, neuron=ReLU())

@@ -47,7 +47,7 @@ def assert_same(found, expected):
 
 @pytest.mark.parametrize("timesteps, dtype", [(4, jnp.bfloat16), (20, jnp.float32)])
 @pytest.mark.parametrize("platform, target, call", [("tpu", "tpu", "tpu_custom_call"), ("gpu", "cuda", "mosaic_gpu")])
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_forward_and_backward_lower_to_one_kernel_each(platform, target, call, timesteps, dtype):
     """What JAX can say of TPU and GPU without having one."""
     arguments = make_arguments(4, timesteps, 300, dtype)

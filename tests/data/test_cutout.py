@@ -35,6 +35,7 @@ def test_cutout_is_a_square_around_any_pixel_and_nothing_else(size):
     assert {(image != 0).tobytes() for image in found} == possible
 
 
+@pytest.mark.slow
 def test_batches_are_cut_out_after_they_are_normalised():
     """A hole is the mean colour, 0; without cutout a batch is cropped and flipped as it always was."""
     dataset, key = make_dataset(), jax.random.key(5)

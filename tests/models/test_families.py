@@ -119,6 +119,7 @@ def test_what_comes_in_is_the_mean_of_the_spikes_of_each_channel(x64, random_var
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.slow
 def test_a_converted_network_tends_to_its_ann(x64, random_variables, batch_norm):
     """The readout's mean current over T is the ANN's logits up to 1/T."""
     ann = averaged(ReLU(), batch_norm=batch_norm)

@@ -484,7 +484,7 @@ class TestSynapse:
 
     @pytest.mark.parametrize("side", [(1, 1), (5, 4), *(pytest.param(side, marks=pytest.mark.slow)
                                                         for side in ((2, 2), (4, 6), (7, 7)))])
-    @pytest.mark.thin(2)
+    @pytest.mark.thin(1)
     def test_winograd_equals_the_convolution_in_values_and_gradients(self, x64, side):
         rng = np.random.default_rng(0)
         x, kernel = jnp.asarray(rng.normal(size=(6, *side, 32))), jnp.asarray(rng.normal(size=(3, 3, 32, 33)))

@@ -205,6 +205,7 @@ def test_a_network_is_its_layers_one_after_the_other(x64, random_variables):
     np.testing.assert_allclose(record["logits"], logits, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_bfloat16_feeds_back_in_bfloat16_and_keeps_float32_membranes(random_variables):
     net = Network(LAYERS, IMAGE, neuron=NEURON, dtype=jnp.bfloat16)
     logits, record = net.apply(random_variables(net), images().astype(jnp.float32), T)

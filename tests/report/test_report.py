@@ -76,6 +76,7 @@ def test_headline_figures_are_the_summarys(run, page):
         assert text in header
 
 
+@pytest.mark.slow
 def test_settings_left_to_their_default_are_shown_for_what_they_mean(tmp_path):
     run = make_run(tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
@@ -153,6 +154,7 @@ def test_names_are_escaped_and_kept_whole(tmp_path):
     assert "&lt;b&gt;&amp; (true)" in svg
 
 
+@pytest.mark.slow
 def test_writing_twice_gives_the_same_bytes(run, page):
     (run / "report.html").write_text("old")
     assert report.write(run).read_text(encoding="utf-8") == page
@@ -191,6 +193,7 @@ def test_a_missing_entry_or_broken_line_is_named(tmp_path):
     ],
     ids=["smallest", "largest"],
 )
+@pytest.mark.thin(1)
 def test_any_size_of_run_has_a_page(tmp_path, shape):
     names = [f"stage{i}_block{i}_second_convolution_{i}" for i in range(shape["layers"])]
     page = report.write(make_run(tmp_path, layer_names=names, **shape)).read_text(encoding="utf-8")
@@ -285,6 +288,7 @@ def test_readout_draws_the_largest_the_true_and_the_range_of_the_others():
     assert figure.axes[0].collections[0].get_label() == "5 other classes"
 
 
+@pytest.mark.slow
 def test_drawing_leaves_the_global_settings_alone(run):
     before = dict(matplotlib.rcParams)
     report.write(run)

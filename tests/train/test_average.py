@@ -32,6 +32,7 @@ def test_the_average_is_numpys_recursion():
         assert state.evaluated is state.average
 
 
+@pytest.mark.slow
 def test_a_step_averages_parameters_and_running_statistics_and_trains_as_without():
     net, phase = make_net(ReLU(), batch_norm=True), Phase(learning_rate=0.05, ema_decay=0.9)
     averaged, _ = run_steps(net, init(net), phase, 3, 1)

@@ -86,6 +86,7 @@ def test_a_step_with_the_papers_settings_is_the_plain_step_bit_for_bit(net, time
 # ---- a teacher
 
 
+@pytest.mark.slow
 def test_a_teachers_logits_are_those_on_the_images_that_the_student_sees():
     ann, augment = make_net(ReLU(), batch_norm=True, dropout=0.5), Data(crop_padding=1, flip=True, cutout=3)
     batches = make_batches(make_dataset(), augment, 0, BATCH, one_device(), Teacher(ann, init(ann)))

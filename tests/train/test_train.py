@@ -292,6 +292,7 @@ def corrupt():
     (corrupt, DataError, "one.png is corrupt"),
 ])
 @pytest.mark.thin(1)
+@pytest.mark.slow
 def test_an_epoch_whose_evaluation_is_broken_off_is_saved_and_evaluated_on_resuming(tmp_path, monkeypatch, happens,
                                                                                    error, says):
     net, dataset, phase = make_net(), make_dataset(), Phase(epochs=3, batch_size=BATCH)
