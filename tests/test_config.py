@@ -183,6 +183,7 @@ def test_a_recipe_out_of_range_is_refused_by_name(field, value, limit):
     ("ann.schedule", "cosine", "ann.schedule cosine has no warm-up: set ann.warmup_epochs to 0, or take one_cycle"),
     ("snn.milestones", (), "set both, or neither .schedule is steps, milestones are ..."),
     ("snn.schedule", "constant", "snn.milestones are the epochs after which schedule steps falls"),
+    ("snn.optimizer", "muon", "snn.optimizer muon keeps the norm of kernels .* it is folded here: take adam or sgd"),
     ("snn.nesterov", True, "snn.nesterov is sgd's, and snn.optimizer is adamw"),
     ("snn.tet_weight", 0.0, "snn.tet_lambda is a share of TET's loss, and snn.tet_weight is 0"),
     ("ann.tet_weight", 0.5, "ann.tet_weight must be 0: an ANN has one timestep; set snn.tet_weight"),
@@ -196,12 +197,37 @@ def test_settings_that_do_not_go_together_are_refused_with_a_remedy(field, value
         check(changed(TODAY, field, value))
 
 
+SMALL = Experiment(
+    name="small", data=Data("cifar10", crop_padding=2, flip=True, crop_fill="reflect", flip_alternates=True),
+    model=Model("Compact8", batch_norm=True, norm_scale=False, whiten=True),
+    ann=Phase(12, 500, "muon", 0.15, 0.6, schedule="linear", adam_learning_rate=0.01))
+
+
+@pytest.mark.parametrize("field, value, says", [
+    (None, None, None),
+    ("data.flip", False, "data.flip_alternates says how images are flipped, and data.flip is False: set both"),
+    ("model.batch_norm", False, "ann.optimizer muon keeps the norm of kernels .* needs batch norm .* set model.batch_n"),
+    ("ann.weight_decay", 5e-4, "ann.weight_decay must be 0 with muon, which keeps the norm of kernels as it is"),
+    ("ann.adam_learning_rate", 0.0, "ann.adam_learning_rate must be > 0, got 0.0"),
+    ("data.crop_fill", "mirror", "unknown data.crop_fill 'mirror'"),
+])
+def test_a_small_fast_recipe_is_whole(field, value, says):
+    if field is None:
+        check(SMALL)
+    else:
+        with pytest.raises(InputError, match=says):
+            check(changed(SMALL, field, value))
+
+
 def test_a_run_stored_before_these_settings_is_read_with_the_papers(tmp_path):
     stored = dataclasses.asdict(FULL)
     before = [field.name for field in dataclasses.fields(Phase)][:8]
     assert before[-1] == "accumulate"
     stored |= {phase: {name: stored[phase][name] for name in before} for phase in ("ann", "snn")}
-    del stored["data"]["cutout"]
+    for name in ("cutout", "crop_fill", "flip_alternates"):
+        del stored["data"][name]
+    for name in ("norm_scale", "whiten"):
+        del stored["model"][name]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     assert read_stored(tmp_path / "config.json") == FULL
 

@@ -346,6 +346,19 @@ class TestRandomCropFlip:
         expected = 1000 / len(possible)
         assert max(abs(count - expected) for count in counts.values()) < 5 * expected**0.5
 
+    def test_a_reflected_edge_is_numpys(self):
+        image = np.arange(1, 13, dtype=np.uint8).reshape(3, 4, 1)
+        padded = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+        possible = {padded[top:top + 3, left:left + 4].tobytes() for top in range(3) for left in range(3)}
+        drawn = data.random_crop_flip(jax.random.key(0), jnp.asarray(np.tile(image, (200, 1, 1, 1))), 1, False,
+                                      fill="reflect")
+        assert {example.tobytes() for example in np.asarray(drawn)} == possible
+
+    def test_given_sides_take_the_place_of_drawn_ones(self):
+        images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 4, 5, 1), dtype=np.uint8))
+        found = data.random_crop_flip(jax.random.key(0), images, 0, True, mirrored=jnp.array([True, False, True]))
+        np.testing.assert_array_equal(found, np.stack([images[0, :, ::-1], images[1], images[2, :, ::-1]]))
+
     def test_without_padding_and_flip_is_the_identity(self):
         images = jnp.asarray(np.random.default_rng(0).integers(0, 256, (3, 4, 5, 1), dtype=np.uint8))
         np.testing.assert_array_equal(data.random_crop_flip(jax.random.key(0), images, 0, False), images)

@@ -1,5 +1,6 @@
 """Laws of data.stream and batches.StreamedBatches: every example once, the same pictures whoever decodes them."""
 
+import collections
 import warnings
 
 import cv2
@@ -191,6 +192,23 @@ class TestStreamedBatches:
             np.testing.assert_array_equal(y, labels[step])
             expected = (pictures[step] / 255 - np.array([0.5, 0.4, 0.3])) / np.array([0.2, 0.3, 0.4])
             np.testing.assert_allclose(x, expected, atol=1e-5)
+
+    def test_two_epochs_show_both_sides_of_every_example(self):
+        """50 examples in batches of 20: the third batch lies in two epochs."""
+        mesh = make_mesh(devices=jax.devices()[:1])
+        batches = make_batches(self.dataset(), Data(image_size=8, flip=True, flip_alternates=True), 3, 20, mesh)
+        plain = make_batches(self.dataset(), Data(image_size=8), 3, 20, mesh)
+        sides = collections.defaultdict(list)
+        for step in range(10):
+            whole, labels = plain.fetch(jax.random.key(0), *plain.arguments(step))
+            seen, _ = batches.fetch(jax.random.key(step), *batches.arguments(step))
+            for image, shown, label in zip(np.asarray(whole), np.asarray(seen), np.asarray(labels), strict=True):
+                flipped = np.array_equal(shown, image[:, ::-1])
+                assert flipped != np.array_equal(shown, image)
+                sides[int(label)].append(flipped)
+        first = [shown[0] for shown in sides.values()]
+        assert len(sides) == 50 and 10 < sum(first) < 40
+        assert all(shown == [shown[0], not shown[0]] * 2 for shown in sides.values())
 
     def test_flips_are_the_steps(self):
         mesh = make_mesh(devices=jax.devices()[:1])

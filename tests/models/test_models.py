@@ -508,7 +508,7 @@ class TestSynapse:
         x, kernel, cotangent = (jnp.asarray(rng.normal(size=shape)) for shape in ((6, 4, 4, 32), (3, 3, 32, 40),
                                                                                   (6, 4, 4, 40)))
         monkeypatch.setattr(convolution, "PART_BYTES", 5 * 4 * 16 * 4 * 32)  # five images' tiles: three divide six
-        assert convolution.images_at_once(x.shape) == 3
+        assert convolution.winograd_images_at_once(x.shape) == 3
         want, vjp = jax.vjp(winograd, x, kernel)
         got, same_vjp = jax.vjp(convolution.convolve, x, kernel)
         assert_close((got, same_vjp(cotangent)), (want, vjp(cotangent)), 1e-11)

@@ -16,10 +16,10 @@ import pytest
 import rich.console
 import tiny_run
 
-from dietjax import PLIF, data
+from dietjax import PLIF, data, models
 from dietjax.analysis import memory
 from dietjax.checkpoint.manager import Checkpoints
-from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase, resolved
+from dietjax.config import AnnNeuron, Conversion, Data, Experiment, Model, Neuron, Phase, resolved
 from dietjax.core.surrogate import DERIVATIVES
 from dietjax.errors import InputError
 from dietjax.run import recipe, summary
@@ -378,6 +378,10 @@ VARIANTS = {
     "freeze": {"neuron": Neuron(leak=0.9, sharing="neuron", surrogate="fast_sigmoid", freeze=("leak", "threshold")),
               "snn": Phase(1, BATCH, "sgd", 1e-2, weight_decay=1e-3)},
     "batch norm": {"model": Model("VGG4", (16,), batch_norm=True), "neuron": Neuron(surrogate="sigmoid"), "chunk": 1},
+    "compact": {"neuron": Neuron(), "ann_neuron": AnnNeuron("qcfs", 2, 2.0),
+                "model": Model("Compact8", batch_norm=True, norm_scale=False, whiten=True),
+                "data": Data(crop_padding=1, crop_fill="reflect", flip=True, flip_alternates=True),
+                "ann": Phase(1, BATCH, "muon", 0.1, momentum=0.6, schedule="linear")},
     "today": {"neuron": Neuron(), "model": Model("VGG4", (16,), batch_norm=True), "data": Data(cutout=2),
               "ann": Phase(1, BATCH, "sgd", 0.1, schedule="one_cycle", warmup_epochs=0.5, nesterov=True, clip_norm=5.0,
                            ema_decay=0.9, label_smoothing=0.1, weight_decay=5e-4),
@@ -410,6 +414,24 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
     _, _, networks = recipe.open_run(tmp_path / "run")
     assert networks["snn"][1]["params"]["conv1"]["neuron"].threshold.shape == {
         "layer": (), "channel": (8,), "neuron": (8, 8, 8)}[experiment.neuron.sharing]
+
+
+@pytest.mark.slow
+def test_a_whitened_kernel_and_a_norm_without_scale_stay_as_they_are(few_digits, tmp_path):
+    experiment = tiny(**VARIANTS["compact"])
+    recipe.run(experiment, tmp_path / "run", QUIET)
+    _, dataset, networks = recipe.open_run(tmp_path / "run")
+    net, variables = networks["ann"]
+    images = data.normalise(dataset.train.images, dataset.mean, dataset.std)[
+        data.batch_indices(experiment.seed, len(dataset.train.images), len(dataset.train.images), 0)]
+    whitened = models.whiten(net, variables, images)["params"]["conv1"]["kernel"]
+    np.testing.assert_array_equal(variables["params"]["conv1"]["kernel"], whitened)
+    layers = [layer for layer in variables["params"].values() if "norm" in layer]
+    assert len(layers) == 7 and all((layer["norm"]["scale"] == 1).all() for layer in layers)
+    assert all((layer["norm"]["bias"] != 0).any() for layer in layers)
+    folded = networks["snn"][1]["params"]["conv1"]["kernel"]  # a channel's kernel is multiplied by one number
+    factors = folded / whitened
+    np.testing.assert_allclose(factors, np.broadcast_to(factors[0, 0, 0], folded.shape), rtol=1e-5)
 
 
 @pytest.mark.slow

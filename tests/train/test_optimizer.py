@@ -57,6 +57,10 @@ def test_milestones_that_come_to_one_step_count_each():
                                np.repeat([0.5, 0.005], [3, 6]), rtol=1e-6)
 
 
+def test_linear_falls_to_zero_in_a_line():
+    np.testing.assert_allclose(rates(schedule="linear"), 0.5 * (1 - np.arange(41) / 40), atol=1e-7)
+
+
 def test_constant_stays():
     assert learning_rate(Phase(learning_rate=0.5, schedule="constant"), 40)(7) == 0.5
 
@@ -123,6 +127,39 @@ def test_the_norm_is_that_of_what_is_trained(freeze, scale):
     changes, = updates(constant(optimizer="sgd", momentum=0.0, clip_norm=2.5), [gradient], params, freeze)
     np.testing.assert_allclose(changes["kernel"], [-0.5 * 3 * scale], rtol=1e-6)
     np.testing.assert_allclose(changes["neuron"].threshold, 0 if freeze else -0.5 * 4 * scale, rtol=1e-6)
+
+
+def newton_schulz(matrix, iterations=3):
+    """Jordan's quintic iteration; it brings singular values of a matrix of norm 1 towards 1."""
+    x = matrix / np.linalg.norm(matrix)
+    for _ in range(iterations):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return x
+
+
+def test_muon_steps_orthogonally_and_holds_a_kernels_norm():
+    """A NumPy loop over two steps: Nesterov's momentum, bias-corrected; then the norm is √out."""
+    rng = np.random.default_rng(0)
+    start, *gradients = (rng.normal(size=(3, 3, 2, 4)) for _ in range(3))
+    params = {"conv": kernel(*start), "head": kernel([1.0, 2.0])}
+    phase = constant(optimizer="muon", momentum=0.6, adam_learning_rate=0.25)
+    found = updates(phase, [{"conv": kernel(*g), "head": kernel([3.0, -4.0])} for g in gradients], params)
+    average = 0.0
+    for t, (g, changes) in enumerate(zip(gradients, found, strict=True), 1):
+        average = 0.6 * average + 0.4 * g
+        ahead = 0.6 * average / (1 - 0.6**(t + 1)) + 0.4 * g / (1 - 0.6**t)
+        moved = start - 0.5 * newton_schulz(ahead.reshape(18, 4).T).T.reshape(start.shape)
+        expected = moved * (2 / np.linalg.norm(moved)) - start  # √4
+        np.testing.assert_allclose(changes["conv"]["kernel"], expected, rtol=1e-4, atol=1e-5)
+        # equal gradients: Adam's step is the rate
+        np.testing.assert_allclose(changes["head"]["kernel"], [[-0.25, 0.25]], rtol=1e-5)
+
+
+def test_one_layers_kernel_stays_by_its_name():
+    params = {"a": kernel(1.0), "b": kernel(1.0)}
+    changes, = updates(constant(optimizer="sgd", weight_decay=0.1), [params], params, ("a/kernel",))
+    assert float(changes["a"]["kernel"][0]) == 0 and float(changes["b"]["kernel"][0]) < 0
 
 
 @pytest.mark.parametrize("phase, expected", [

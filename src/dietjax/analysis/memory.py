@@ -7,8 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..errors import InputError
-from ..models import Network
-from ..models.convolution import images_at_once, suits_winograd
+from ..models import Network, convolution, pooled
 
 WORKING_BLOCKS = 4
 """Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,
@@ -47,14 +46,19 @@ def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = 
 
 
 def _transforms(connection, images):
-    """Bytes that a convolution takes besides its maps: on the CPU, Winograd's tiles twice."""
-    if jax.default_backend() != "cpu" or len(connection.kernel) != 4 or not suits_winograd(
-            connection.kernel, connection.stride):
+    """Bytes that a convolution takes besides its maps: on the CPU, Winograd's tiles or pooled columns, twice."""
+    kernel = connection.kernel
+    if jax.default_backend() != "cpu" or len(kernel) != 4:
+        return 0
+    height, width = connection.out_shape[:2]
+    if connection.pooled:
+        columns = 4 * height * width * math.prod(kernel[:3])
+        return 2 * columns * convolution.images_at_once(images, columns, pooled.PART_BYTES)
+    if not convolution.suits_winograd(kernel, connection.stride):
         return 0
     # with their cotangents; measured 1 to 3 times (VGG9, VGG4, VGG6 at batch 32 to 128)
-    height, width = connection.out_shape[:2]
-    tiles = 4 * height * width * sum(connection.kernel[2:])  # 16 values for 4 pixels, float32
-    return 2 * 4 * tiles * images_at_once((images, height, width, connection.kernel[2]))
+    tiles = 4 * height * width * sum(kernel[2:])  # 16 values for 4 pixels, float32
+    return 2 * 4 * tiles * convolution.winograd_images_at_once((images, height, width, kernel[2]))
 
 
 def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bool) -> None:

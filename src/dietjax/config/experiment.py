@@ -31,6 +31,11 @@ class Data:
     """Threads that decode images; None: one per CPU core that this process may use."""
     cutout: int = 0
     """Training augmentation: side in pixels of a square set to the mean colour, at a random place (CIFAR: 8 to 16)."""
+    crop_fill: Literal["black", "reflect"] = "black"
+    """Training augmentation: what a crop shows outside the image: black, or the image mirrored at its edge."""
+    flip_alternates: bool = False
+    """Training augmentation, with flip: drawn once for each image, which is then flipped at every other epoch, so that
+    two epochs show both of its sides (Jordan, arXiv 2404.00498)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Model:
     """Which network, as `dietjax.models.build` takes it."""
 
     name: str = "VGG16"
-    """VGG4/6/9/11/13/16/19 or ResNet12/18/19/20/34."""
+    """VGG4/6/9/11/13/16/19, ResNet12/18/19/20/34, or Compact8 (small, for two CPU cores)."""
     classifier: tuple[int, ...] | None = None
     """Widths of the hidden fully connected layers; None: the paper's; (): none, the last map goes into the output."""
     conv_dropout: float = 0.2
@@ -49,6 +54,10 @@ class Model:
     """Batch norm in the ANN; conversion folds it into weights and biases (paper: none)."""
     width: float = 1.0
     """Factor on the features of every layer but the output layer (paper: 1)."""
+    norm_scale: bool = True
+    """Whether batch norm has a trained scale; else it stays 1."""
+    whiten: bool = False
+    """First kernel: whitened patches of 5,000 training images, left as it is (`dietjax.models.whiten`)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +97,13 @@ class Phase:
 
     epochs: int = 300
     batch_size: int = 64
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """adam: Adam with amsgrad (paper); adamw: Adam with decoupled weight decay; sgd: with momentum."""
+    optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
+    """adam: Adam with amsgrad (paper); adamw: Adam with decoupled weight decay; sgd: with momentum; muon: orthogonal
+    steps for the kernels of convolutions under batch norm, Adam for everything else (Jordan 2024)."""
     learning_rate: float = 1e-3
     """The largest one of the schedule."""
     momentum: float = 0.9
-    """Momentum of sgd."""
+    """Momentum of sgd and muon."""
     weight_decay: float = 0.0
     """L2 penalty, added to the gradient of the weights (not of leaks, thresholds or norms). With adamw: a step takes
     learning rate times this share of the weights off."""
@@ -101,9 +111,9 @@ class Phase:
     """Epochs between two checkpoints."""
     accumulate: int = 1
     """Microbatches that a batch is split into, one after the other: activations of one at a time are in memory."""
-    schedule: Literal["cosine", "one_cycle", "warmup_cosine", "steps", "constant"] = "cosine"
-    """Of the learning rate. cosine: falls to 0; one_cycle: rises from a 25th along a cosine, then falls along one;
-    warmup_cosine: rises from 0 in a line, then falls as cosine; steps: falls at the milestones."""
+    schedule: Literal["cosine", "linear", "one_cycle", "warmup_cosine", "steps", "constant"] = "cosine"
+    """Of the learning rate. cosine, linear: falls to 0; one_cycle: rises from a 25th along a cosine, then falls along
+    one; warmup_cosine: rises from 0 in a line, then falls as cosine; steps: falls at the milestones."""
     warmup_epochs: float = 0.0
     """Epochs in which one_cycle and warmup_cosine rise."""
     milestones: tuple[float, ...] = ()
@@ -133,6 +143,8 @@ class Phase:
     """Share, in the SNN's loss, of its distance from the run's ANN (Hinton et al. 2015)."""
     temperature: float = 1.0
     """Divides the logits that distillation compares: the larger, the more the unlikely classes count."""
+    adam_learning_rate: float = 1e-3
+    """Of muon: the rate of Adam for all but kernels of convolutions, on the same schedule."""
 
     @property
     def microbatch_size(self) -> int:

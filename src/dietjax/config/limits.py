@@ -18,7 +18,8 @@ LIMITS = {
     "> 0": (("timesteps", "model.classifier", "model.width", "ann_neuron.levels", "ann_neuron.threshold",
              "conversion.images", "conversion.timesteps", "conversion.scale",
              "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
-             *_of_phases("epochs", "batch_size", "learning_rate", "checkpoint_every", "accumulate", "clip_norm",
+             *_of_phases("epochs", "batch_size", "learning_rate", "adam_learning_rate",
+                         "checkpoint_every", "accumulate", "clip_norm",
                          "step_factor", "temperature", "milestones")),
             lambda x: 0 < x < math.inf),
     ">= 0": (("seed", "data.crop_padding", "data.cutout", *_of_phases("weight_decay", "warmup_epochs")),
@@ -52,7 +53,21 @@ def check(experiment: Experiment) -> None:
         raise InputError(f"chunk must divide timesteps, got chunk={experiment.chunk}, timesteps={experiment.timesteps}")
     for name, phase in (("ann", experiment.ann), ("snn", experiment.snn)):
         _check_schedule(name, phase)
+        _check_optimizer(name, phase, experiment.model.batch_norm and name == "ann")
     _check_losses(experiment)
+    if experiment.data.flip_alternates and not experiment.data.flip:
+        raise InputError("data.flip_alternates says how images are flipped, and data.flip is False: set both")
+
+
+def _check_optimizer(name: str, phase: Phase, normed: bool) -> None:
+    """Nothing is set that the optimiser does not use; muon, which keeps the norm of kernels, has batch norm."""
+    if phase.nesterov and phase.optimizer != "sgd":
+        raise InputError(f"{name}.nesterov is sgd's, and {name}.optimizer is {phase.optimizer}")
+    if phase.optimizer == "muon" and not normed:
+        raise InputError(f"{name}.optimizer muon keeps the norm of kernels as it is, which needs batch norm behind "
+                         f"them; {'set model.batch_norm' if name == 'ann' else 'it is folded here: take adam or sgd'}")
+    if phase.optimizer == "muon" and phase.weight_decay:
+        raise InputError(f"{name}.weight_decay must be 0 with muon, which keeps the norm of kernels as it is")
 
 
 def _check_schedule(name: str, phase: Phase) -> None:
@@ -68,8 +83,6 @@ def _check_schedule(name: str, phase: Phase) -> None:
     if (phase.schedule == "steps") != bool(phase.milestones):
         raise InputError(f"{name}.milestones are the epochs after which schedule steps falls: set both, or neither "
                          f"(schedule is {phase.schedule}, milestones are {phase.milestones})")
-    if phase.nesterov and phase.optimizer != "sgd":
-        raise InputError(f"{name}.nesterov is sgd's, and {name}.optimizer is {phase.optimizer}")
 
 
 def _check_losses(experiment: Experiment) -> None:

@@ -6,7 +6,7 @@ tensorflow-datasets, grain and OpenCV load where data is read: `import dietjax` 
 from .build import prepare
 from .dataset import STATISTICS, Dataset, Split
 from .device import cutout, normalise, random_crop_flip
-from .order import batch_indices
+from .order import alternate_sides, batch_indices
 from .sets import load
 from .source import CorruptImageWarning, DataError
 from .stream import Stream
@@ -18,6 +18,7 @@ __all__ = [
     "Dataset",
     "Split",
     "Stream",
+    "alternate_sides",
     "batch_indices",
     "cutout",
     "load",

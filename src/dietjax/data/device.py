@@ -7,21 +7,32 @@ import numpy as np
 from ..types import Array
 
 
-def random_crop_flip(key: Array, images: Array, padding: int, flip: bool) -> Array:
-    """Random crop after zero padding, then random horizontal flip, per example: [B, H, W, C] -> [B, H, W, C].
+def random_crop_flip(key: Array, images: Array, padding: int, flip: bool, *, fill: str = "black",
+                     mirrored: Array | None = None) -> Array:
+    """Random crop after padding, then random horizontal flip, per example: [B, H, W, C] -> [B, H, W, C].
 
     For raw images, before `normalise`: the authors, with torchvision, pad with black, not with the mean.
+
+    Args:
+        key: of what is drawn.
+        images: raw.
+        padding: pixels on every side.
+        flip: whether images are flipped, each with probability 1/2.
+        fill: "black", or "reflect": the image mirrored at its edge, which itself does not come twice.
+        mirrored: bool [B], which images are flipped, in the place of those drawn; see `order.alternate_sides`.
     """
     crop_key, flip_key = jax.random.split(key)
     batch, *shape = images.shape
     if padding:
-        padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+        mode = {"black": "constant", "reflect": "reflect"}[fill]
+        padded = jnp.pad(images, ((0, 0), (padding, padding), (padding, padding), (0, 0)), mode=mode)
         top, left = jax.random.randint(crop_key, (2, batch), 0, 2 * padding + 1)
         crop = jax.vmap(lambda image, top, left: jax.lax.dynamic_slice(image, (top, left, 0), shape))
         images = crop(padded, top, left)
     if flip:
-        mirrored = jax.random.bernoulli(flip_key, shape=(batch, 1, 1, 1))
-        images = jnp.where(mirrored, images[:, :, ::-1], images)
+        if mirrored is None:
+            mirrored = jax.random.bernoulli(flip_key, shape=(batch,))
+        images = jnp.where(mirrored.reshape(-1, 1, 1, 1), images[:, :, ::-1], images)
     return images
 
 

@@ -23,6 +23,20 @@ def batch_indices(seed: int, num_examples: int, batch_size: int, step: int) -> n
     )
 
 
+def alternate_sides(seed: int, num_examples: int, batch_size: int, step: int) -> np.ndarray:
+    """Which examples of training step `step` are flipped where an example is flipped at every other epoch, whether at
+    even or at odd ones by a draw of its own: bool [batch_size], beside `batch_indices`.
+    """
+    epochs = np.arange(step * batch_size, (step + 1) * batch_size) // num_examples
+    return _sides(seed, num_examples)[batch_indices(seed, num_examples, batch_size, step)] ^ (epochs % 2 == 1)
+
+
+@functools.lru_cache(maxsize=1)
+def _sides(seed: int, num_examples: int) -> np.ndarray:
+    # three numbers: another stream than any epoch's permutation
+    return np.random.default_rng([seed, 0, 1]).random(num_examples) < 0.5
+
+
 @functools.lru_cache(maxsize=2)  # a batch straddles two epochs
 def _permutation(seed: int, num_examples: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_examples).astype(np.int32)

@@ -96,6 +96,9 @@ def _entries(net: Network) -> dict[str, Connection]:
     averaged = [layer.name for layer in net.layers if layer.pool == "global"]
     if averaged:
         raise InputError(f"the authors' networks flatten their last map, this one averages it, after {averaged[0]}")
+    pooled = [c.name for c in wiring if c.pooled]
+    if pooled:
+        raise InputError(f"the authors' networks pool spikes, this one pools currents, of {', '.join(pooled)}")
     mains = [c for c in wiring if c.name == c.layer]
     stem = "pre_process" if mains[0].name == "stem1" else "features"
     names, indices = {}, {}

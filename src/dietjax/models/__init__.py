@@ -1,7 +1,9 @@
-"""Networks: VGG and ResNet, DIET-SNN's and the field's, and the classes they are made of."""
+"""Networks: VGG and ResNet, DIET-SNN's and the field's, a compact one, and the classes they are made of."""
 
 from typing import Any
 
+from .compact import PLANS as COMPACT
+from .compact import compact
 from .make import exact_name, parameter_count
 from .network import Network
 from .recurrent import Recurrent, RecurrentParams
@@ -10,6 +12,7 @@ from .resnet import resnet
 from .spec import Connection, Layer
 from .vgg import PLANS as VGGS
 from .vgg import vgg
+from .whiten import whiten
 
 __all__ = [
     "Connection",
@@ -18,13 +21,16 @@ __all__ = [
     "Recurrent",
     "RecurrentParams",
     "build",
+    "compact",
     "parameter_count",
     "resnet",
     "vgg",
+    "whiten",
 ]
 
 
 def build(name: str, num_classes: int, image_shape: tuple[int, int, int], **options: Any) -> Network:
-    """Any network by name, a VGG or a ResNet; the same arguments as `vgg` and `resnet`."""
-    name = exact_name(name, [*VGGS, *RESNETS])
-    return (vgg if name in VGGS else resnet)(name, num_classes, image_shape, **options)
+    """Any network by name; the same arguments as `vgg`, `resnet` and `compact`."""
+    family = {**dict.fromkeys(VGGS, vgg), **dict.fromkeys(RESNETS, resnet), **dict.fromkeys(COMPACT, compact)}
+    name = exact_name(name, family)
+    return family[name](name, num_classes, image_shape, **options)

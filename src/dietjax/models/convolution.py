@@ -8,6 +8,7 @@ took 0.5-0.9 of the time of XLA's own from 32 channels on, on maps from 4×4 to 
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -44,24 +45,32 @@ def suits_winograd(kernel: tuple[int, ...], stride: int) -> bool:
 
 def winograd_in_parts(x: Array, kernel: Array) -> Array:
     """`winograd`, some images at a time: transformed tiles, four times as large as the map, then stay small."""
-    size = images_at_once(x.shape)
+    return in_parts(winograd, x, kernel, winograd_images_at_once(x.shape))
+
+
+def winograd_images_at_once(shape: tuple[int, ...]) -> int:
+    """Of a map [N, H, W, in], how many images Winograd's form takes at a time."""
+    count, height, width, channels = shape
+    return images_at_once(count, 4 * 16 * math.prod(_tiles(height, width)) * channels, PART_BYTES)
+
+
+def in_parts(form: Callable[[Array, Array], Array], x: Array, kernel: Array, size: int) -> Array:
+    """A form of convolution over [N, H, W, in], so many images at a time."""
     if size == x.shape[0]:
-        return winograd(x, kernel)
-    _, y = jax.lax.scan(lambda _, part: (None, winograd(part, kernel)), None, x.reshape(-1, size, *x.shape[1:]))
+        return form(x, kernel)
+    _, y = jax.lax.scan(lambda _, part: (None, form(part, kernel)), None, x.reshape(-1, size, *x.shape[1:]))
     return y.reshape(-1, *y.shape[2:])
 
 
-def images_at_once(shape: tuple[int, ...]) -> int:
-    """Of a map [N, H, W, in], how many images Winograd's form takes at a time: a divisor of N.
+def images_at_once(count: int, image_bytes: int, part_bytes: int) -> int:
+    """How many of N images a form takes at a time that needs so many bytes for each: a divisor of N.
 
-    All of them where tiles are few. All of them with several devices, too: each holds a share of the images, and parts
+    All of them where these are few. All of them with several devices, too: each holds a share of the images, and parts
     of all images would have to be sent from one to another. And all of a batch whose size is a symbol (`jax.export`).
     """
-    count, height, width, channels = shape
-    image = 4 * 16 * math.prod(_tiles(height, width)) * channels
     if jax.device_count() > 1 or not isinstance(count, int):
         return count
-    return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * image <= PART_BYTES))
+    return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * image_bytes <= part_bytes))
 
 
 @jax.custom_vjp

@@ -149,7 +149,8 @@ class Forward:
             current = x  # a shortcut between equal shapes adds the input as it is
             if name in self.wiring:
                 weights = self.params[target] if name == target else self.params[target]["shortcut"]
-                current = synapse(weights["kernel"].astype(x.dtype), x, self.wiring[name].stride,
+                connection = self.wiring[name]
+                current = synapse(weights["kernel"].astype(x.dtype), x, connection.stride, pooled=connection.pooled,
                                   forward_mode=self.forward_mode)
                 if name in self.stats:
                     current = checkpoint_name(current, "current")

@@ -13,11 +13,12 @@ from .spec import Layer
 
 
 def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: dict[str, Any],
-         width: float = 1.0) -> Network:
+         width: float = 1.0, first: int | None = None) -> Network:
     """A network of these layers; `options` are the other fields of `Network`, checked by name.
 
     width: factor on the features of every layer but the readout (rounded, at least 1): MobileNet's width multiplier
         (Howard et al., arXiv 1704.04861, section 3.3).
+    first: features of the first layer whatever the width.
 
     Raises:
         InputError: a width that is not > 0, an unknown option, an image size that does not fit.
@@ -26,6 +27,8 @@ def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: 
         raise InputError(f"width must be > 0, got {width}; 0.5 halves the features of every layer but the readout")
     hidden = (dataclasses.replace(layer, features=max(1, round(width * layer.features))) for layer in layers[:-1])
     layers = (*hidden, layers[-1])
+    if first is not None:
+        layers = (dataclasses.replace(layers[0], features=first), *layers[1:])
     fields = [f.name for f in dataclasses.fields(Network) if f.name not in ("layers", "image_shape", "parent", "name")]
     for option in options:
         if option not in fields:

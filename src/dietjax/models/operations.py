@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ..types import Array
 from .convolution import convolve, direct
+from .pooled import convolve_pooled
 
 
 def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
@@ -18,13 +19,16 @@ def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
     return deviation * jax.random.normal(key, shape, dtype)
 
 
-def synapse(kernel: Array, x: Array, stride: int = 1, *, forward_mode: bool = False) -> Array:
+def synapse(kernel: Array, x: Array, stride: int = 1, *, pooled: bool = False, forward_mode: bool = False) -> Array:
     """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product.
 
+    pooled: whether the convolution's output is averaged over 2×2.
     forward_mode: whether `jax.jvp` must go through it, which a convolution in Winograd's form refuses.
     """
     if kernel.ndim == 2:  # folded: else XLA's CPU backend copies the block transposed for the kernel's gradient
         current = x.reshape(x.shape[0] * x.shape[1], -1) @ kernel
+    elif pooled:
+        current = convolve_pooled(x.reshape(-1, *x.shape[2:]), kernel)
     else:
         convolution = direct if forward_mode else convolve
         current = convolution(x.reshape(-1, *x.shape[2:]), kernel, stride)

@@ -10,7 +10,10 @@ from ..errors import InputError, unknown
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """synapse (+ shortcut) -> neuron -> dropout, pool. The last layer of a network has no neuron: it is the readout."""
+    """synapse, pool_current (+ shortcut) -> neuron -> dropout, pool.
+
+    The last layer of a network has no neuron: it is the readout.
+    """
 
     name: str
     features: int
@@ -20,6 +23,9 @@ class Layer:
     stride: int = 1
     pool: bool | Literal["global"] = False
     """Average pool of the neuron's output: True over 2×2, "global" over the whole map, which leaves [1, 1, C]."""
+    pool_current: bool = False
+    """2×2 average pool of the synapse's current, BEFORE batch norm and neuron: a quarter of the neurons, and what comes
+    out of the layer is still spikes."""
     dropout: float = 0.0
     """Dropout probability on the neuron's output; one mask for all timesteps."""
     shortcut: str | None = None
@@ -39,15 +45,19 @@ class Layer:
         if self.kernel is not None and (not _is_whole(self.kernel) or self.kernel < 1 or self.kernel % 2 == 0):
             refuse("kernel", "an odd whole number (an even one would change the map's size), or None for a fully "
                              "connected layer")
-        if not isinstance(self.recurrent, bool):
-            refuse("recurrent", "True or False")
+        for field in ("recurrent", "pool_current"):
+            if not isinstance(getattr(self, field), bool):
+                refuse(field, "True or False")
         if not isinstance(self.pool, bool) and self.pool != "global":
             refuse("pool", "True (2×2), 'global' (the whole map) or False")
         if not isinstance(self.dropout, numbers.Real) or not 0 <= self.dropout < 1:
             refuse("dropout", "a probability in [0, 1)")
-        if self.kernel is None and (self.pool or self.stride != 1):
+        if self.kernel is None and (self.pool or self.pool_current or self.stride != 1):
             raise InputError(f"layer {self.name!r} is fully connected (kernel=None): there is no map to pool or stride "
-                             "over; leave out pool and stride, or give it a kernel")
+                             "over; leave out pools and stride, or give it a kernel")
+        if self.pool_current and self.stride != 1:
+            raise InputError(f"layer {self.name!r} pools its current and has stride {self.stride}; "
+                             "give it one of the two")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +75,9 @@ class Connection:
     in_shape: tuple[int, ...]
     """What comes in, [H, W, C] or [C]."""
     out_shape: tuple[int, ...]
-    """[H, W, C] or [C]."""
+    """[H, W, C] or [C]; after the pool, where the current is pooled."""
+    pooled: bool = False
+    """Whether the convolution's output is pooled, 2×2, before it is the layer's current."""
 
     @property
     def recurrent(self) -> bool:
@@ -74,8 +86,12 @@ class Connection:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of one pass: every output once for every weight that reaches it (padding counted)."""
-        return math.prod(self.out_shape[:-1]) * math.prod(self.kernel)
+        """Multiply-accumulates of one pass: every output once for every weight that reaches it (padding counted).
+
+        Of a pooled current those of the convolution before the pool, as other frameworks compute it; here they are a
+        quarter (`models.pooled`).
+        """
+        return (4 if self.pooled else 1) * math.prod(self.out_shape[:-1]) * math.prod(self.kernel)
 
 
 def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) -> tuple[Connection, ...]:
@@ -99,7 +115,8 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
         else:
             out = (*(-(-n // layer.stride) for n in shape[:2]), layer.features)
             kernel = (layer.kernel, layer.kernel, shape[-1], layer.features)
-        found.append(Connection(layer.name, layer.name, source, kernel, layer.stride, shape, out))
+            out = _halved(out, layer, layers, image_shape) if layer.pool_current else out
+        found.append(Connection(layer.name, layer.name, source, kernel, layer.stride, shape, out, layer.pool_current))
         if layer.shortcut is not None:
             start, before = inputs[layer.shortcut]
             if before != out:
@@ -116,14 +133,19 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
         if layer.pool == "global":
             shape = (1, 1, shape[2])
         elif layer.pool:
-            if shape[0] % 2 or shape[1] % 2:
-                halvings = math.prod(2 if c.pool is True else c.stride for c in layers)
-                raise InputError(
-                    f"image of {image_shape[0]}×{image_shape[1]} does not fit: layer {layer.name!r} cannot pool a map "
-                    f"of {shape[0]}×{shape[1]} by 2; use a height and width divisible by {halvings}, or a network with "
-                    "fewer pools (VGG4 and VGG6 have two)")
-            shape = (shape[0] // 2, shape[1] // 2, shape[2])
+            shape = _halved(shape, layer, layers, image_shape)
     return tuple(found)
+
+
+def _halved(shape, layer, layers, image_shape):
+    """[H/2, W/2, C], where they divide."""
+    if shape[0] % 2 or shape[1] % 2:
+        halvings = math.prod((2 if c.pool is True else c.stride) * (2 if c.pool_current else 1) for c in layers)
+        raise InputError(
+            f"image of {image_shape[0]}×{image_shape[1]} does not fit: layer {layer.name!r} cannot pool a map "
+            f"of {shape[0]}×{shape[1]} by 2; use a height and width divisible by {halvings}, or a network with "
+            "fewer pools (VGG4 and VGG6 have two)")
+    return (shape[0] // 2, shape[1] // 2, shape[2])
 
 
 def feeds(layers: tuple[Layer, ...]) -> dict[str | None, list[tuple[str, str]]]:

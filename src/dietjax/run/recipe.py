@@ -33,6 +33,9 @@ from .console import Console
 from .metric_log import MetricLog
 from .summary import neuron_means, record, summarise
 
+WHITENING_IMAGES = 5000
+"""Training images whose patches make a whitened kernel: as in Jordan's program."""
+
 
 def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict:
     """Run or resume an experiment to its end.
@@ -53,7 +56,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     measure_ann, measure_snn = Evaluator(ann), Evaluator(snn)
     log = MetricLog(workdir, writes=processes.is_main())
     try:
-        variables = jax.jit(ann.net.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
+        variables = _initial(experiment, ann.net, dataset)
         ann_variables, ann_seconds = _train(ann, variables, measure_ann, workdir, log, console)
         variables = convert_ann(experiment, ann.net, ann_variables, snn.net, dataset)
         converted = _measure_converted(experiment, variables, measure_snn, workdir, log, console)
@@ -104,14 +107,42 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> tuple[Plan, Pla
     schedule = TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)
     shared = {"dataset": dataset, "mesh": make_mesh(experiment.parallel), "augment": experiment.data,
               "seed": experiment.seed}
-    plans = (Plan("ann", ann, phase=experiment.ann, schedule=TimeSchedule(), **shared),
-             Plan("snn", snn, phase=experiment.snn, schedule=schedule, freeze=experiment.neuron.freeze, **shared))
+    plans = (Plan("ann", ann, phase=experiment.ann, schedule=TimeSchedule(), freeze=_fixed(experiment, ann), **shared),
+             Plan("snn", snn, phase=experiment.snn, schedule=schedule, freeze=_fixed(experiment, snn), **shared))
     for plan in plans:
         plan.check()
     settings = config.resolved(experiment).conversion
     timesteps = settings.timesteps if settings.method in ("percentile", "spikenorm") else 1  # else the ANN is measured
     memory.check_conversion(snn, settings.images, timesteps)
     return plans
+
+
+def _fixed(experiment, net):
+    """Names of the parameters of one of an experiment's networks that training leaves as they are."""
+    names = [f"{net.layers[0].name}/kernel"] if experiment.model.whiten else []
+    if getattr(net.neuron, "spiking", False):
+        names += experiment.neuron.freeze
+    elif not experiment.model.norm_scale:
+        names.append("scale")
+    return tuple(names)
+
+
+def _initial(experiment, net, dataset):
+    """A network's variables before its first step."""
+    variables = jax.jit(net.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
+    if not experiment.model.whiten:
+        return variables
+    count = min(WHITENING_IMAGES, dataset.train.num_examples)
+    variables = models.whiten(net, variables, _training_images(experiment, dataset, count))
+    kernel = variables["params"][net.layers[0].name]["kernel"]
+    processes.check_agreement({"whitened kernel": [float(x) for x in kernel.ravel()]})
+    return variables
+
+
+def _training_images(experiment, dataset, count):
+    """The first images that training reads, normalised [count, H, W, C]."""
+    chosen = data.batch_indices(experiment.seed, dataset.train.num_examples, count, 0)
+    return data.normalise(dataset.train.take(chosen)[0], dataset.mean, dataset.std, jnp.float32)
 
 
 def open_data(settings: config.Data) -> data.Dataset:
@@ -146,8 +177,7 @@ def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Netw
     """The SNN's variables from the ANN's, by the experiment's method; leaks as the experiment starts them."""
     _check_images(experiment, dataset)
     settings = config.resolved(experiment).conversion
-    chosen = data.batch_indices(experiment.seed, dataset.train.num_examples, settings.images, 0)
-    images = data.normalise(dataset.train.take(chosen)[0], dataset.mean, dataset.std, jnp.float32)
+    images = _training_images(experiment, dataset, settings.images)
     if ann.batch_norm:
         ann, variables = convert.fold_batch_norm(ann, variables)
     if settings.method == "match":
@@ -190,8 +220,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     for phase, net in zip(("ann", "snn"), networks(experiment, dataset), strict=True):
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
             settings = getattr(experiment, phase)
-            freeze = experiment.neuron.freeze if phase == "snn" else ()
-            optimizer = make_optimizer(settings, 1, freeze)
+            optimizer = make_optimizer(settings, 1, _fixed(experiment, net))
             restored = checkpoints.restore(abstract_state(net, optimizer, settings.ema_decay > 0))
         if restored is not None:
             found[phase] = net, restored[0].evaluated

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from ..config import Data
-from ..data import Dataset, Split, batch_indices, cutout, normalise, random_crop_flip
+from ..data import Dataset, Split, alternate_sides, batch_indices, cutout, normalise, random_crop_flip
 from ..models import Network
 from ..parallel.mesh import assemble, batch_sharding, distribute, place, replicated, rows_here
 from ..types import Array
@@ -58,16 +58,17 @@ class ResidentBatches:
         self._sharded = batch_sharding(mesh)
         self._set = place(tuple(dataset.train), replicated(mesh))
         self._indices = functools.partial(batch_indices, seed, dataset.train.num_examples, batch_size)
+        self._sides = _sides(augment, seed, dataset.train.num_examples, batch_size)
         self._prepared = functools.partial(_prepared, augment, dataset)
 
-    def arguments(self, step: int) -> tuple[Array, Array, Array]:
-        """(images uint8 [N, H, W, C], labels [N], indices [B])."""
-        return *self._set, place(self._indices(step), self._sharded)
+    def arguments(self, step: int) -> tuple[Array, ...]:
+        """(images uint8 [N, H, W, C], labels [N], indices [B]; where flips alternate, which are flipped [B])."""
+        return *self._set, *place((self._indices(step), *self._sides(step)), self._sharded)
 
-    def fetch(self, key: Array, images: Array, labels: Array, indices: Array) -> tuple[Array, Array]:
+    def fetch(self, key: Array, images: Array, labels: Array, indices: Array, *sides: Array) -> tuple[Array, Array]:
         """The examples at these indices, cropped, flipped and normalised."""
         batch = jax.lax.with_sharding_constraint(images[indices], self._sharded)
-        return self._prepared(key, batch), labels[indices]
+        return self._prepared(key, batch, *sides), labels[indices]
 
 
 class StreamedBatches:
@@ -75,21 +76,25 @@ class StreamedBatches:
 
     def __init__(self, dataset: Dataset, augment: Data, seed: int, batch_size: int, mesh: Mesh):
         self._sharded, self._batch_size = batch_sharding(mesh), batch_size
-        rows = rows_here(self._sharded, batch_size)
-        self._batches_from = functools.partial(dataset.train.training_batches, seed, batch_size, rows=rows)
+        self._rows = rows_here(self._sharded, batch_size)
+        self._batches_from = functools.partial(dataset.train.training_batches, seed, batch_size, rows=self._rows)
+        self._sides = _sides(augment, seed, dataset.train.num_examples, batch_size)
         self._batches, self._next = None, None
         self._prepared = functools.partial(_prepared, augment, dataset)
 
-    def arguments(self, step: int) -> tuple[Array, Array]:
-        """(images uint8 [B, H, W, C], labels [B]); waits for them. Decodes ahead while steps follow one another."""
+    def arguments(self, step: int) -> tuple[Array, ...]:
+        """(images uint8 [B, H, W, C], labels [B]; where flips alternate, which are flipped [B]); waits for them.
+        Decodes ahead while steps follow one another.
+        """
         if step != self._next:
             self._batches = self._batches_from(step)
         self._next = step + 1
-        return assemble(next(self._batches), self._sharded, self._batch_size)
+        sides = [sides[self._rows] for sides in self._sides(step)]
+        return assemble((*next(self._batches), *sides), self._sharded, self._batch_size)
 
-    def fetch(self, key: Array, images: Array, labels: Array) -> tuple[Array, Array]:
+    def fetch(self, key: Array, images: Array, labels: Array, *sides: Array) -> tuple[Array, Array]:
         """The same examples, cropped, flipped and normalised."""
-        return self._prepared(key, images), labels
+        return self._prepared(key, images, *sides), labels
 
 
 class TaughtBatches:
@@ -110,10 +115,17 @@ class TaughtBatches:
         return images, labels, self._net.apply(whole, images)[0]
 
 
-def _prepared(augment, dataset, key, batch):
+def _sides(augment, seed, num_examples, batch_size):
+    """From a step to (which of its examples are flipped [B],) where flips alternate, else to ()."""
+    if not augment.flip_alternates:
+        return lambda step: ()
+    return lambda step: (alternate_sides(seed, num_examples, batch_size, step),)
+
+
+def _prepared(augment, dataset, key, batch, mirrored=None):
     """What the network sees of a batch of raw images: float32."""
     if augment.cutout:
         key, cutout_key = jax.random.split(key)
-    batch = random_crop_flip(key, batch, augment.crop_padding, augment.flip)
+    batch = random_crop_flip(key, batch, augment.crop_padding, augment.flip, fill=augment.crop_fill, mirrored=mirrored)
     batch = normalise(batch, dataset.mean, dataset.std, jnp.float32)
     return cutout(cutout_key, batch, augment.cutout) if augment.cutout else batch

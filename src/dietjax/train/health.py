@@ -14,15 +14,17 @@ class TrainingError(InputError):
     """Training diverged; says at which step and what went wrong first."""
 
 
-def measure_health(net, params, gradients):
+def measure_health(net, params, gradients, fixed):
     """Per layer, in order, after the step: whether all is finite, whether the kernel's gradient is exactly zero, mean
     leak, mean and least threshold.
+
+    fixed: which parameters are not trained, and have no gradient by intention.
     """
     names = [layer.name for layer in net.layers]
     neurons = [params[name]["neuron"] for name in names if "neuron" in params[name]]
     finite = [jnp.all(jnp.array([jnp.isfinite(x).all() for x in jax.tree.leaves((gradients[name], params[name]))]))
               for name in names]
-    zero = [~jnp.any(gradients[name]["kernel"] != 0) for name in names]
+    zero = [~jnp.any(gradients[name]["kernel"] != 0) & (not fixed[name]["kernel"]) for name in names]
     found = {"finite": jnp.array(finite), "zero_gradient": jnp.array(zero)}
     if neurons and hasattr(neurons[0], "threshold"):
         found["threshold"] = jnp.array([n.threshold.mean() for n in neurons])

@@ -30,7 +30,7 @@ class Plan:
     seed: int = 0
     """Of the order of examples, dropout, augmentation and Poisson spikes."""
     freeze: Sequence[str] = ()
-    """Neuron parameters that are not trained."""
+    """Parameters that are not trained: names, as of `make_optimizer`."""
 
     @property
     def total_steps(self) -> int:

@@ -72,7 +72,7 @@ class Session:
         self._batches = make_batches(plan.dataset, plan.augment, plan.seed, plan.phase.batch_size, plan.mesh,
                                      self._teacher)
         self._train_step = make_train_step(plan.net, self._optimizer, self._batches.fetch, plan.mesh, plan.schedule,
-                                           plan.seed, plan.phase)
+                                           plan.seed, plan.phase, plan.freeze)
         self._began = time.perf_counter()
         try:
             with self._preemption:

@@ -1,6 +1,6 @@
 """One training step, compiled and sharded over devices. The ANN's and the SNN's are the same code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import jax
@@ -16,6 +16,7 @@ from ..models import Network
 from ..parallel.mesh import replicated, state_shardings
 from ..types import Array
 from .health import measure_health
+from .optimizer import frozen
 from .state import TimeSchedule, TrainState, abstract_state, update_average
 
 
@@ -50,7 +51,7 @@ def phase_loss(phase: Phase, logits: Array, labels: Array, teacher: Array | None
 
 
 def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch: Callable, mesh: Mesh,
-                    schedule: TimeSchedule, seed: int, phase: Phase = Phase()) -> Callable:
+                    schedule: TimeSchedule, seed: int, phase: Phase = Phase(), freeze: Sequence[str] = ()) -> Callable:
     """A compiled step (state, *arguments) -> (state, metrics), batch and state sharded over the mesh.
 
     The state is donated. Weights split over "fsdp" are gathered whole for the step and their gradients scattered again.
@@ -66,12 +67,15 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         phase: the loss; the average; and `accumulate`, the microbatches, whose gradients are computed one after the
             other and averaged. Without batch norm (whose statistics are then each microbatch's), dropout and Poisson
             spikes that is the whole batch's step, up to rounding.
+        freeze: as `make_optimizer` got it; no gradients of these are computed.
     """
     shardings = state_shardings(mesh, abstract_state(net, optimizer, phase.ema_decay > 0))
 
     def gradients_of(rest, params, x, targets, keys):
         """(batch statistics after these images, (loss, accuracy, spike rates, gradients) of their mean)."""
         def loss_of(params):
+            params = jax.tree.map(lambda x, still: jax.lax.stop_gradient(x) if still else x, params,
+                                  frozen(params, freeze))
             (logits, record), updates = net.apply(
                 {"params": params, **rest}, x, schedule.timesteps, train=True, chunk=schedule.chunk,
                 truncate=schedule.truncate, remat=schedule.chunk is not None,
@@ -93,7 +97,8 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         rest, (loss, accuracy, rates, gradients) = run(rest, whole, x, targets, keys[1:])
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **rest}
-        metrics = {"loss": loss, "accuracy": accuracy, **measure_health(net, new["params"], gradients)}
+        metrics = {"loss": loss, "accuracy": accuracy,
+                   **measure_health(net, new["params"], gradients, frozen(params, freeze))}
         if rates:
             metrics["spike_rate"] = jnp.array(list(rates.values()))
         average = update_average(state, new, phase.ema_decay)

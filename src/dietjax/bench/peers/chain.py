@@ -62,6 +62,7 @@ def _check(net):
     _check_neuron(net.neuron)
     problems = [f"{layer.name} has a shortcut" for layer in net.layers if layer.shortcut is not None]
     problems += [f"{layer.name} is averaged over its whole map" for layer in net.layers if layer.pool == "global"]
+    problems += [f"{layer.name} pools its current" for layer in net.layers if layer.pool_current]
     problems += [f"{layer.name} has dropout {layer.dropout}" for layer in net.layers if layer.dropout]
     problems += [f"{field}=True" for field in ("batch_norm", "bias") if getattr(net, field)]
     if not net.encoder.constant:
