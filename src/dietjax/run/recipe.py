@@ -159,8 +159,7 @@ def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Netw
                                               scale=settings.scale)
     else:
         variables = _balanced(settings, snn, variables, images, jax.random.key(experiment.seed))
-        scale = convert.default_scale(experiment.timesteps) if settings.scale is None else settings.scale
-        variables = convert.scale_thresholds(variables, scale)
+        variables = convert.scale_thresholds(variables, settings.scale)
     for layer in variables["params"].values():
         if "neuron" in layer:
             layer["neuron"] = layer["neuron"]._replace(leak=jnp.full_like(layer["neuron"].leak, experiment.neuron.leak))
