@@ -10,6 +10,7 @@ import shlex
 
 import pytest
 
+import dietjax
 from dietjax.cli import main as cli
 from dietjax.config import AnnNeuron, Data, Experiment, Model, Neuron, Phase, from_dict
 from dietjax.errors import InputError
@@ -156,7 +157,9 @@ def test_what_a_run_leaves_is_all_that_a_row_needs(project, finished_run):
     row, = SCRIPT["read"](folder)
     assert row[0].options == ("--timesteps 3",) and row[0].seed == 0
     assert SCRIPT["NOTHING"] not in cells(SCRIPT["table"]([row]).splitlines()[2])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", row[0].summary["date"])
+    summary = row[0].summary
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", summary["date"]) and summary["versions"]["dietjax"] == dietjax.__version__
+    assert summary["seconds_in_all"] > summary["seconds"] == summary["ann"]["seconds"] + summary["snn"]["seconds"] > 0
 
 
 # ---- mistakes

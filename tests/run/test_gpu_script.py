@@ -64,7 +64,7 @@ def script(tmp_path):
     (tmp_path / "lacks").mkdir()
     (tmp_path / "lacks" / "sitecustomize.py").write_text(LACKS)
     for name, lines in (("python", f'PYTHONPATH="$PYTHONPATH:{tmp_path}/lacks" exec {sys.executable} "$@"'),
-                        ("nvidia-smi", 'case "$*" in *power*) echo 100; echo 100; echo 100; sleep 60;; esac')):
+                        ("nvidia-smi", 'case "$*" in *power*) echo 100; echo 100; echo 100; exec sleep 60;; esac')):
         (tmp_path / name).write_text(f"#!/usr/bin/env bash\n{lines}\n")
         (tmp_path / name).chmod(0o755)
     there = os.environ | {"KEEP": f"{tmp_path}/keep", "OUT": f"{tmp_path}/out", "PYTHON": f"{tmp_path}/python",

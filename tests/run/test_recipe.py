@@ -167,6 +167,13 @@ def test_a_finished_run_leaves_what_it_promises(uninterrupted):
     assert set(metrics_of(uninterrupted)) == keys
 
 
+def test_the_processor_is_named_where_the_system_tells_it(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Make: Model 7\n\nprocessor\t: 1\n")
+    (tmp_path / "other").write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")
+    assert [summary._processor(str(tmp_path / name)) for name in ("cpuinfo", "other", "none")] == [
+        " (Make: Model 7)", "", ""]
+
+
 def test_a_finished_run_has_learnt(uninterrupted):
     summary = json.loads((uninterrupted / "summary.json").read_text())
     assert summary["snn"]["accuracy"] > 0.3  # chance is 0.1

@@ -1,5 +1,6 @@
 """What came out of a run: measurements, the summary of them, and one image's spikes kept for the report."""
 
+import contextlib
 import dataclasses
 import datetime
 import os
@@ -119,5 +120,12 @@ def _raster(spikes):
 def _machine() -> str:
     kinds = {device.device_kind for device in jax.devices()}
     shared = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}{shared}, {os.cpu_count()} CPU cores; "
+    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}{shared}, {os.cpu_count()} CPU cores{_processor()}; "
             f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
+
+
+def _processor(path: str = "/proc/cpuinfo") -> str:
+    """" (its name)", where Linux tells it; else nothing."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8") as told:
+        return next((f" ({line.partition(':')[2].strip()})" for line in told if line.startswith("model name")), "")
+    return ""
