@@ -10,7 +10,8 @@
 # FOLDER holds SET_train*.imgpack.xz, SET_test.imgpack.xz and imgpack.py, which reads them. `pack` fills lent1/ and lent2/,
 # which git ignores, with the images and with the packages that the machine lacks, as this environment has them: all of them
 # Python alone. What is unpacked stays in $KEEP as long as the machine does: make call 2 at once. `train` copies summary,
-# page, metrics and config to $OUT/EXPERIMENT; it stops after $LIMIT seconds, saved: the same call goes on from there.
+# page, metrics and config to $OUT/EXPERIMENT, and with RUN=NAME before it (for another seed, say) to $OUT/NAME; it stops
+# after $LIMIT seconds, saved: the same call goes on from there.
 set -euo pipefail
 
 KEEP=${KEEP:-/tmp/dietjax}
@@ -60,7 +61,7 @@ environment() {
 }
 
 train() {
-    local name=$1 set=${1#paper_} out=${OUT:-out}/$1 status=0 npz watts=""
+    local name=$1 set=${1#paper_} out=${OUT:-out}/${RUN:-$1} run=$KEEP/runs/${RUN:-$1} status=0 npz watts=""
     shift
     environment
     npz=$("$PYTHON" "$here/images.py" join "$KEEP" "${set%%_*}")
@@ -70,19 +71,19 @@ train() {
         nvidia-smi --query-gpu=power.draw --format=csv,noheader,nounits -l 1 >"$KEEP/watts" &
         watts=$!
     fi
-    timeout -k 30 "$LIMIT" "$PYTHON" -m dietjax train "$here/../$name.py" --workdir "$KEEP/runs/$name" \
+    timeout -k 30 "$LIMIT" "$PYTHON" -m dietjax train "$here/../$name.py" --workdir "$run" \
         --data.name "npz:$npz" "$@" || status=$?
     if [ -n "$watts" ]; then
         kill "$watts" || true
         awk '{joules += $1} END {printf "%.0f J of the GPU in %d s\n", joules, NR}' "$KEEP/watts" | tee "$out/joules.txt"
     fi
     for file in summary.json report.html metrics.jsonl config.json; do
-        [ ! -f "$KEEP/runs/$name/$file" ] || cp "$KEEP/runs/$name/$file" "$out/"
+        [ ! -f "$run/$file" ] || cp "$run/$file" "$out/"
     done
     return "$status"
 }
 
 case ${1:-} in
     pack | unpack | train) "$@" ;;
-    *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -46,7 +46,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     Returns:
         The summary, as in summary.json.
     """
-    began = time.perf_counter()
+    start = time.perf_counter()
     dataset, ann, snn = _prepare(experiment, workdir)
     finished = processes.broadcast(files.read_text(workdir / "summary.json"))
     if finished:
@@ -72,7 +72,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     summary["ann"]["seconds"], summary["snn"]["seconds"] = ann_seconds, snn_seconds
     summary["seconds"] = ann_seconds + snn_seconds
     # what surrounded the training in earlier sessions of a resumed run has left no trace
-    summary["seconds_in_all"] = max(summary["seconds"], time.perf_counter() - began)
+    summary["seconds_in_all"] = max(summary["seconds"], time.perf_counter() - start)
     if processes.is_main():
         files.write_json(workdir / "summary.json", summary)
     return summary
