@@ -1,7 +1,7 @@
 """ResNet-34 on ImageNet at 5 timesteps: a network of the authors' code, by the paper's fine-tuning.
 
 Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658. They give no recipe for this ANN: optimiser, batch and epochs
-          are ours and untried (no batch norm, as in all of theirs; with --model.batch_norm True also give
+          are ours and untried (no batch norm, as in all of theirs; with --model.batch-norm also give
           --conversion.method match --conversion.percentile None --conversion.scale None, which keeps its
           function). Their fine-tuning steps after every 32 batches of a few images, by their commands with Adam at
           1e-4. Three things an experiment file cannot say: they divide the rate in steps where one cosine falls to

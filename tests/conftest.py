@@ -18,7 +18,8 @@ import pytest
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 MIN_COMPILE_SECONDS = "0.1"  # below that reading takes as long as compiling
 LONGEST = ["test_mesh", "test_sharded_run", "test_kernels", "test_recipe", "test_survival", "test_models", "test_bench",
-           "test_hosts", "test_several_processes", "test_convert", "test_train", "test_interop", "test_readme"]
+           "test_hosts", "test_several_processes", "test_gpu_script", "test_convert", "test_train", "test_interop",
+           "test_readme"]
 GOLDEN = Path(__file__).parent / "golden" / "diet_snn_reference.json"
 
 

@@ -15,6 +15,7 @@ from dietjax.config import (
     Neuron,
     Phase,
     check,
+    doubts,
     from_dict,
     read_stored,
     resolved,
@@ -70,14 +71,14 @@ def test_a_field_under_both_its_names_is_refused():
 
 
 @pytest.mark.parametrize("batch_norm, method, given, percentile, scale, membrane", [
-    (False, None, {}, 99.7, None, 0.0),  # the paper's
+    (False, None, {}, 99.7, 0.2, 0.0),  # the paper's
     (True, None, {}, 99.9, 1.0, 0.5),
     (False, "match", {}, 99.9, 1.0, 0.5),
     (True, "match", {"percentile": 99.0, "scale": 0.7}, 99.0, 0.7, 0.5),
-    (True, "percentile", {}, 99.7, None, 0.0),
+    (True, "percentile", {}, 99.7, 0.2, 0.0),
     (True, "percentile", {"percentile": 98.0, "scale": 0.4}, 98.0, 0.4, 0.0),
-    (False, "max", {"percentile": 99.7}, 100.0, None, 0.0),
-    (True, "spikenorm", {}, 100.0, None, 0.0),
+    (False, "max", {"percentile": 99.7}, 100.0, 0.2, 0.0),
+    (True, "spikenorm", {}, 100.0, 0.2, 0.0),
 ])
 def test_what_none_means_for_a_conversion(batch_norm, method, given, percentile, scale, membrane):
     asked = Experiment("x", model=Model(batch_norm=batch_norm), conversion=Conversion(method, **given))
@@ -91,6 +92,23 @@ def test_what_none_means_for_a_conversion(batch_norm, method, given, percentile,
     assert resolved(set_by_hand).neuron.initial_membrane == 0.3
 
 
+@pytest.mark.parametrize(("timesteps", "scale"), [(2, 0.2), (20, 0.3), (200, 0.7)])
+def test_the_papers_scale_goes_by_timesteps(timesteps, scale):
+    assert resolved(Experiment("x", timesteps=timesteps)).conversion.scale == scale
+    assert resolved(Experiment("x", timesteps=timesteps, model=Model(batch_norm=True))).conversion.scale == 1
+
+
+@pytest.mark.parametrize("method", ["percentile", "max", "spikenorm"])
+def test_scaling_thresholds_after_batch_norm_is_doubted_and_runs(method):
+    asked = Experiment("x", model=Model(batch_norm=True), conversion=Conversion(method))
+    check(asked)
+    sentence, = doubts(asked)
+    assert sentence.startswith(f"conversion.method {method} scales thresholds") and "to match or None" in sentence
+    for fine in (dataclasses.replace(asked, model=Model()), Experiment("x", model=Model(batch_norm=True)),
+                 dataclasses.replace(asked, conversion=Conversion("match"))):
+        assert doubts(fine) == []
+
+
 def test_a_config_stored_before_match_keeps_its_conversion(tmp_path):
     """Batch norm and all: it says percentile, and its membranes started at 0."""
     stored = dataclasses.asdict(Experiment("x", model=Model(batch_norm=True)))
@@ -98,7 +116,7 @@ def test_a_config_stored_before_match_keeps_its_conversion(tmp_path):
     del stored["neuron"]["initial_membrane"]
     (tmp_path / "config.json").write_text(json.dumps(stored))
     meant = resolved(read_stored(tmp_path / "config.json"))
-    assert (meant.conversion, meant.neuron.initial_membrane) == (Conversion("percentile", 99.7, 512, 100, None), 0.0)
+    assert (meant.conversion, meant.neuron.initial_membrane) == (Conversion("percentile", 99.7, 512, 100, 0.2), 0.0)
 
 
 @pytest.mark.parametrize("values, near", [

@@ -12,6 +12,7 @@ import tiny_run
 
 from dietjax.analysis.energy import AC_JOULES, MAC_JOULES
 from dietjax.cli import main as cli
+from dietjax.run import summary as measuring
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
 
@@ -138,6 +139,23 @@ def test_evaluate_prints_the_accuracies_of_the_summary(dietjax, finished):
     assert all(f"{accuracy:.2%}" in out for accuracy in found["snn"]["accuracy_by_timestep"])
 
 
+def test_evaluating_layers_that_do_nothing_says_so(dietjax, finished, monkeypatch):
+    """At the timesteps that are asked for."""
+    rates = {"conv1": 2.0, "conv2": 0.0, "fc1": 0.5}
+
+    def measured(net, *_):
+        seen = {"spike_rate": rates} if getattr(net.neuron, "spiking", False) else {"spike_rate": {}}
+        return {"accuracy": 0.5, "accuracy_by_timestep": [0.5], **seen}, None
+
+    monkeypatch.setattr(measuring, "measure", measured)
+    status, out, err = dietjax("evaluate", finished, "--json", "--timesteps", 2)
+    assert status == 0 and json.loads(out)["snn"]["spike_rate"] == rates
+    silent, always = err.splitlines()
+    assert silent.startswith("warning: conv2 fired at no image")
+    assert always.startswith("warning: conv1 fired at every timestep of every image (2 spikes per neuron)")
+    assert dietjax("evaluate", finished, "--timesteps", 3)[2] == f"{silent}\n"
+
+
 @pytest.mark.slow
 def test_evaluate_at_fewer_timesteps_is_the_start_of_more(dietjax, finished):
     _, out, _ = dietjax("evaluate", finished, "--json", "--timesteps", 2)
@@ -229,6 +247,14 @@ def test_converting_to_thresholds_that_nothing_reaches_says_so(dietjax, finished
     status, out, err = dietjax("convert", finished, "--conversion.scale", 1e6, "--json")
     assert status == 0 and set(json.loads(out)["spike_rate"].values()) == {0.0}
     assert err.startswith("warning: conv1, conv2, fc1 fired at no image (0 spikes per neuron)")
+
+
+def test_a_conversion_that_breaks_batch_norm_is_doubted_before_anything_trains(dietjax, folder, tmp_path):
+    """Then this run stops at its first mistake: more images than there are."""
+    status, out, err = dietjax("train", folder / "tiny.py", "--workdir", tmp_path / "run", "--model.batch-norm",
+                               "--conversion.method", "percentile", "--conversion.images", 10_000)
+    assert status == 2 and "10000" in err
+    assert out.startswith("warning: conversion.method percentile scales thresholds")
 
 
 def test_a_finished_run_that_was_silent_says_so_beside_its_ratio(dietjax, finished, folder, tmp_path):

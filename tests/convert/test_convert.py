@@ -10,8 +10,7 @@ import pytest
 from alike import IMAGE, RESNET_LIKE, VGG_LIKE, images
 
 from dietjax import LIF, PLIF, ReLU
-from dietjax.convert import fold_batch_norm
-from dietjax.convert.balance import balance_thresholds, default_scale, scale_thresholds, with_neurons
+from dietjax.convert import balance_thresholds, default_scale, fold_batch_norm, scale_thresholds, with_neurons
 from dietjax.convert.select import kth_smallest
 from dietjax.core.encode import Direct, Poisson
 from dietjax.core.unroll import unroll
@@ -193,6 +192,7 @@ class TestScale:
         assert [default_scale(t) for t in (5, 20, 22, 25)] == [0.2, 0.3, 0.3, 0.3]
         assert all(0.6 <= default_scale(t) <= 0.8 for t in (100, 150, 2500))
         assert default_scale(1) == 0.2
+        assert all(default_scale(t) == np.interp(t, (5, 20, 25, 100), (0.2, 0.3, 0.3, 0.7)) for t in range(1, 200))
         factors = [default_scale(t) for t in range(1, 200)]
         assert factors == sorted(factors)
 

@@ -10,7 +10,7 @@ import pytest
 
 from dietjax.analysis import memory
 from dietjax.cli.main import load_experiment
-from dietjax.config import Data, Experiment, Model, check
+from dietjax.config import Data, Experiment, Model, check, resolved
 from dietjax.data import Dataset, Split
 from dietjax.run import recipe
 from dietjax.train.optimizer import make_optimizer
@@ -22,8 +22,9 @@ SETS = {  # (H, W, C) as stored, classes, training images
     "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000), "cifar10_part": ((32, 32, 3), 10, 10_000),
     "cifar100": ((32, 32, 3), 100, 50_000), "imagenet2012": ((None, None, 3), 1000, 1_281_167)}
 PAPER = {  # file -> what the authors call ANN and SNN, per cent
-    "cifar10_vgg16": ("93.72", "92.70"), "cifar10_resnet20": ("92.79", "91.78"), "cifar100_vgg16": ("71.82", "69.67"),
-    "imagenet_vgg16": ("70.08", "69.00"), "imagenet_resnet34": ()}
+    "paper_cifar10_vgg16": ("93.72", "92.70"), "paper_cifar10_resnet20": ("92.79", "91.78"),
+    "paper_cifar100_vgg16": ("71.82", "69.67"), "paper_imagenet_vgg16": ("70.08", "69.00"), "imagenet_resnet34": ()}
+FOR_A_GPU = {"cifar10_vgg16": "cifar10", "cifar10_resnet18": "cifar10", "cifar100_vgg16": "cifar100"}
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 of_the_paper = pytest.mark.parametrize("path", [p for p in FILES if p.stem in PAPER], ids=lambda path: path.stem)
 
@@ -43,8 +44,10 @@ def stand_in(settings):
     return Dataset(settings.name, split, split, tuple(map(str, range(classes))), (0.5,) * shape[2], (0.5,) * shape[2])
 
 
-def test_the_papers_files_are_there():
-    assert set(PAPER) <= {path.stem for path in FILES}
+def test_the_papers_files_and_a_gpus_are_there():
+    names = {path.stem for path in FILES}
+    assert PAPER.keys() | FOR_A_GPU.keys() <= names
+    assert {name for name in names if name.startswith("paper_")} <= PAPER.keys()
 
 
 @every_file
@@ -103,3 +106,16 @@ def test_the_papers_experiments_follow_the_paper(path):
         assert (e.ann.optimizer, e.ann.learning_rate, e.ann.epochs) == ("adam", 1e-3, 300)
         assert 64 <= e.ann.batch_size <= 128
         assert (e.snn.batch_size, e.snn.epochs) == (64, 300)
+
+
+@pytest.mark.parametrize("name", FOR_A_GPU)
+def test_a_gpus_experiments_fit_ten_minutes_and_keep_the_anns_function(name):
+    """At the images per second that one H100 trained of VGG16, by the neurons here; six of the ten minutes train."""
+    e = load_experiment(pathlib.Path(__file__).parents[2] / "experiments" / f"{name}.py")
+    assert (e.data.name, e.timesteps, e.ann_neuron.kind, e.ann_neuron.levels) == (FOR_A_GPU[name], 4, "qcfs", 4)
+    assert (e.model.batch_norm, resolved(e).conversion.method, resolved(e).conversion.scale) == (True, "match", 1.0)
+    ann, snn = recipe.networks(e, stand_in(e.data))
+    usual = recipe.networks(Experiment("x", model=Model("VGG16")), stand_in(e.data))[0]
+    work, reference = (sum(np.prod(c.out_shape) for c in net.connections()) for net in (ann, usual))
+    assert work * 50_000 * (e.ann.epochs / 34_000 + e.snn.epochs / 16_300) < 360 * reference
+    assert snn.neuron.initial_membrane == 0.5

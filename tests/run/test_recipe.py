@@ -167,6 +167,13 @@ def test_a_finished_run_leaves_what_it_promises(uninterrupted):
     assert set(metrics_of(uninterrupted)) == keys
 
 
+def test_the_processor_is_named_where_the_system_tells_it(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Make: Model 7\n\nprocessor\t: 1\n")
+    (tmp_path / "other").write_text("processor\t: 0\nBogoMIPS\t: 50.00\n")
+    assert [summary._processor(str(tmp_path / name)) for name in ("cpuinfo", "other", "none")] == [
+        " (Make: Model 7)", "", ""]
+
+
 def test_a_finished_run_has_learnt(uninterrupted):
     summary = json.loads((uninterrupted / "summary.json").read_text())
     assert summary["snn"]["accuracy"] > 0.3  # chance is 0.1
@@ -248,7 +255,7 @@ def test_killed_at_any_moment_equals_never_stopped(uninterrupted, workplace, tra
     assert (workdir / "converted.json").read_text() == (uninterrupted / "converted.json").read_text()
     summaries = [json.loads((w / "summary.json").read_text()) for w in (workdir, uninterrupted)]
     for found in summaries:
-        del found["seconds"], found["ann"]["seconds"], found["snn"]["seconds"]
+        del found["seconds"], found["seconds_in_all"], found["date"], found["ann"]["seconds"], found["snn"]["seconds"]
     assert summaries[0] == summaries[1]
 
 

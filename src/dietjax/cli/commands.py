@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..config import Conversion, Experiment, Hosts, check
+from ..config import Conversion, Experiment, Hosts, check, doubts
 from ..errors import InputError
 from .table import print_table, print_warnings
 
@@ -38,6 +38,8 @@ class Train:
         self._check()
         processes.start(self.hosts)
         console = Console(quiet=not processes.is_main())
+        for sentence in doubts(self.experiment):
+            console.say(f"warning: {sentence}")
         summary = recipe.run(self.experiment, self.workdir, console)
         report = self.workdir / "report.html"
         with processes.raise_on_all():  # at exit a process waits for others, no longer than the peer timeout
@@ -76,6 +78,7 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Measure and print."""
+        from ..analysis import activity
         from ..run import recipe
 
         if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
@@ -86,6 +89,8 @@ class Evaluate:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
         timesteps = experiment.timesteps if self.timesteps is None else self.timesteps
         results = self._measure(experiment, dataset, networks, timesteps)
+        rates = results.get("snn", {}).get("spike_rate", {})
+        print_warnings(found.sentence for found in activity.find(rates, timesteps))
         if self.json:
             print(json.dumps(results))
         else:
@@ -155,12 +160,13 @@ class Convert:
             experiment, timesteps=experiment.timesteps if self.timesteps is None else self.timesteps,
             conversion=self.conversion)
         check(experiment)
+        print_warnings(doubts(experiment))
         ann, variables = networks["ann"]
         snn = recipe.networks(experiment, dataset)[1]
         converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
         result, _ = summary.measure(snn, converted, dataset, experiment, experiment.timesteps)
         result |= summary.neuron_means(converted)
-        print_warnings(activity.find(result["spike_rate"], experiment.timesteps))
+        print_warnings(found.sentence for found in activity.find(result["spike_rate"], experiment.timesteps))
         if self.json:
             print(json.dumps(result))
             return

@@ -37,7 +37,7 @@ class EnergyOf:
             raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
         net, record, timesteps = self._at_the_rate() if self.run is None else self._of_the_run()
         spent = energy.estimate(net, record)
-        print_warnings(activity.find(record["spike_rate"], timesteps))
+        print_warnings(found.sentence for found in activity.find(record["spike_rate"], timesteps))
         if self.json:
             print(json.dumps(spent.as_dict()))
             return

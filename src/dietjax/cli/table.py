@@ -4,8 +4,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..analysis.activity import Finding
-
 
 def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """A title over the columns that `header` names; the first is aligned left, the others right."""
@@ -22,7 +20,7 @@ def print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[Any]]
     console.print(table)
 
 
-def print_warnings(findings: Iterable[Finding]) -> None:
+def print_warnings(sentences: Iterable[str]) -> None:
     """A line for each, on stderr, so that a table or JSON on stdout stays what it is."""
-    for finding in findings:
-        print(f"warning: {finding.sentence}", file=sys.stderr)
+    for sentence in sentences:
+        print(f"warning: {sentence}", file=sys.stderr)

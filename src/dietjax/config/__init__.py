@@ -1,7 +1,7 @@
 """Experiments as nested frozen dataclasses. Loads no jax: `--help` answers at once."""
 
 from .experiment import AnnNeuron, Conversion, Data, Experiment, Hosts, Model, Neuron, Parallel, Phase
-from .limits import check
+from .limits import check, doubts
 from .resolved import resolved
 from .stored import from_dict, read_stored
 
@@ -16,6 +16,7 @@ __all__ = [
     "Parallel",
     "Phase",
     "check",
+    "doubts",
     "from_dict",
     "read_stored",
     "resolved",

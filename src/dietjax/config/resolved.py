@@ -3,11 +3,12 @@
 import dataclasses
 
 from .experiment import Experiment
+from .scale import default_scale
 
 
 def resolved(experiment: Experiment) -> Experiment:
-    """The experiment with what None stands for in its conversion: the method, its percentile and its scale (of match;
-    the other methods' is `dietjax.convert.default_scale`), and where membranes start after it.
+    """The experiment with what None stands for in its conversion: the method, its percentile and its scale, and
+    where membranes start after it.
     """
     conversion = experiment.conversion
     keeps_function = experiment.model.batch_norm or experiment.ann_neuron.kind == "qcfs"
@@ -17,8 +18,8 @@ def resolved(experiment: Experiment) -> Experiment:
         percentile = 100.0
     elif percentile is None:
         percentile = 99.9 if method == "match" else 99.7
-    if scale is None and method == "match":
-        scale = 1.0
+    if scale is None:
+        scale = 1.0 if method == "match" else default_scale(experiment.timesteps)
     if membrane is None:
         membrane = 0.5 if method == "match" else 0.0
     return dataclasses.replace(

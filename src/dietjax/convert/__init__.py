@@ -4,7 +4,8 @@
 weights: `balance_thresholds` (Rathi & Roy, arXiv 2008.03658, Algorithm 1), then `scale_thresholds`.
 """
 
-from .balance import balance_thresholds, default_scale, scale_thresholds, with_neurons
+from ..config.scale import default_scale
+from .balance import balance_thresholds, scale_thresholds, with_neurons
 from .fold import fold_batch_norm
 from .match import match_activations
 

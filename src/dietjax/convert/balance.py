@@ -119,13 +119,3 @@ def scale_thresholds(variables: Mapping[str, Any], factor: float) -> dict:
     if not any("neuron" in layer for layer in params.values()):
         raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
     return {**variables, "params": params}
-
-
-SCALES = ((5, 0.2), (20, 0.3), (25, 0.3), (100, 0.7))
-"""(timesteps, factor on the thresholds) as the authors ran it: 0.2 at 5, 0.3 at 20-25, 0.6-0.8 above 100."""
-
-
-def default_scale(timesteps: int) -> float:
-    """The authors' factor for this many timesteps; linear between theirs, constant outside."""
-    known, factors = zip(*SCALES, strict=True)
-    return float(np.interp(timesteps, known, factors))

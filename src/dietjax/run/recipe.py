@@ -7,6 +7,7 @@ done recorded.npz, summary.json and report.html. The same command again goes on 
 import functools
 import json
 import pathlib
+import time
 
 import jax
 import jax.numpy as jnp
@@ -48,6 +49,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     Returns:
         The summary, as in summary.json.
     """
+    start = time.perf_counter()
     dataset, ann, snn = _prepare(experiment, workdir)
     finished = processes.broadcast(files.read_text(workdir / "summary.json"))
     if finished:
@@ -72,6 +74,8 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     summary = summarise(experiment, dataset, snn.net, variables, tested_ann, converted, tested_snn)
     summary["ann"]["seconds"], summary["snn"]["seconds"] = ann_seconds, snn_seconds
     summary["seconds"] = ann_seconds + snn_seconds
+    # what surrounded the training in earlier sessions of a resumed run has left no trace
+    summary["seconds_in_all"] = max(summary["seconds"], time.perf_counter() - start)
     if processes.is_main():
         files.write_json(workdir / "summary.json", summary)
     return summary
@@ -185,8 +189,7 @@ def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Netw
                                               scale=settings.scale)
     else:
         variables = _balanced(settings, snn, variables, images, jax.random.key(experiment.seed))
-        scale = convert.default_scale(experiment.timesteps) if settings.scale is None else settings.scale
-        variables = convert.scale_thresholds(variables, scale)
+        variables = convert.scale_thresholds(variables, settings.scale)
     for layer in variables["params"].values():
         if "neuron" in layer:
             layer["neuron"] = layer["neuron"]._replace(leak=jnp.full_like(layer["neuron"].leak, experiment.neuron.leak))

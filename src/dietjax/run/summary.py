@@ -1,5 +1,8 @@
 """What came out of a run: measurements, the summary of them, and one image's spikes kept for the report."""
 
+import contextlib
+import dataclasses
+import datetime
 import os
 import pathlib
 import platform
@@ -9,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import files, models
+from .. import __version__, files, models
 from ..analysis import energy
 from ..config import Experiment
 from ..data import Dataset, normalise
@@ -62,8 +65,18 @@ def summarise(experiment: Experiment, dataset: Dataset, snn: Network, variables:
         "layers": _layers(snn, converted, neuron_means(variables), tested_snn["spike_rate"]),
         "energy": energy.estimate(snn, tested_snn).as_dict(),
         "machine": _machine(),
-        "versions": {name: metadata.version(name) for name in ("dietjax", "jax", "jaxlib", "flax", "optax")},
+        "versions": {"dietjax": __version__,  # its own word: it may run from a checkout that is not installed
+                     **{name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}},
+        "settings": portable(experiment), "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def portable(experiment: Experiment) -> dict:
+    """Its settings as config.json holds them, without the folders of this machine: what a stored result is of."""
+    kind, _, path = experiment.data.name.partition(":")
+    name = f"{kind}:{pathlib.Path(path).name}" if kind in ("folder", "npz") else experiment.data.name
+    return dataclasses.asdict(
+        dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, name=name, dir=None, threads=None)))
 
 
 def _layers(net, before, after, spike_rates):
@@ -107,5 +120,12 @@ def _raster(spikes):
 def _machine() -> str:
     kinds = {device.device_kind for device in jax.devices()}
     shared = f" in {jax.process_count()} processes" if jax.process_count() > 1 else ""
-    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}{shared}, {os.cpu_count()} CPU cores; "
+    return (f"{jax.device_count()} × {', '.join(sorted(kinds))}{shared}, {os.cpu_count()} CPU cores{_processor()}; "
             f"{platform.system()} {platform.machine()}, Python {platform.python_version()}")
+
+
+def _processor(path: str = "/proc/cpuinfo") -> str:
+    """" (its name)", where Linux tells it; else nothing."""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8") as told:
+        return next((f" ({line.partition(':')[2].strip()})" for line in told if line.startswith("model name")), "")
+    return ""

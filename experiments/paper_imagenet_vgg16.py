@@ -7,7 +7,7 @@ Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658. They give no recipe for thi
           with dropout 0.1 where both phases have the ANN's here, and their network of 5 timesteps went on from
           one fine-tuned at 25, where this one starts from the ANN.
 Command:  dietjax prepare imagenet2012
-          dietjax train experiments/imagenet_vgg16.py --workdir runs/imagenet_vgg16
+          dietjax train experiments/paper_imagenet_vgg16.py --workdir runs/paper_imagenet_vgg16
 Hardware: none yet; meant for several GPUs or TPUs with CPU cores to decode for them. Balancing on 32 images over
           25 timesteps takes about 31 GB (3 blocks of the largest layer); the 512 images over 100 timesteps of the
           CIFAR recipe would take 2 TB.
@@ -19,7 +19,7 @@ Obtained: not run yet.
 from dietjax.config import Conversion, Data, Experiment, Model, Phase
 
 experiment = Experiment(
-    name="imagenet_vgg16",
+    name="paper_imagenet_vgg16",
     timesteps=5,
     data=Data(name="imagenet2012", flip=True, image_size=224),
     model=Model(name="VGG16", conv_dropout=0.2, classifier_dropout=0.5),
