@@ -224,7 +224,7 @@ SMALL = Experiment(
 @pytest.mark.parametrize("field, value, says", [
     (None, None, None),
     ("data.flip", False, "data.flip_alternates says how images are flipped, and data.flip is False: set both"),
-    ("model.batch_norm", False, "ann.optimizer muon keeps the norm of kernels .* needs batch norm .* set model.batch_n"),
+    ("model.batch_norm", False, "ann.optimizer muon keeps the norm of kernels .* needs batch norm .* set model.ba"),
     ("ann.weight_decay", 5e-4, "ann.weight_decay must be 0 with muon, which keeps the norm of kernels as it is"),
     ("ann.adam_learning_rate", 0.0, "ann.adam_learning_rate must be > 0, got 0.0"),
     ("data.crop_fill", "mirror", "unknown data.crop_fill 'mirror'"),

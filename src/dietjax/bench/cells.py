@@ -11,7 +11,8 @@ from ..core.kernels import check_backend
 from ..core.neurons import LIF
 from ..core.unroll import unroll
 from ..models.convolution import direct, winograd_in_parts
-from ..models.operations import synapse
+from ..models.operations import average_pool, synapse
+from ..models.pooled import convolve_pooled
 from .measure import Call, Result, alternate, compiled, environment
 
 ARRAYS_MOVED = 5
@@ -95,16 +96,27 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
                   environment(*peers), tuple(notes))
 
 
-def convolution(sides: Sequence[int], channels: tuple[int, int], images: int, dtypes: Sequence[str],
-                runs: int) -> Result:
-    """A 3×3 convolution of stride 1, forward and both gradients, in the two forms of `models.convolution`."""
+def convolution(sides: Sequence[int], channels: tuple[int, int], images: int, dtypes: Sequence[str], runs: int,
+                pooled: bool = False) -> Result:
+    """A 3×3 convolution of stride 1, forward and both gradients, in the two forms of `models.convolution`.
+
+    pooled: with a 2×2 average pool behind it, and `models.pooled.convolve_pooled` beside them.
+    """
+    forms = {"XLA's own": direct, "Winograd": winograd_in_parts}
+    if pooled:
+        forms = {**{f"{name}, then pool": _then_pool(form) for name, form in forms.items()}, "pooled": convolve_pooled}
     calls = []
     for dtype, side in itertools.product(dtypes, sides):
-        shapes = ((images, side, side, channels[0]), (3, 3, *channels), (images, side, side, channels[1]))
+        out = side // 2 if pooled else side
+        shapes = ((images, side, side, channels[0]), (3, 3, *channels), (images, out, out, channels[1]))
         arrays = [jax.random.normal(jax.random.key(i), shape, dtype) for i, shape in enumerate(shapes)]
-        for name, form in (("XLA's own", direct), ("Winograd", winograd_in_parts)):
+        for i, (name, form) in enumerate(forms.items()):
             run, temporary = compiled(_forward_and_backward(form), *arrays)
-            calls.append(Call({"what": name, "dtype": dtype, "map": f"{side}×{side}"}, run, temporary,
-                              base=form is direct))
-    what = f"3×3 convolution of {channels[0]} to {channels[1]} channels, {images} images"
+            calls.append(Call({"what": name, "dtype": dtype, "map": f"{side}×{side}"}, run, temporary, base=i == 0))
+    pool = " and 2×2 average pool" if pooled else ""
+    what = f"3×3 convolution of {channels[0]} to {channels[1]} channels{pool}, {images} images"
     return Result(f"{what}, forward and both gradients", alternate(calls, runs), environment())
+
+
+def _then_pool(form):
+    return lambda x, kernel: average_pool(form(x, kernel)[:, None])[:, 0]

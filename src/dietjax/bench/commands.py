@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import OmitSubcommandPrefixes, UseAppendAction, subcommand
 
+from ..errors import InputError
 from .options import Dtype, Inlined, Of, Output, PeerName, positive
 
 
@@ -78,6 +79,8 @@ class Convolution:
     channels: tuple[int, int] = (256, 256)
     """Channels in and out."""
     images: int = 160
+    pooled: bool = False
+    """With a 2×2 average pool behind it, and the form that saves the pool beside them; sides must be even."""
     dtype: tuple[Dtype, ...] = ("float32",)
     runs: int = 10
     output: Annotated[Output, Inlined] = Output()
@@ -86,9 +89,12 @@ class Convolution:
         """Measure and show."""
         self.output.check()
         positive(side=self.side, channels=self.channels, images=self.images, runs=self.runs)
+        odd = [side for side in self.side if side % 2]
+        if self.pooled and odd:
+            raise InputError(f"side {odd[0]} cannot be pooled by 2; give even sides, or leave out --pooled")
         from .cells import convolution
 
-        self.output.show(convolution(self.side, self.channels, self.images, self.dtype, self.runs), self)
+        self.output.show(convolution(self.side, self.channels, self.images, self.dtype, self.runs, self.pooled), self)
 
 
 @dataclasses.dataclass(frozen=True)
