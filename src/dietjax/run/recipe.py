@@ -1,9 +1,11 @@
 """DIET-SNN's three phases as one resumable run: train the ANN, convert it, fine-tune the SNN; then say what came out.
+Or one phase: an SNN trained from scratch (`Experiment.from_scratch`).
 
 A run's folder holds config.json, checkpoints/{ann,snn}, metrics.jsonl, tensorboard/, converted.json, and when all is
 done recorded.npz, summary.json and report.html. The same command again goes on where it stopped.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -45,29 +47,42 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     Returns:
         The summary, as in summary.json.
     """
-    dataset, ann, snn = _prepare(experiment, workdir)
+    dataset, plans = _prepare(experiment, workdir)
     finished = processes.broadcast(files.read_text(workdir / "summary.json"))
     if finished:
         console.say(f"{workdir} is finished: nothing to do")
         return json.loads(finished)
-    measure_ann, measure_snn = Evaluator(ann), Evaluator(snn)
+    ann, snn = plans.get("ann"), plans["snn"]
+    measure_ann, measure_snn = Evaluator(ann) if ann else None, Evaluator(snn)
+    tested_ann, ann_seconds, teacher = None, 0.0, None
     log = MetricLog(workdir, writes=processes.is_main())
     try:
-        variables = jax.jit(ann.net.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
-        ann_variables, ann_seconds = _train(ann, variables, measure_ann, workdir, log, console)
-        variables = convert_ann(experiment, ann.net, ann_variables, snn.net, dataset)
-        converted = _measure_converted(experiment, variables, measure_snn, workdir, log, console)
-        teacher = Teacher(ann.net, ann_variables) if experiment.snn.distillation else None
+        variables = _initial(ann or snn)
+        if ann:
+            ann_variables, ann_seconds = _train(ann, variables, measure_ann, workdir, log, console)
+            variables = convert_ann(experiment, ann.net, ann_variables, snn.net, dataset)
+            began = _measure_converted(experiment, variables, measure_snn, workdir, log, console)
+            teacher = Teacher(ann.net, ann_variables) if experiment.snn.distillation else None
+        else:
+            if not snn.net.batch_norm:  # thresholds are balanced on these weights
+                variables = convert_ann(experiment, snn.net, variables, snn.net, dataset)
+            began = _agreed_means(variables)
         variables, snn_seconds = _train(snn, variables, measure_snn, workdir, log, console, teacher)
     finally:
         log.close()
     console.say("evaluating")
-    tested_ann, _ = measure_ann.whole(ann_variables)
+    if ann:
+        tested_ann, _ = measure_ann.whole(ann_variables)
+    net, variables = without_batch_norm(snn.net, variables)
+    if net is not snn.net:
+        measure_snn = Evaluator(dataclasses.replace(snn, net=net))
     tested_snn, predicted = measure_snn.whole(variables)
     if processes.is_main():
-        record(experiment, dataset, workdir, snn.net, variables, predicted)
-    summary = summarise(experiment, dataset, snn.net, variables, tested_ann, converted, tested_snn)
-    summary["ann"]["seconds"], summary["snn"]["seconds"] = ann_seconds, snn_seconds
+        record(experiment, dataset, workdir, net, variables, predicted)
+    summary = summarise(experiment, dataset, net, variables, tested_ann, began, tested_snn)
+    for phase, seconds in (("ann", ann_seconds), ("snn", snn_seconds)):
+        if summary[phase]:
+            summary[phase]["seconds"] = seconds
     summary["seconds"] = ann_seconds + snn_seconds
     if processes.is_main():
         files.write_json(workdir / "summary.json", summary)
@@ -75,7 +90,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
 
 
 def _prepare(experiment, workdir):
-    """(The data, the plans of the ANN and the SNN), once all processes agree on them; the folder is claimed."""
+    """(The data, the plans of the phases), once all processes agree on them; the folder is claimed."""
     with processes.raise_on_all():
         config.check(experiment)
         folder.check(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
@@ -90,27 +105,31 @@ def _prepare(experiment, workdir):
     with processes.raise_on_all():
         folder.claim(experiment, workdir)
     folder.check_shared(workdir)
-    return dataset, *plans
+    return dataset, plans
 
 
-def make_plans(experiment: Experiment, dataset: data.Dataset) -> tuple[Plan, Plan]:
-    """How the ANN and the SNN of an experiment are trained; all phases are checked, before one has trained for hours.
+def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]:
+    """{"ann": how it is trained, "snn": ...}, from scratch without "ann"; all is checked, before a phase has trained
+    for hours.
 
     Raises:
         InputError: a phase cannot run on these devices, or on this data.
     """
-    ann, snn = networks(experiment, dataset)
-    _check_images(experiment, dataset)
-    schedule = TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)
+    nets = trained_networks(experiment, dataset)
+    schedules = {"ann": TimeSchedule(),
+                 "snn": TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)}
     shared = {"dataset": dataset, "mesh": make_mesh(experiment.parallel), "augment": experiment.data,
               "seed": experiment.seed}
-    plans = (Plan("ann", ann, phase=experiment.ann, schedule=TimeSchedule(), **shared),
-             Plan("snn", snn, phase=experiment.snn, schedule=schedule, freeze=experiment.neuron.freeze, **shared))
-    for plan in plans:
+    plans = {name: Plan(name, net, phase=getattr(experiment, name), schedule=schedules[name],
+                        freeze=_frozen(experiment, name), **shared) for name, net in nets.items()}
+    if not nets["snn"].batch_norm:  # its thresholds are found from images
+        _check_images(experiment, dataset)
+    for plan in plans.values():
         plan.check()
-    settings = config.resolved(experiment).conversion
-    timesteps = settings.timesteps if settings.method in ("percentile", "spikenorm") else 1  # else the ANN is measured
-    memory.check_conversion(snn, settings.images, timesteps)
+    if not nets["snn"].batch_norm:
+        settings = config.resolved(experiment).conversion
+        steps = settings.timesteps if settings.method in ("percentile", "spikenorm") else 1  # else the ANN is measured
+        memory.check_conversion(nets["snn"], settings.images, steps)
     return plans
 
 
@@ -140,6 +159,21 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
     encoder = encode.Poisson() if experiment.encoder == "poisson" else encode.Direct()
     return (build(experiment.ann, neuron=analog, batch_norm=model.batch_norm),
             build(experiment.snn, neuron=lif, encoder=encoder, bias=model.batch_norm))
+
+
+def trained_networks(experiment: Experiment, dataset: data.Dataset) -> dict[str, Network]:
+    """{"ann": ..., "snn": ...} as they are trained. From scratch there is no ANN, and batch norm is the SNN's until the
+    end, see `without_batch_norm`.
+    """
+    ann, snn = networks(experiment, dataset)
+    if not experiment.from_scratch:
+        return {"ann": ann, "snn": snn}
+    return {"snn": snn.clone(batch_norm=True, bias=False) if experiment.model.batch_norm else snn}
+
+
+def without_batch_norm(net: Network, variables: dict) -> tuple[Network, dict]:
+    """A trained SNN as it is tested, recorded and handed on."""
+    return convert.fold_batch_norm(net, variables) if net.batch_norm else (net, variables)
 
 
 def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Network, dataset: data.Dataset) -> dict:
@@ -187,17 +221,27 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     experiment = config.read_stored(path)
     dataset = open_data(experiment.data)
     found = {}
-    for phase, net in zip(("ann", "snn"), networks(experiment, dataset), strict=True):
+    for phase, net in trained_networks(experiment, dataset).items():
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
             settings = getattr(experiment, phase)
-            freeze = experiment.neuron.freeze if phase == "snn" else ()
-            optimizer = make_optimizer(settings, 1, freeze)
+            optimizer = make_optimizer(settings, 1, _frozen(experiment, phase))
             restored = checkpoints.restore(abstract_state(net, optimizer, settings.ema_decay > 0))
         if restored is not None:
-            found[phase] = net, restored[0].evaluated
+            variables = restored[0].evaluated
+            found[phase] = without_batch_norm(net, variables) if phase == "snn" else (net, variables)
     if not found:
         raise InputError(f"{workdir} has no checkpoint yet; run dietjax train again, it goes on where it stopped")
     return experiment, dataset, found
+
+
+def _initial(plan):
+    """The variables that a run begins with."""
+    return jax.jit(plan.net.init)(jax.random.key(plan.seed), jnp.zeros((1, *plan.dataset.image_shape)))
+
+
+def _frozen(experiment, phase):
+    """What a phase leaves as it is; an ANN has no neurons to freeze."""
+    return experiment.neuron.freeze if phase == "snn" else ()
 
 
 def _train(plan, variables, evaluator, workdir, log, console, teacher=None):
@@ -218,8 +262,7 @@ def _measure_converted(experiment, variables, evaluator, workdir, log, console):
     """What converted.json holds. Converting is deterministic given the ANN, so a resumed run repeats it instead of
     keeping a checkpoint of it, and every process computes it for itself; here they check that they agree.
     """
-    means = neuron_means(variables)
-    processes.check_agreement({f"converted {field}": value for field, value in means.items()})
+    means = _agreed_means(variables)
     path = workdir / "converted.json"
     measured = processes.broadcast(files.read_text(path))
     if measured:
@@ -236,6 +279,13 @@ def _measure_converted(experiment, variables, evaluator, workdir, log, console):
     if processes.is_main():
         files.write_json(path, converted)
     return converted
+
+
+def _agreed_means(variables):
+    """`neuron_means` of an SNN before its training, which every process computes for itself."""
+    means = neuron_means(variables)
+    processes.check_agreement({f"initial {field}": value for field, value in means.items()})
+    return means
 
 
 def _check_images(experiment, dataset):
