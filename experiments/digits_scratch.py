@@ -19,5 +19,5 @@ experiment = Experiment(
     data=Data(name="digits", crop_padding=1),
     model=Model(name="VGG6", classifier=(256,), conv_dropout=0.1, classifier_dropout=0.2, batch_norm=True),
     ann=Phase(epochs=0),
-    snn=Phase(epochs=15, batch_size=32, learning_rate=3e-3, weight_decay=5e-4, checkpoint_every=5),
+    snn=Phase(epochs=12, batch_size=32, learning_rate=3e-3, weight_decay=5e-4, checkpoint_every=4),
 )
