@@ -97,6 +97,7 @@ def initial(experiment, dataset):
         images = data.normalise(dataset.train.images[chosen], dataset.mean, dataset.std, jnp.float32)
         variables = convert.balance_thresholds(net, variables, images, percentile=99.7, timesteps=4)
         variables = convert.scale_thresholds(variables, 0.2)  # the authors' at up to 5 timesteps
+        variables = convert.unit_thresholds(net, variables)
     return net, variables
 
 
@@ -129,8 +130,7 @@ def test_a_run_from_scratch_is_one_phase_and_says_so(runs, few_digits, experimen
     for layer in found["layers"]:
         assert layer["threshold_before"] == before["threshold"][layer["name"]]
         assert layer["leak_before"] == 1
-    if experiment.model.batch_norm:
-        assert {layer["threshold_before"] for layer in found["layers"]} == {1.0}
+        assert layer["threshold_before"] == 1
     assert status.read(workdir)["phase"] == "snn" and status.read(workdir)["state"] == "finished"
 
 

@@ -66,6 +66,7 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
         else:
             if not snn.net.batch_norm:  # thresholds are balanced on these weights
                 variables = convert_ann(experiment, snn.net, variables, snn.net, dataset)
+                variables = convert.unit_thresholds(snn.net, variables)
             began = _agreed_means(variables)
         variables, snn_seconds = _train(snn, variables, measure_snn, workdir, log, console, teacher)
     finally:
@@ -140,8 +141,8 @@ def open_data(settings: config.Data) -> data.Dataset:
 
 
 def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Network]:
-    """(ANN, SNN) of an experiment: the same layers but for dropout, other neurons; the SNN has biases where the ANN has
-    batch norm.
+    """(ANN, SNN) of an experiment: the same layers but for dropout, other neurons; the SNN has biases where there is
+    batch norm, which is folded into them.
     """
     model, neuron = experiment.model, config.resolved(experiment).neuron
 
