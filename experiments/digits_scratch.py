@@ -5,10 +5,11 @@ Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658, trains leaks and thresholds
           al., AAAI 2021, arXiv 2011.05280); at the end it is folded into weights and biases. Network, dropout and crops
           are those of digits_vgg.py.
 Command:  dietjax train experiments/digits_scratch.py --workdir runs/digits_scratch
-Hardware: none yet.
-Hours:    not measured.
-Expected: SNN at least 98.5 % at 4 timesteps.
-Obtained: not run yet.
+Hardware: two CPU cores (AMD EPYC), which other work shared.
+Hours:    0.045 (163 seconds, of them 85 of this run's own CPU time); two timesteps (--timesteps 2) 0.031 (110 seconds,
+          70 of CPU time).
+Expected: SNN at least 98.5 % at 4 timesteps, and at 2.
+Obtained: 4 timesteps: SNN 100.00 %, energy ratio 7.07; 2 timesteps: SNN 99.44 %, ratio 15.28 (seed 0, jax 0.10.2).
 """
 
 from dietjax.config import Data, Experiment, Model, Phase
