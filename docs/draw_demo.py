@@ -19,12 +19,13 @@ PIXELS = 96  # of CSS, to the inch
 
 def picture(summary: dict) -> str:
     """Accuracy over timesteps beside energy per layer, as one SVG; the same summary gives the same bytes."""
-    accuracy = {phase: summary[phase]["accuracy_by_timestep"] for phase in ("converted", "snn")}
+    accuracy = {phase: summary[phase]["accuracy_by_timestep"] for phase in ("converted", "snn") if summary[phase]}
+    ann = summary["ann"]["accuracy"] if summary["ann"] else None  # trained from scratch
     spent = {key: [layer[key] for layer in summary["energy"]["layers"]] for key in ("name", "ann_joules", "snn_joules")}
     ratio = summary["energy"]["ratio"]
     panels = (
         (f"{summary['model']} on {summary['dataset']}: accuracy after each timestep",
-         plots.accuracy_over_timesteps(summary["ann"]["accuracy"], accuracy)),
+         plots.accuracy_over_timesteps(ann, accuracy)),
         (f"Energy per image: {ratio:.1f} times less than the ANN's", plots.energy_bars(*spent.values())),
     )
     width = plots.WIDTH * PIXELS

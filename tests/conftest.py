@@ -125,10 +125,10 @@ def narrow_networks():
     """Runs in this process have few channels; in another `python narrow.py` is the command line with such networks."""
     import narrow
 
-    from dietjax.run import recipe
+    from dietjax.run import assemble
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "networks", narrow.networks)
+        patch.setattr(assemble, "networks", narrow.networks)
         yield
 
 

@@ -132,7 +132,7 @@ def test_an_unknown_field_names_the_nearest(values, near):
 POSITIVE = ["timesteps", "conversion.images", "conversion.timesteps", "conversion.scale", "conversion.percentile",
             "data.image_size", "data.threads", "model.width",
             *(f"{phase}.{field}" for phase in ("ann", "snn")
-              for field in ("epochs", "batch_size", "learning_rate", "checkpoint_every"))]
+              for field in ("batch_size", "learning_rate", "checkpoint_every")), "snn.epochs"]
 
 
 @pytest.mark.parametrize("value", [0, -1])
@@ -143,6 +143,7 @@ def test_what_must_be_positive_is_refused_by_name(field, value):
 
 
 @pytest.mark.parametrize("field, value", [
+    ("ann.epochs", -1),
     ("seed", -1), ("data.crop_padding", -1), ("ann.weight_decay", -0.1), ("snn.momentum", 1.0), ("snn.momentum", -0.1),
     ("model.conv_dropout", 1.0), ("model.classifier_dropout", -0.1), ("model.classifier", (16, 0)),
     ("neuron.leak", 1.5), ("neuron.leak", -0.5), ("conversion.percentile", 100.1),
@@ -235,6 +236,50 @@ def test_a_small_fast_recipe_is_whole(field, value, says):
     else:
         with pytest.raises(InputError, match=says):
             check(changed(SMALL, field, value))
+
+
+# ---- from scratch
+
+SCRATCH = Experiment("scratch", timesteps=4, model=Model(batch_norm=True), ann=Phase(epochs=0))
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"chunk": 4}, {"model.batch_norm": False}, {"model.batch_norm": False, "chunk": 1},
+    {"model.batch_norm": False, "conversion.method": "spikenorm"}, {"conversion.method": "match"},  # not used
+    {"ann.schedule": "one_cycle", "ann.warmup_epochs": 5.0},  # nor is this
+])
+def test_what_a_run_without_an_ann_can_be_asked_for(changes):
+    experiment = SCRATCH
+    for field, value in changes.items():
+        experiment = changed(experiment, field, value)
+    check(experiment)
+    assert experiment.from_scratch and not TODAY.from_scratch
+
+
+@pytest.mark.parametrize("changes, says", [
+    ({"snn.distillation": 0.5}, "snn.distillation learns from the run's own ANN, and ann.epochs is 0: train one"),
+    ({"chunk": 2}, "batch norm trains with the SNN and needs every timestep at once, and chunk is 2: set chunk"),
+    ({"model.batch_norm": False, "conversion.method": "match"},
+     "match takes thresholds from the ANN's activations, and ann.epochs is 0: set conversion.method to percentile or"),
+    ({"model.batch_norm": False, "conversion.method": "max"}, "conversion.method max takes thresholds from the ANN's"),
+    ({"snn.epochs": 0}, "snn.epochs must be > 0, got 0"),
+])
+def test_what_would_need_an_ann_is_refused_with_a_remedy(changes, says):
+    experiment = SCRATCH
+    for field, value in changes.items():
+        experiment = changed(experiment, field, value)
+    with pytest.raises(InputError, match=says):
+        check(experiment)
+
+
+@pytest.mark.parametrize("batch_norm, kind, method, membrane", [
+    (True, "relu", None, 0.0), (False, "relu", "percentile", 0.0), (False, "qcfs", "percentile", 0.0)])
+def test_what_none_means_without_an_ann(batch_norm, kind, method, membrane):
+    """Nothing is converted: with batch norm no threshold is balanced either, and membranes start at 0."""
+    found = resolved(changed(changed(SCRATCH, "model.batch_norm", batch_norm), "ann_neuron.kind", kind))
+    assert (found.conversion.method, found.neuron.initial_membrane) == (method, membrane)
+    asked = changed(SCRATCH, "conversion.method", "match")
+    assert resolved(asked).neuron.initial_membrane == 0 and resolved(asked).conversion == asked.conversion
 
 
 def test_a_run_stored_before_these_settings_is_read_with_the_papers(tmp_path):

@@ -101,6 +101,16 @@ def test_the_chunk_that_would_fit_may_be_a_larger_one(limit):
         memory.check(net, 8, 64, 1, remat=True)
 
 
+def test_no_chunk_is_proposed_where_batch_norm_needs_every_timestep(limit):
+    """What one chunk of all timesteps saves may still be proposed."""
+    net = vgg4(batch_norm=True)
+    whole, chunked = memory.training_step(net, 100, 8), memory.training_step(net, 100, 8, 4, remat=True)
+    assert chunked < memory.training_step(net, 100, 8, 8, remat=True) <= whole
+    limit(chunked)
+    with pytest.raises(InputError, match="no chunk would fit; use a smaller batch, more microbatches"):
+        memory.check(net, 100, 8, None, remat=False)
+
+
 def test_a_chunk_that_costs_more_than_it_saves_is_to_be_left_out(limit, monkeypatch):
     """The states between chunks are float32, currents that are kept may be halves; as on a GPU, without Winograd."""
     monkeypatch.setattr(memory, "_transforms", lambda connection, images: 0)

@@ -10,7 +10,14 @@ import pytest
 from alike import IMAGE, RESNET_LIKE, VGG_LIKE, images
 
 from dietjax import LIF, PLIF, ReLU
-from dietjax.convert import balance_thresholds, default_scale, fold_batch_norm, scale_thresholds, with_neurons
+from dietjax.convert import (
+    balance_thresholds,
+    default_scale,
+    fold_batch_norm,
+    scale_thresholds,
+    unit_thresholds,
+    with_neurons,
+)
 from dietjax.convert.select import kth_smallest
 from dietjax.core.encode import Direct, Poisson
 from dietjax.core.unroll import unroll
@@ -195,6 +202,38 @@ class TestScale:
         assert all(default_scale(t) == np.interp(t, (5, 20, 25, 100), (0.2, 0.3, 0.3, 0.7)) for t in range(1, 200))
         factors = [default_scale(t) for t in range(1, 200)]
         assert factors == sorted(factors)
+
+
+class TestUnitThresholds:
+    @NETWORKS
+    @pytest.mark.parametrize("sharing", ["layer", "channel", "neuron"])
+    def test_no_spike_changes_and_every_threshold_is_one(self, x64, random_variables, layers, sharing):
+        net = Network(layers, IMAGE, neuron=LIF(leak=0.9, threshold=0.5, sharing=sharing), bias=True)
+        variables = random_variables(net, dtype=jnp.float64)
+        for i, layer in enumerate(net.layers[:-1]):  # another one in every layer, each neuron's a little different
+            neuron = variables["params"][layer.name]["neuron"]
+            spread = 1 + 0.3 * np.random.default_rng(i).random(neuron.threshold.shape)
+            variables["params"][layer.name]["neuron"] = neuron._replace(threshold=0.2 * (1 + i % 3) * spread)
+        found = unit_thresholds(net, variables)
+        run = jax.jit(lambda v: net.apply(v, images(), 4, spikes=True))
+        (logits, record), (expected, before) = run(found), run(variables)
+        np.testing.assert_allclose(logits, expected, rtol=1e-9)
+        for name, spikes in before["spikes"].items():
+            assert spikes.mean() > 0
+            np.testing.assert_array_equal(record["spikes"][name], spikes)
+        kept = {layer.name for layer in net.layers if layer.shortcut
+                and f"{layer.name}_shortcut" not in {c.name for c in net.connections()}}
+        for layer in net.layers[:-1]:
+            largest = np.max(found["params"][layer.name]["neuron"].threshold)
+            assert layer.name in kept or largest == pytest.approx(1, rel=1e-12)
+            if layer.name in kept:
+                jax.tree.map(np.testing.assert_array_equal, found["params"][layer.name],
+                             variables["params"][layer.name])
+
+    def test_an_anns_variables_are_refused(self, random_variables):
+        ann = Network(VGG_LIKE, IMAGE, neuron=ReLU())
+        with pytest.raises(ValueError, match="hold no thresholds"):
+            unit_thresholds(ann.clone(neuron=LIF()), random_variables(ann))
 
 
 class TestFold:

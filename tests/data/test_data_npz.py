@@ -73,8 +73,8 @@ missing = ("tensorflow_datasets", "tensorflow", "grain", "array_record", "cv2")
 sys.modules.update(dict.fromkeys(missing))  # None: importing it fails
 from dietjax import config, data
 from dietjax.cli import main
-from dietjax.run import recipe
-dataset = recipe.open_data(config.Data(name=sys.argv[1]))
+from dietjax.run import assemble
+dataset = assemble.open_data(config.Data(name=sys.argv[1]))
 print(dataset.train.images.shape, dataset.test.num_examples)
 print(next(dataset.test.batches(4))[0].shape)
 try:

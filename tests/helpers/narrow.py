@@ -7,7 +7,7 @@ import dataclasses
 import sys
 
 from dietjax.cli import main as cli
-from dietjax.run import recipe
+from dietjax.run import assemble
 
 SHRINK = 8  # VGG4's 64 and 128 channels become 8 and 16
 
@@ -19,11 +19,11 @@ def narrowed(net):
                                   for layer in net.layers))
 
 
-def networks(experiment, dataset, whole=recipe.networks):
-    """What takes the place of `recipe.networks`."""
+def networks(experiment, dataset, whole=assemble.networks):
+    """What takes the place of `assemble.networks`."""
     return tuple(narrowed(net) for net in whole(experiment, dataset))
 
 
 if __name__ == "__main__":
-    recipe.networks = networks
+    assemble.networks = networks
     sys.exit(cli.main(sys.argv[1:]))

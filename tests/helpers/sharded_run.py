@@ -21,7 +21,7 @@ from dietjax import data
 from dietjax.checkpoint import manager as checkpoint
 from dietjax.config import Conversion, Experiment, Hosts, Model, Parallel, Phase
 from dietjax.parallel.processes import start
-from dietjax.run import recipe
+from dietjax.run import assemble, recipe
 from dietjax.run.console import Console
 from dietjax.train import reporter
 
@@ -60,7 +60,7 @@ def main(workdir, data_parallel=1, fsdp=1, processes=1, process=0, port=None, di
     assert jax.local_device_count() * processes == jax.device_count() == data_parallel * fsdp
     dataset = few_digits(folder["data"])
     data.load = lambda *_, **__: dataset
-    recipe.networks, recipe.Checkpoints, Dying.phase, reporter.LOG_EVERY = networks64, Dying, dies, 1
+    assemble.networks, recipe.Checkpoints, Dying.phase, reporter.LOG_EVERY = networks64, Dying, dies, 1
     experiment = dataclasses.replace(EXPERIMENT, parallel=Parallel(data=data_parallel, fsdp=fsdp))
     recipe.run(experiment, pathlib.Path(workdir), Console(rich.console.Console(file=io.StringIO())))
 

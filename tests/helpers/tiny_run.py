@@ -7,7 +7,7 @@ import narrow
 import pytest
 
 from dietjax.cli import main as cli
-from dietjax.run import recipe
+from dietjax.run import assemble
 
 EXPERIMENT = """
 from dietjax.config import Conversion, Experiment, Model, Phase
@@ -29,7 +29,7 @@ def as_in_a_process(digits):
     jax.config.update("jax_disable_most_optimizations", True)
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(recipe, "networks", narrow.networks)
+            patch.setattr(assemble, "networks", narrow.networks)
             patch.setenv("TFDS_DATA_DIR", str(digits))
             yield
     finally:

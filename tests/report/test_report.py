@@ -99,6 +99,25 @@ def test_settings_left_to_their_default_are_shown_for_what_they_mean(tmp_path):
         assert f"<td>{name}</td><td>{value}</td>" in page
 
 
+def test_the_page_of_a_run_from_scratch_speaks_of_no_ann_that_was_trained(tmp_path):
+    run = make_run(tmp_path, layers=3, epochs=2)
+    summary = json.loads((run / "summary.json").read_text()) | {"ann": None, "converted": None}
+    (run / "summary.json").write_text(json.dumps(summary))
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(line for line in lines if json.loads(line)["phase"] == "snn"))
+    page = report.write(run).read_text(encoding="utf-8")
+    assert re.findall(r'<section id="(\w+)">', page) == list(SECTIONS)
+    body = page[page.index("<body") : page.index('<section id="configuration">')]
+    text = " ".join("".join(Page(body).text).split())
+    for said in ("trained from scratch", "less energy than an ANN of the same layers", "value that training began with",
+                 "Threshold before and after training", "92.60%"):
+        assert said in text
+    for not_said in ("conver", "fine-tun", "dashed ANN line", "no training recorded", "through the phases"):
+        assert not_said not in text, not_said
+    figures = [attributes["aria-label"] for tag, attributes in Page(page).tags if tag == "svg"]
+    assert len(figures) == 9 and not any(label.startswith("ANN") for label in figures)  # without bars and ANN's curves
+
+
 def test_layers_that_do_nothing_are_named(tmp_path, page):
     """By the rates of the finished network, and by what the log says of the phases; else the page has no list."""
     assert '<ul class="warnings">' not in page

@@ -1,4 +1,4 @@
-"""Laws of recipe.convert_ann: an experiment's conversion is the method's, with nothing on top of it."""
+"""Laws of assemble.convert_ann: an experiment's conversion is the method's, with nothing on top of it."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ import pytest
 from dietjax import convert, data
 from dietjax.config import Conversion, Experiment, Model, Neuron, Phase
 from dietjax.errors import InputError
-from dietjax.run import folder, recipe
+from dietjax.run import assemble, folder
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -38,7 +38,7 @@ def converted(asked, dataset, random_variables):
     variables = random_variables(ann)
     chosen = data.batch_indices(asked.seed, 32, asked.conversion.images, 0)
     images = data.normalise(dataset.train.images[chosen], dataset.mean, dataset.std, jnp.float32)
-    return ann, variables, snn, recipe.convert_ann(asked, ann, variables, snn, dataset), images
+    return ann, variables, snn, assemble.convert_ann(asked, ann, variables, snn, dataset), images
 
 
 def same(found, expected):

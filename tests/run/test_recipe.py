@@ -22,7 +22,7 @@ from dietjax.checkpoint.manager import Checkpoints
 from dietjax.config import AnnNeuron, Conversion, Data, Experiment, Model, Neuron, Phase, resolved
 from dietjax.core.surrogate import DERIVATIVES
 from dietjax.errors import InputError
-from dietjax.run import recipe, summary
+from dietjax.run import assemble, recipe, summary
 from dietjax.run.console import Console
 from dietjax.train.optimizer import make_optimizer
 from dietjax.train.state import abstract_state
@@ -38,7 +38,7 @@ import os, signal, sys
 import narrow
 from dietjax import checkpoint, files
 from dietjax.cli import main as cli
-from dietjax.run import metric_log, recipe
+from dietjax.run import assemble, metric_log, recipe
 
 moment = sys.argv[1]
 
@@ -54,7 +54,7 @@ log, saver = metric_log.MetricLog, checkpoint.Checkpoints
 log.write = dying(log.write, lambda self, phase, split, step, values: f"{phase} {split} {step}")
 saver.save = dying(saver.save, lambda self, step, *_: f"{self.directory.name} save {step}")
 files.write_json = dying(files.write_json, lambda path, value: f"wrote {path.name}")
-recipe.networks = narrow.networks
+assemble.networks = narrow.networks
 sys.exit(cli.main(sys.argv[2:]))
 """
 """The narrow command line, killed by itself (SIGKILL) just after a moment: a line logged, a save begun, a file
@@ -97,7 +97,7 @@ def uninterrupted(workplace, finished_run):
 
 def final_state(workdir, phase):
     """{path: array} of the last checkpoint of a phase, optimiser included."""
-    experiment, _, networks = recipe.open_run(workdir)
+    experiment, _, networks = assemble.open_run(workdir)
     optimizer = make_optimizer(getattr(experiment, phase), 1)
     with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
         state, _, step = checkpoints.restore(abstract_state(networks[phase][0], optimizer))
@@ -190,7 +190,7 @@ def test_running_again_does_nothing(uninterrupted, train):
 
 
 def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
-    experiment, dataset, networks = recipe.open_run(uninterrupted)
+    experiment, dataset, networks = assemble.open_run(uninterrupted)
     said = json.loads((uninterrupted / "summary.json").read_text())
     assert list(networks) == ["ann", "snn"]
     images = data.normalise(dataset.test.images, dataset.mean, dataset.std)
@@ -262,12 +262,12 @@ def test_killed_at_any_moment_equals_never_stopped(uninterrupted, workplace, tra
 def test_a_run_is_opened_as_far_as_it_has_got(uninterrupted, digits, tmp_path):
     shutil.copytree(uninterrupted, tmp_path / "half")
     shutil.rmtree(tmp_path / "half" / "checkpoints" / "snn")
-    assert list(recipe.open_run(tmp_path / "half")[2]) == ["ann"]
+    assert list(assemble.open_run(tmp_path / "half")[2]) == ["ann"]
     shutil.rmtree(tmp_path / "half" / "checkpoints")
     with pytest.raises(InputError, match="no checkpoint yet; run dietjax train again"):
-        recipe.open_run(tmp_path / "half")
+        assemble.open_run(tmp_path / "half")
     with pytest.raises(InputError, match="holds no run"):
-        recipe.open_run(tmp_path)
+        assemble.open_run(tmp_path)
 
 
 # ---- workdirs that are refused
@@ -341,7 +341,7 @@ def test_a_workdir_on_a_read_only_or_full_disk_is_refused(digits, small_disk):
 @pytest.mark.parametrize("text", ["", "[1]", '{"name": "x"'])
 def test_a_damaged_config_is_refused(digits, tmp_path, text):
     (tmp_path / "config.json").write_text(text)
-    for use in (lambda: recipe.run(tiny(), tmp_path, QUIET), lambda: recipe.open_run(tmp_path)):
+    for use in (lambda: recipe.run(tiny(), tmp_path, QUIET), lambda: assemble.open_run(tmp_path)):
         with pytest.raises(InputError, match=r"config\.json"):
             use()
     assert (tmp_path / "config.json").read_text() == text
@@ -362,7 +362,7 @@ def test_what_only_a_later_phase_needs_is_checked_first(digits, tmp_path, change
 @pytest.mark.parametrize("fits, says", [(1.5, "a training step on 64 images a device at 200 timesteps"),
                                         (None, "use at most --conversion.images 3")])
 def test_memory_of_later_phases_is_checked_first(digits, tmp_path, monkeypatch, fits, says):
-    ann = recipe.networks(tiny(), data.load("digits"))[0]
+    ann = assemble.networks(tiny(), data.load("digits"))[0]
     # an SNN of 200 timesteps, or 3 of 64 images over 400 timesteps: three blocks of 8×8 neurons of 8 channels
     limit = int(fits * memory.training_step(ann, BATCH, 1)) if fits else 3 * 3 * 4 * 10**5 * 8 * 8 * 8
     monkeypatch.setattr(memory, "device_memory", lambda: limit)
@@ -418,7 +418,7 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
         if experiment.neuron.freeze:
             assert layer["leak_after"] == layer["leak_before"]
             assert layer["threshold_after"] == layer["threshold_before"]
-    _, _, networks = recipe.open_run(tmp_path / "run")
+    _, _, networks = assemble.open_run(tmp_path / "run")
     assert networks["snn"][1]["params"]["conv1"]["neuron"].threshold.shape == {
         "layer": (), "channel": (8,), "neuron": (8, 8, 8)}[experiment.neuron.sharing]
 
@@ -427,7 +427,7 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
 def test_a_whitened_kernel_and_a_norm_without_scale_stay_as_they_are(few_digits, tmp_path):
     experiment = tiny(**VARIANTS["compact"])
     recipe.run(experiment, tmp_path / "run", QUIET)
-    _, dataset, networks = recipe.open_run(tmp_path / "run")
+    _, dataset, networks = assemble.open_run(tmp_path / "run")
     net, variables = networks["ann"]
     images = data.normalise(dataset.train.images, dataset.mean, dataset.std)[
         data.batch_indices(experiment.seed, len(dataset.train.images), len(dataset.train.images), 0)]
@@ -443,12 +443,12 @@ def test_a_whitened_kernel_and_a_norm_without_scale_stay_as_they_are(few_digits,
 
 @pytest.mark.slow
 def test_the_averages_are_tested_converted_and_opened(few_digits, tmp_path, monkeypatch):
-    converted, original = [], recipe.convert_ann
-    monkeypatch.setattr(recipe, "convert_ann", lambda experiment, net, variables, *rest: converted.append(variables)
+    converted, original = [], assemble.convert_ann
+    monkeypatch.setattr(assemble, "convert_ann", lambda experiment, net, variables, *rest: converted.append(variables)
                         or original(experiment, net, variables, *rest))
     experiment = tiny(**VARIANTS["today"])
     summary = recipe.run(experiment, tmp_path / "run", QUIET)
-    lines, (_, _, networks) = metrics_of(tmp_path / "run"), recipe.open_run(tmp_path / "run")
+    lines, (_, _, networks) = metrics_of(tmp_path / "run"), assemble.open_run(tmp_path / "run")
     for phase, (net, variables) in networks.items():
         with Checkpoints(tmp_path / "run" / "checkpoints" / phase) as checkpoints:
             optimizer = make_optimizer(getattr(experiment, phase), 1)
@@ -465,9 +465,9 @@ def test_a_phase_may_have_dropout_of_its_own(digits):
     """None is the model's. The two networks' layers are the same but for that."""
     model = Model("VGG4", (16,), conv_dropout=0.2, classifier_dropout=0.5)
     changed = dataclasses.replace(tiny().snn, conv_dropout=0.0, classifier_dropout=0.1)
-    ann, snn = recipe.networks(tiny(model=model, snn=changed), data.load("digits"))
+    ann, snn = assemble.networks(tiny(model=model, snn=changed), data.load("digits"))
     model = dataclasses.replace(model, name="VGG6")  # its third convolution is not pooled
-    nets = recipe.networks(tiny(model=model, ann=changed), data.load("digits"))
+    nets = assemble.networks(tiny(model=model, ann=changed), data.load("digits"))
     assert [[layer.dropout for layer in net.layers] for net in (ann, snn)] == [[0, 0, 0.5, 0], [0, 0, 0.1, 0]]
     assert [[layer.dropout for layer in net.layers] for net in nets] == [[0, 0, 0, 0.1, 0], [0, 0.2, 0, 0.5, 0]]
     assert [dataclasses.replace(layer, dropout=0) for layer in ann.layers] == [

@@ -98,6 +98,17 @@ def test_after_the_conversion_the_phase_is_the_snn(run):
     assert (found["step"], found["total_steps"], found["checkpoint"]["step"]) == (16, 63, 16)
 
 
+def test_without_an_ann_the_phase_is_the_snn_from_the_start(run):
+    settings = dataclasses.replace(EXPERIMENT, ann=Phase(epochs=0))
+    (run.folder / "config.json").write_text(json.dumps(dataclasses.asdict(settings)))
+    found = run.read()
+    assert (found["phase"], found["step"], found["epochs"], found["checkpoint"]) == ("snn", 0, 4, None)
+    run.train("snn", 16)
+    run.checkpoint("snn", "16")
+    found = run.read()
+    assert (found["step"], found["total_steps"], found["checkpoint"]["phase"]) == (16, 63, "snn")
+
+
 def test_a_line_that_is_being_written_is_not_read(run):
     run.train("ann", 16)
     with open(run.folder / "metrics.jsonl", "a") as file:

@@ -19,7 +19,7 @@ import tiny_run
 
 from dietjax.checkpoint.manager import Checkpoints
 from dietjax.cli import main as cli
-from dietjax.run import recipe
+from dietjax.run import assemble
 from dietjax.train.optimizer import make_optimizer
 from dietjax.train.state import abstract_state
 
@@ -88,7 +88,7 @@ def uninterrupted(place):
 
 def outcome(workdir):
     """Everything a run leaves that is the same every time: (states, metrics, summary)."""
-    experiment, _, networks = recipe.open_run(workdir)
+    experiment, _, networks = assemble.open_run(workdir)
     states = {}
     for phase, (net, _) in networks.items():
         optimizer = make_optimizer(getattr(experiment, phase), 1)

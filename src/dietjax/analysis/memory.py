@@ -71,7 +71,8 @@ def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bo
     needed = training_step(net, batch, timesteps, chunk, remat)
     if needed <= limit:
         return
-    smaller = [c for c in range(timesteps, 0, -1) if timesteps % c == 0
+    shortest = timesteps if net.batch_norm else 1  # its statistics are of all timesteps
+    smaller = [c for c in range(timesteps, shortest - 1, -1) if timesteps % c == 0
                and training_step(net, batch, timesteps, c, remat=True) <= limit]
     if not smaller:
         remedy = "no chunk would fit; use a smaller batch, more microbatches (accumulate) or more devices"

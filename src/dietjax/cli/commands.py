@@ -18,7 +18,9 @@ from .table import print_table, print_warnings
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Run an experiment to its end: ANN, conversion, SNN, report. The same command again resumes it."""
+    """Run an experiment to its end: ANN, conversion, SNN, report; with --ann.epochs 0 an SNN from scratch. The same
+    command again resumes it.
+    """
 
     file: Positional[pathlib.Path]
     """Python file that defines `experiment`, such as experiments/digits_vgg.py."""
@@ -45,9 +47,11 @@ class Train:
         with processes.raise_on_all():  # at exit a process waits for others, no longer than the peer timeout
             if processes.is_main() and not report.exists():
                 page.write(self.workdir)
-        console.say(f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
-                    f"SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
-                    f"{summary['energy']['ratio']:.2f} times less energy than the ANN")
+        before = (f"ANN {summary['ann']['accuracy']:.2%}, converted {summary['converted']['accuracy']:.2%}, "
+                  if summary["ann"] else "trained from scratch: ")
+        console.say(f"{before}SNN {summary['snn']['accuracy']:.2%} at {summary['snn']['timesteps']} timesteps, "
+                    f"{summary['energy']['ratio']:.2f} times less energy than "
+                    f"{'the ANN' if summary['ann'] else 'an ANN of the same layers'}")
         for finding in activity.find_in_summary(summary):  # beside a ratio of energies that they make meaningless
             console.warn("snn", finding.sentence)
         console.say(f"report: {report}")
@@ -79,12 +83,12 @@ class Evaluate:
     def __call__(self) -> None:
         """Measure and print."""
         from ..analysis import activity
-        from ..run import recipe
+        from ..run import assemble
 
         if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
             raise InputError("--margin must be >= 0 and finite, --batch-size at least 1, got "
                              f"{', '.join(map(str, self.margin))} and {self.batch_size}")
-        experiment, dataset, networks = recipe.open_run(self.run)
+        experiment, dataset, networks = assemble.open_run(self.run)
         if self.margin and "snn" not in networks:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
         timesteps = experiment.timesteps if self.timesteps is None else self.timesteps
@@ -94,7 +98,8 @@ class Evaluate:
         if self.json:
             print(json.dumps(results))
         else:
-            self._print(results, f"{dataset.name}: {dataset.test.num_examples} test images", timesteps)
+            without = "; no ANN, the SNN was trained from scratch" if experiment.from_scratch else ""
+            self._print(results, f"{dataset.name}: {dataset.test.num_examples} test images{without}", timesteps)
 
     def _measure(self, experiment, dataset, networks, timesteps):
         """{phase: metrics on the test set}; the SNN's with "early_exit", where margins were given."""
@@ -153,17 +158,20 @@ class Convert:
     def __call__(self) -> None:
         """Convert, measure and print."""
         from ..analysis import activity
-        from ..run import recipe, summary
+        from ..run import assemble, summary
 
-        experiment, dataset, networks = recipe.open_run(self.run)
+        experiment, dataset, networks = assemble.open_run(self.run)
+        if experiment.from_scratch:
+            raise InputError(f"{self.run} has no ANN to convert: its SNN was trained from scratch (ann.epochs 0); "
+                             "train a run with an ANN into another folder")
         experiment = dataclasses.replace(
             experiment, timesteps=experiment.timesteps if self.timesteps is None else self.timesteps,
             conversion=self.conversion)
         check(experiment)
         print_warnings(doubts(experiment))
         ann, variables = networks["ann"]
-        snn = recipe.networks(experiment, dataset)[1]
-        converted = recipe.convert_ann(experiment, ann, variables, snn, dataset)
+        snn = assemble.networks(experiment, dataset)[1]
+        converted = assemble.convert_ann(experiment, ann, variables, snn, dataset)
         result, _ = summary.measure(snn, converted, dataset, experiment, experiment.timesteps)
         result |= summary.neuron_means(converted)
         print_warnings(found.sentence for found in activity.find(result["spike_rate"], experiment.timesteps))

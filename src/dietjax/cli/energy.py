@@ -50,9 +50,9 @@ class EnergyOf:
 
     def _of_the_run(self):
         """(The run's SNN, its metrics on the test set, T)."""
-        from ..run import recipe, summary
+        from ..run import assemble, summary
 
-        experiment, dataset, networks = recipe.open_run(self.run)
+        experiment, dataset, networks = assemble.open_run(self.run)
         if "snn" not in networks:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
         net, variables = networks["snn"]

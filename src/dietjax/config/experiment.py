@@ -51,7 +51,8 @@ class Model:
     classifier_dropout: float = 0.5
     """Dropout probability in the classifier (paper: 0.5)."""
     batch_norm: bool = False
-    """Batch norm in the ANN; conversion folds it into weights and biases (paper: none)."""
+    """Batch norm in the ANN; conversion folds it into weights and biases (paper: none). Without an ANN (ann.epochs 0)
+    in the SNN, over batch and time (tdBN, Zheng et al., AAAI 2021); it is folded at the end."""
     width: float = 1.0
     """Factor on the features of every layer but the output layer (paper: 1)."""
     norm_scale: bool = True
@@ -96,6 +97,8 @@ class Phase:
     """One phase of training."""
 
     epochs: int = 300
+    """How often every training image is read. ann.epochs 0: no ANN and no conversion, the SNN is trained from its
+    initial weights, with model.batch_norm or at thresholds that are balanced on them, as conversion says."""
     batch_size: int = 64
     optimizer: Literal["adam", "adamw", "sgd", "muon"] = "adam"
     """adam: Adam with amsgrad (paper); adamw: Adam with decoupled weight decay; sgd: with momentum; muon: orthogonal
@@ -154,7 +157,9 @@ class Phase:
 
 @dataclasses.dataclass(frozen=True)
 class Conversion:
-    """ANN to SNN, as `dietjax.convert` does it."""
+    """ANN to SNN, as `dietjax.convert` does it. Without an ANN (ann.epochs 0): how thresholds are balanced on the SNN's
+    initial weights, by percentile or spikenorm; with batch norm it is not used.
+    """
 
     method: Literal["match", "percentile", "max", "spikenorm"] | None = None
     """match: spikes worth the ANN's activations, which keeps its function (`dietjax.convert.match_activations`);
@@ -203,7 +208,9 @@ class Hosts:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The three phases of DIET-SNN on one data set: train an ANN, convert it, fine-tune the SNN."""
+    """The three phases of DIET-SNN on one data set: train an ANN, convert it, fine-tune the SNN. Or, with ann.epochs 0,
+    an SNN trained from scratch.
+    """
 
     name: str
     timesteps: int = 5
@@ -225,3 +232,8 @@ class Experiment:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute dtype; parameters and membranes stay float32."""
     parallel: Parallel = Parallel()
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the SNN is trained without an ANN before it."""
+        return self.ann.epochs == 0

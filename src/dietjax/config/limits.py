@@ -18,11 +18,10 @@ LIMITS = {
     "> 0": (("timesteps", "model.classifier", "model.width", "ann_neuron.levels", "ann_neuron.threshold",
              "conversion.images", "conversion.timesteps", "conversion.scale",
              "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
-             *_of_phases("epochs", "batch_size", "learning_rate", "adam_learning_rate",
-                         "checkpoint_every", "accumulate", "clip_norm",
-                         "step_factor", "temperature", "milestones")),
+             "snn.epochs", *_of_phases("batch_size", "learning_rate", "adam_learning_rate", "checkpoint_every",
+                                       "accumulate", "clip_norm", "step_factor", "temperature", "milestones")),
             lambda x: 0 < x < math.inf),
-    ">= 0": (("seed", "data.crop_padding", "data.cutout", *_of_phases("weight_decay", "warmup_epochs")),
+    ">= 0": (("seed", "ann.epochs", "data.crop_padding", "data.cutout", *_of_phases("weight_decay", "warmup_epochs")),
              lambda x: 0 <= x < math.inf),
     "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout", "neuron.initial_membrane",
                    *_of_phases("momentum", "ema_decay", "label_smoothing", "conv_dropout", "classifier_dropout")),
@@ -41,9 +40,6 @@ def check(experiment: Experiment) -> None:
         InputError: a value that no run could use, named with its field.
     """
     _check_kinds(experiment)
-    if experiment.snn.distillation and not experiment.ann.epochs:
-        raise InputError("snn.distillation learns from the run's own ANN, and ann.epochs is 0: train one, or set "
-                         "snn.distillation to 0")
     for limit, (names, holds) in LIMITS.items():
         for name in names:
             value = operator.attrgetter(name)(experiment)
@@ -53,10 +49,13 @@ def check(experiment: Experiment) -> None:
         raise InputError(f"chunk must divide timesteps, got chunk={experiment.chunk}, timesteps={experiment.timesteps}")
     for name, phase in (("ann", experiment.ann), ("snn", experiment.snn)):
         _check_schedule(name, phase)
-        _check_optimizer(name, phase, experiment.model.batch_norm and name == "ann")
+        # where there is an ANN, its batch norm is folded before the SNN trains
+        _check_optimizer(name, phase, experiment.model.batch_norm and (name == "ann" or experiment.from_scratch))
     _check_losses(experiment)
     if experiment.data.flip_alternates and not experiment.data.flip:
         raise InputError("data.flip_alternates says how images are flipped, and data.flip is False: set both")
+    if experiment.from_scratch:
+        _check_from_scratch(experiment)
 
 
 def _check_optimizer(name: str, phase: Phase, normed: bool) -> None:
@@ -104,6 +103,20 @@ def _check_losses(experiment: Experiment) -> None:
     for name, phase in (("ann", experiment.ann), ("snn", experiment.snn)):
         if phase.tet_lambda and not phase.tet_weight:
             raise InputError(f"{name}.tet_lambda is a share of TET's loss, and {name}.tet_weight is 0")
+
+
+def _check_from_scratch(experiment: Experiment) -> None:
+    """What would need an ANN; what batch norm through time would need."""
+    if experiment.snn.distillation:
+        raise InputError("snn.distillation learns from the run's own ANN, and ann.epochs is 0: train one, or set "
+                         "snn.distillation to 0")
+    if not experiment.model.batch_norm and experiment.conversion.method in ("match", "max"):
+        raise InputError(f"conversion.method {experiment.conversion.method} takes thresholds from the ANN's "
+                         "activations, and ann.epochs is 0: set conversion.method to percentile or spikenorm, which "
+                         "balance the SNN's own currents, or set model.batch_norm")
+    if experiment.model.batch_norm and experiment.chunk not in (None, experiment.timesteps):
+        raise InputError(f"ann.epochs is 0, so batch norm trains with the SNN and needs every timestep at once, and "
+                         f"chunk is {experiment.chunk}: set chunk to None, or model.batch_norm to False")
 
 
 def _check_kinds(config, prefix=""):

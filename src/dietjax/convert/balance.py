@@ -119,3 +119,33 @@ def scale_thresholds(variables: Mapping[str, Any], factor: float) -> dict:
     if not any("neuron" in layer for layer in params.values()):
         raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
     return {**variables, "params": params}
+
+
+def unit_thresholds(net: Network, variables: Mapping[str, Any]) -> dict:
+    """Every layer's current in units of its threshold, which changes no spike: for training from initial weights.
+
+        W_l ← W_l/θ_l,   b_l ← b_l/θ_l,   θ_l ← 1          (θ_l the largest where a layer has several)
+
+    A step of Adam moves every weight by the learning rate. Thresholds balanced on initial weights lie orders of
+    magnitude apart, so that such a step is small against one layer's and many times another's; in these units it is
+    the same against each. A layer that an identity shortcut enters keeps its threshold: spikes of 1 arrive there.
+
+    Raises:
+        InputError: a recurrent layer, a readout that fires, batch norm, or no thresholds.
+    """
+    check_convertible(net)
+    check_spiking(net)
+    check_folded(net, variables)
+    synapses = {c.name for c in net.connections()}
+    params = {name: dict(layer) for name, layer in variables["params"].items()}
+    for layer in net.layers[:-1]:
+        weights = params[layer.name]
+        if "neuron" not in weights:
+            raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
+        if layer.shortcut is None or f"{layer.name}_shortcut" in synapses:
+            unit, neuron = jnp.max(weights["neuron"].threshold), weights["neuron"]
+            scaled = {name: weights[name] for name in ("kernel", "bias", "shortcut") if name in weights}
+            weights |= jax.tree.map(lambda w, unit=unit: w / unit, scaled)
+            weights["neuron"] = neuron._replace(threshold=neuron.threshold / unit)
+    return {**variables, "params": params}
+

@@ -1,5 +1,6 @@
 """A network: layers in a row, one neuron, one readout. The ANN and the SNN are this one class with another neuron."""
 
+import math
 import numbers
 from collections import OrderedDict
 from collections.abc import Callable
@@ -40,7 +41,8 @@ class Network(nn.Module):
     """Of the last layer. One that fires (`LIF()`) puts out the number of its spikes so far."""
     bias: bool = False
     batch_norm: bool = False
-    """Batch norm on every layer's current but the last's. For training ANNs; `convert.fold_batch_norm` removes it."""
+    """Batch norm on every layer's current but the last's, over batch and time. For training; `convert.fold_batch_norm`
+    removes it. In a spiking network it starts as tdBN does: at currents with the deviation of the threshold."""
     dtype: Any = None
     """Compute dtype of synapses and spikes; None: the common one of images and weights. Membranes: at least float32."""
     param_dtype: Any = jnp.float32
@@ -122,11 +124,12 @@ class Network(nn.Module):
         shortcut = wiring.get(f"{layer.name}_shortcut")
         key, shortcut_key, neuron_key = jax.random.split(key, 3)
         normed = self.batch_norm and layer is not self.layers[-1]
+        scale = _norm_scale(self.neuron, 1 if shortcut is None else 2)
 
         def weights(key, connection):
             features = connection.kernel[-1]
             kernel = {"kernel": init_kernel(key, connection.kernel, self.param_dtype)}
-            norm = {"scale": jnp.ones(features, self.param_dtype), "bias": jnp.zeros(features, self.param_dtype)}
+            norm = {"scale": jnp.full(features, scale, self.param_dtype), "bias": jnp.zeros(features, self.param_dtype)}
             return kernel | {"norm": norm} if normed else kernel
 
         params = weights(key, connection)
@@ -160,6 +163,14 @@ class Network(nn.Module):
         keys = jax.random.split(self.make_rng("dropout"), len(dropped))
         return {layer.name: jax.random.bernoulli(key, 1 - layer.dropout, (batch, 1, *wiring[layer.name].out_shape))
                 for layer, key in zip(dropped, keys, strict=True)}
+
+
+def _norm_scale(neuron, added):
+    """Where a norm's scale starts: 1 in an ANN, in a spiking network α·θ with α = 1/√n where n norms add up, so that a
+    layer's current starts with the deviation of its threshold: tdBN (Zheng et al., AAAI 2021, arXiv 2011.05280, eqs.
+    5-8), whose factor α·θ and trained λ are one trained scale here.
+    """
+    return getattr(neuron, "threshold", 1.0) / math.sqrt(added) if getattr(neuron, "spiking", False) else 1.0
 
 
 def _joined(state, outputs):

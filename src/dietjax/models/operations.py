@@ -53,7 +53,8 @@ NORM_MOMENTUM = 0.9
 def batch_norm(params: dict, stats: dict, x: Array, train: bool) -> tuple[Array, dict]:
     """Batch norm over [B, T, H, W] of a block of currents -> (normalised, running statistics after it).
 
-    Ioffe & Szegedy 2015, eqs. 1-4; statistics in float32, running ones with momentum 0.9.
+    Ioffe & Szegedy 2015, eqs. 1-4; statistics in float32, running ones with momentum 0.9. Over time too, one mean and
+    one variance for all timesteps: so it folds into one weight (tdBN, Zheng et al., AAAI 2021).
     """
     if train:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))

@@ -15,7 +15,7 @@ from .. import files
 from ..analysis import activity
 from ..config import Experiment, from_dict, resolved
 from ..errors import InputError
-from . import plots
+from . import phases, plots
 from .elements import duration, figure, image, joules, table, times
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
@@ -72,45 +72,29 @@ def _parse(text: str, where: str, remedy: str) -> dict:
 
 def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorded: Mapping[str, np.ndarray]) -> str:
     """Fill the template. Every value is HTML already: plain text passes through html.escape where it is put in."""
-    layers = summary["layers"]
+    layers, words = summary["layers"], phases.words(summary)
     fills = {
         "network": html.escape(summary["model"]),
         "dataset": html.escape(summary["dataset"]),
         "experiment": html.escape(summary["experiment"]),
-        "tiles": _tiles(summary),
+        "tiles": _tiles(summary, words["energy_of"]),
         "warnings": _warnings(metrics, summary),
         "facts": _facts(summary),
-        **_accuracies(summary),
-        **_neurons(layers, summary["snn"]["timesteps"]),
+        **words,
+        **phases.accuracies(summary),
+        **_neurons(layers, summary["snn"]["timesteps"], words["training"]),
         **_energy(summary["energy"]),
         **_sample(layers, recorded),
         **_mistakes(summary, recorded),
-        **_curves(metrics),
+        **phases.curves(metrics, summary),
         "settings": _settings(config, summary),
     }
     template = importlib.resources.files("dietjax.report").joinpath("page.html").read_text(encoding="utf-8")
     return string.Template(template).substitute(fills)
 
 
-def _accuracies(summary: Mapping) -> dict[str, str]:
-    accuracy = {phase: summary[phase]["accuracy"] for phase in plots.PHASES}
-    by_timestep = {phase: summary[phase]["accuracy_by_timestep"] for phase in ("converted", "snn")}
-    return {
-        "accuracy_bars": figure(
-            plots.accuracy_bars(accuracy),
-            "Test accuracy by phase",
-            ", ".join(f"{plots.PHASES[phase]} {value:.2%}" for phase, value in accuracy.items()),
-        ),
-        "timesteps": figure(
-            plots.accuracy_over_timesteps(accuracy["ann"], by_timestep),
-            "Test accuracy after each timestep",
-            f"fine-tuned from {by_timestep['snn'][0]:.2%} to {by_timestep['snn'][-1]:.2%}, ANN {accuracy['ann']:.2%}",
-        ),
-    }
-
-
-def _neurons(layers: Sequence[Mapping], timesteps: int) -> dict[str, str]:
-    """Return what became of each layer's neurons."""
+def _neurons(layers: Sequence[Mapping], timesteps: int, training: str) -> dict[str, str]:
+    """Return what became of each layer's neurons in `training`, as it is called."""
     names = [layer["name"] for layer in layers]
     rates = [layer["spike_rate"] for layer in layers]
     thresholds, leaks = (
@@ -120,12 +104,12 @@ def _neurons(layers: Sequence[Mapping], timesteps: int) -> dict[str, str]:
     return {
         "thresholds": figure(
             plots.dumbbells(names, *thresholds, "threshold (membrane units)", 0),
-            "Threshold before and after fine-tuning",
+            f"Threshold before and after {training}",
             "values in the table below",
         ),
         "leaks": figure(
             plots.dumbbells(names, *leaks, "leak (fraction kept per timestep)", 1),
-            "Leak before and after fine-tuning",
+            f"Leak before and after {training}",
             "values in the table below",
         ),
         "neuron_table": _neuron_table(layers),
@@ -149,25 +133,16 @@ def _energy(energy: Mapping) -> dict[str, str]:
     }
 
 
-def _curves(metrics: Sequence[Mapping]) -> dict[str, str]:
-    return {
-        f"{key}_{phase}": figure(
-            plots.curves(metrics, phase, key), f"{plots.PHASES[phase]}: {key} over epochs", "train and test"
-        )
-        for key in ("accuracy", "loss")
-        for phase in ("ann", "snn")
-    }
-
-
-def _tiles(summary: Mapping) -> str:
+def _tiles(summary: Mapping, ann: str) -> str:
+    """Return the headline figures; `ann` is what the energy is compared with."""
     ratio = summary["energy"]["ratio"]
     spent = f"{joules(summary['energy']['snn_joules'])} an image against {joules(summary['energy']['ann_joules'])}"
-    saving = "less energy than the ANN" if ratio >= 1 else "the ANN's energy over the SNN's, no saving"
+    saving = f"less energy than {ann}" if ratio >= 1 else "the ANN's energy over the SNN's, no saving"
     steps = summary["snn"]["timesteps"]
+    before = {"ann": "ANN accuracy", "converted": "converted, before fine-tuning"}
     tiles = [
         ("snn", f"{summary['snn']['accuracy']:.2%}", f"SNN accuracy at T\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{steps}"),
-        ("ann", f"{summary['ann']['accuracy']:.2%}", "ANN accuracy"),
-        ("converted", f"{summary['converted']['accuracy']:.2%}", "converted, before fine-tuning"),
+        *((phase, f"{summary[phase]['accuracy']:.2%}", text) for phase, text in before.items() if summary[phase]),
         ("rule", f"{ratio:.2f}×", f"{saving}: {spent}"),
     ]
     return "".join(

@@ -76,10 +76,11 @@ def curves(metrics: Sequence[Row], phase: str, key: str) -> Figure:
     return figure
 
 
-def accuracy_over_timesteps(ann: float, by_timestep: Mapping[str, Sequence[float]]) -> Figure:
-    """Draw test accuracy (fractions) after 1..T timesteps of "converted" and "snn", and the ANN's as a line."""
+def accuracy_over_timesteps(ann: float | None, by_timestep: Mapping[str, Sequence[float]]) -> Figure:
+    """Draw test accuracy (fractions) after 1..T timesteps of "converted" and "snn"; the ANN's, if any, as a line."""
     figure, axes = _figure(2.6, "timesteps", "test accuracy (%)")
-    axes.axhline(100 * ann, color=COLOURS["ann"], linestyle="--", linewidth=1.5, label="ANN")
+    if ann is not None:
+        axes.axhline(100 * ann, color=COLOURS["ann"], linestyle="--", linewidth=1.5, label="ANN")
     for phase, values in by_timestep.items():
         marker = MARKERS[phase] if len(values) <= 40 else None
         steps, percent = np.arange(1, len(values) + 1), 100 * np.asarray(values)

@@ -30,7 +30,8 @@ def read(run: pathlib.Path) -> dict[str, Any]:
         raise InputError(f"{run} holds no run (no config.json); train one: dietjax train FILE --workdir {run}")
     experiment = config.read_stored(run / "config.json")
     lines = _lines(run / "metrics.jsonl")
-    phase = "snn" if any(line["phase"] in ("converted", "snn") for line in lines) else "ann"
+    past_the_ann = experiment.from_scratch or any(line["phase"] in ("converted", "snn") for line in lines)
+    phase = "snn" if past_the_ann else "ann"
     settings = getattr(experiment, phase)
     trained = [line for line in lines if line["phase"] == phase and line["split"] == "train"]
     tested = [line for line in lines if line["phase"] == phase and line["split"] == "test"]

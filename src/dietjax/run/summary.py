@@ -44,25 +44,27 @@ def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
                     for name, neuron in neurons.items()} for field in ("threshold", "leak")}
 
 
-def summarise(experiment: Experiment, dataset: Dataset, snn: Network, variables: dict, tested_ann: dict,
-              converted: dict, tested_snn: dict) -> dict:
+def summarise(experiment: Experiment, dataset: Dataset, snn: Network, variables: dict, tested_ann: dict | None,
+              began: dict, tested_snn: dict) -> dict:
     """What summary.json holds, without times.
 
     Args:
         experiment, dataset: of the run.
-        snn, variables: the fine-tuned network.
-        tested_ann, tested_snn: the test-set metrics of both networks at the end.
-        converted: what converted.json holds.
+        snn, variables: the trained network.
+        tested_ann, tested_snn: the test-set metrics of both networks at the end. None: there is no ANN, and "ann" and
+            "converted" are None.
+        began: what converted.json holds, or without an ANN the `neuron_means` that training began with.
     """
+    converted = None if tested_ann is None else {k: began[k] for k in ("accuracy", "accuracy_by_timestep")}
     return {
         "experiment": experiment.name, "model": experiment.model.name, "dataset": dataset.name,
         "parameters": models.parameter_count(snn),
         "train_images": dataset.train.num_examples, "test_images": dataset.test.num_examples,
-        "ann": {"accuracy": tested_ann["accuracy"]},
-        "converted": {k: converted[k] for k in ("accuracy", "accuracy_by_timestep")},
+        "ann": None if tested_ann is None else {"accuracy": tested_ann["accuracy"]},
+        "converted": converted,
         "snn": {"accuracy": tested_snn["accuracy"], "timesteps": experiment.timesteps,
                 "accuracy_by_timestep": tested_snn["accuracy_by_timestep"]},
-        "layers": _layers(snn, converted, neuron_means(variables), tested_snn["spike_rate"]),
+        "layers": _layers(snn, began, neuron_means(variables), tested_snn["spike_rate"]),
         "energy": energy.estimate(snn, tested_snn).as_dict(),
         "machine": _machine(),
         "versions": {"dietjax": __version__,  # its own word: it may run from a checkout that is not installed
@@ -80,7 +82,7 @@ def portable(experiment: Experiment) -> dict:
 
 
 def _layers(net, before, after, spike_rates):
-    """Per layer that spikes: its mean threshold and leak before and after fine-tuning, and its rate after it."""
+    """Per layer that spikes: its mean threshold and leak before and after its training, and its rate after it."""
     shapes = {c.name: c.out_shape for c in net.connections()}
     return [{"name": name, "neurons": int(np.prod(shapes[name])),
              "threshold_before": before["threshold"][name], "threshold_after": after["threshold"][name],

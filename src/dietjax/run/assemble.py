@@ -1,0 +1,185 @@
+"""From an experiment to what runs it: data, networks, plans of the phases, variables to begin with, converted ones."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from .. import config, convert, data, models
+from ..analysis import memory
+from ..checkpoint import Checkpoints
+from ..config import Experiment
+from ..core import encode
+from ..core.neurons import LIF, QCFS, ReLU
+from ..errors import InputError
+from ..models import Network
+from ..parallel import processes
+from ..parallel.mesh import make_mesh
+from ..train.optimizer import make_optimizer
+from ..train.plan import Plan
+from ..train.state import TimeSchedule, abstract_state
+
+WHITENING_IMAGES = 5000
+"""Training images whose patches make a whitened kernel: as in Jordan's program."""
+
+
+def open_data(settings: config.Data) -> data.Dataset:
+    """The set of an experiment."""
+    return data.load(settings.name, settings.dir, image_size=settings.image_size, skip_corrupt=settings.skip_corrupt,
+                     threads=settings.threads)
+
+
+def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Network]:
+    """(ANN, SNN) of an experiment: the same layers but for dropout, other neurons; the SNN has biases where there is
+    batch norm, which is folded into them.
+    """
+    model, neuron = experiment.model, config.resolved(experiment).neuron
+
+    def build(phase, **options):
+        conv, classifier = (getattr(model if getattr(phase, name) is None else phase, name)
+                            for name in ("conv_dropout", "classifier_dropout"))
+        return models.build(model.name, dataset.num_classes, dataset.image_shape, classifier=model.classifier,
+                            conv_dropout=conv, classifier_dropout=classifier, width=model.width,
+                            dtype=None if experiment.dtype == "float32" else jnp.dtype(experiment.dtype), **options)
+
+    levels = experiment.ann_neuron
+    analog = ReLU() if levels.kind == "relu" else QCFS(levels=levels.levels, threshold=levels.threshold)
+    lif = LIF(leak=neuron.leak, sharing=neuron.sharing, reset=neuron.reset, surrogate=neuron.surrogate,
+              initial_membrane=neuron.initial_membrane)
+    encoder = encode.Poisson() if experiment.encoder == "poisson" else encode.Direct()
+    return (build(experiment.ann, neuron=analog, batch_norm=model.batch_norm),
+            build(experiment.snn, neuron=lif, encoder=encoder, bias=model.batch_norm))
+
+
+def trained_networks(experiment: Experiment, dataset: data.Dataset) -> dict[str, Network]:
+    """{"ann": ..., "snn": ...} as they are trained. From scratch there is no ANN, and batch norm is the SNN's until the
+    end, see `without_batch_norm`.
+    """
+    ann, snn = networks(experiment, dataset)
+    if not experiment.from_scratch:
+        return {"ann": ann, "snn": snn}
+    return {"snn": snn.clone(batch_norm=True, bias=False) if experiment.model.batch_norm else snn}
+
+
+def without_batch_norm(net: Network, variables: dict) -> tuple[Network, dict]:
+    """A trained SNN as it is tested, recorded and handed on."""
+    return convert.fold_batch_norm(net, variables) if net.batch_norm else (net, variables)
+
+
+def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]:
+    """{"ann": how it is trained, "snn": ...}, from scratch without "ann"; all is checked, before a phase has trained
+    for hours.
+
+    Raises:
+        InputError: a phase cannot run on these devices, or on this data.
+    """
+    nets = trained_networks(experiment, dataset)
+    schedules = {"ann": TimeSchedule(),
+                 "snn": TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)}
+    shared = {"dataset": dataset, "mesh": make_mesh(experiment.parallel), "augment": experiment.data,
+              "seed": experiment.seed}
+    plans = {name: Plan(name, net, phase=getattr(experiment, name), schedule=schedules[name],
+                        freeze=_fixed(experiment, net), **shared) for name, net in nets.items()}
+    if not nets["snn"].batch_norm:  # its thresholds are found from images
+        _check_images(experiment, dataset)
+    for plan in plans.values():
+        plan.check()
+    if not nets["snn"].batch_norm:
+        settings = config.resolved(experiment).conversion
+        steps = settings.timesteps if settings.method in ("percentile", "spikenorm") else 1  # else the ANN is measured
+        memory.check_conversion(nets["snn"], settings.images, steps)
+    return plans
+
+
+def _fixed(experiment, net):
+    """Names of the parameters of one of an experiment's networks that training leaves as they are."""
+    names = [f"{net.layers[0].name}/kernel"] if experiment.model.whiten else []
+    if net.batch_norm and not experiment.model.norm_scale:
+        names.append("scale")
+    if getattr(net.neuron, "spiking", False):
+        names += experiment.neuron.freeze
+    return tuple(names)
+
+
+def initial_variables(experiment: Experiment, net: Network, dataset: data.Dataset) -> dict:
+    """A network's variables before its first step. Every process calls it.
+
+    Raises:
+        InputError: a first layer that cannot be whitened, or processes that found other kernels.
+    """
+    variables = jax.jit(net.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
+    if not experiment.model.whiten:
+        return variables
+    count = min(WHITENING_IMAGES, dataset.train.num_examples)
+    variables = models.whiten(net, variables, _training_images(experiment, dataset, count))
+    kernel = variables["params"][net.layers[0].name]["kernel"]
+    processes.check_agreement({"whitened kernel": [float(x) for x in kernel.ravel()]})
+    return variables
+
+
+def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Network, dataset: data.Dataset) -> dict:
+    """The SNN's variables from the ANN's, by the experiment's method; leaks as the experiment starts them."""
+    _check_images(experiment, dataset)
+    settings = config.resolved(experiment).conversion
+    images = _training_images(experiment, dataset, settings.images)
+    if ann.batch_norm:
+        ann, variables = convert.fold_batch_norm(ann, variables)
+    if settings.method == "match":
+        variables = convert.match_activations(snn, variables, images, percentile=settings.percentile,
+                                              scale=settings.scale)
+    else:
+        variables = _balanced(settings, snn, variables, images, jax.random.key(experiment.seed))
+        variables = convert.scale_thresholds(variables, settings.scale)
+    for layer in variables["params"].values():
+        if "neuron" in layer:
+            layer["neuron"] = layer["neuron"]._replace(leak=jnp.full_like(layer["neuron"].leak, experiment.neuron.leak))
+    return variables
+
+
+def _balanced(settings, snn, variables, images, key):
+    """The SNN's variables, with thresholds that its own currents ask for, or (max) the ANN's largest activations."""
+    if settings.method == "max":
+        return convert.match_activations(snn, variables, images, percentile=settings.percentile)
+    if snn.bias:  # a folded batch norm's biases, on the scale of spikes
+        variables = convert.match_activations(snn, variables, images)
+    if settings.method == "spikenorm":
+        snn = snn.clone(encoder=encode.Poisson())
+    return convert.balance_thresholds(snn, variables, images, percentile=settings.percentile,
+                                      timesteps=settings.timesteps, key=key)
+
+
+def _training_images(experiment, dataset, count):
+    """The first images that training reads, normalised [count, H, W, C]."""
+    chosen = data.batch_indices(experiment.seed, dataset.train.num_examples, count, 0)
+    return data.normalise(dataset.train.take(chosen)[0], dataset.mean, dataset.std, jnp.float32)
+
+
+def _check_images(experiment, dataset):
+    if experiment.conversion.images > dataset.train.num_examples:
+        raise InputError(f"conversion.images={experiment.conversion.images}, but {dataset.name} has "
+                         f"{dataset.train.num_examples} training images")
+
+
+def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str, tuple[Network, dict]]]:
+    """A run's experiment, data and trained networks: {"ann": (net, variables), "snn": ...}, as far as it has got.
+
+    Raises:
+        InputError: the folder holds no run, or the run has no checkpoint yet.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
+    experiment = config.read_stored(path)
+    dataset = open_data(experiment.data)
+    found = {}
+    for phase, net in trained_networks(experiment, dataset).items():
+        with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
+            settings = getattr(experiment, phase)
+            optimizer = make_optimizer(settings, 1, _fixed(experiment, net))
+            restored = checkpoints.restore(abstract_state(net, optimizer, settings.ema_decay > 0))
+        if restored is not None:
+            variables = restored[0].evaluated
+            found[phase] = without_batch_norm(net, variables) if phase == "snn" else (net, variables)
+    if not found:
+        raise InputError(f"{workdir} has no checkpoint yet; run dietjax train again, it goes on where it stopped")
+    return experiment, dataset, found
