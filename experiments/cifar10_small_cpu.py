@@ -1,5 +1,16 @@
-"""CIFAR-10 on two CPU cores: a compact network of 500,000 parameters on all 50,000 training images.
+"""CIFAR-10 at 4 timesteps on two CPU cores: a compact network of 1.1 million weights on all 50,000 and 10,000 images.
 
+Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658, for what is fine-tuned: weights, leaks and thresholds through time.
+          Network and recipe of the ANN after Jordan, "94 % on CIFAR-10 in 3.29 seconds on a single GPU", arXiv
+          2404.00498, and his later program with Muon: a whitened first kernel that stays, pools before norm and
+          neuron, batch norm without scale, flips that alternate, shifts by two pixels, label smoothing; its activations
+          have 4 levels (QCFS, Bu et al., ICLR 2022, arXiv 2303.04347), and its conversion keeps its function.
+Command:  dietjax prepare cifar10
+          dietjax train experiments/cifar10_small_cpu.py --workdir runs/cifar10_small_cpu
+          It resumes, so it may take several evenings.
+Hardware: two CPU cores (AMD EPYC).
+Hours:    not measured.
+Expected: SNN at least 89 % at 4 timesteps, converted at 8 timesteps within 2 points of the ANN.
 Obtained: not run yet.
 """
 

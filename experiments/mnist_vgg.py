@@ -1,6 +1,16 @@
 """MNIST at 4 timesteps on two CPU cores: VGG6 of half width, on all 60,000 and 10,000 images.
 
-Obtained: not run yet.
+Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658, for what is fine-tuned: weights, leaks and thresholds through time.
+          ANN of few levels (QCFS, Bu et al., ICLR 2022, arXiv 2303.04347) with batch norm, trained by Muon, crops
+          after padding with two pixels; converted so that its function stays; one epoch of fine-tuning.
+Command:  dietjax prepare mnist
+          dietjax train experiments/mnist_vgg.py --workdir runs/mnist_vgg
+Hardware: two CPU cores (AMD EPYC).
+Hours:    0.45 (27 minutes, while other work took more than half of both cores).
+Expected: SNN at least 99.3 % at 4 timesteps. The authors' sheet: 95.21 % at 5 timesteps, 97.13 %
+          at 100 (their network and recipe are not given).
+Obtained: --data.name npz:mnist.npz: ANN 99.51 %, converted 97.77 %, SNN 99.41 % at 4 timesteps, energy ratio 8.78,
+          spikes per neuron and step 0.131 (0.122 to 0.157) (seed 0).
 """
 
 from dietjax.config import AnnNeuron, Conversion, Data, Experiment, Model, Phase

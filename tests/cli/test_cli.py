@@ -88,7 +88,7 @@ def test_help_shows_the_values_of_the_file(dietjax, folder):
     assert status == 0
     words = " ".join(re.sub("[│╭╮╰╯─]", " ", out).split())  # without the frames, however it was broken into lines
     assert "(default: tiny)" in words and "(default: VGG4)" in words and "(default: 16)" in words
-    assert re.search(r"--snn\.epochs INT \(default: 3\)", words)
+    assert re.search(r"--snn\.epochs INT .{,300}?\(default: 3\)", words)
     assert re.search(r"--ann\.batch-size INT \(default: 64\)", words)
 
 

@@ -20,7 +20,8 @@ FILES = sorted((pathlib.Path(__file__).parents[2] / "experiments").glob("*.py"))
 SECTIONS = ["Paper", "Command", "Hardware", "Hours", "Expected", "Obtained"]
 SETS = {  # (H, W, C) as stored, classes, training images
     "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000), "cifar10_part": ((32, 32, 3), 10, 10_000),
-    "cifar100": ((32, 32, 3), 100, 50_000), "imagenet2012": ((None, None, 3), 1000, 1_281_167)}
+    "mnist": ((28, 28, 1), 10, 60_000), "cifar100": ((32, 32, 3), 100, 50_000),
+    "imagenet2012": ((None, None, 3), 1000, 1_281_167)}
 PAPER = {  # file -> what the authors call ANN and SNN, per cent
     "paper_cifar10_vgg16": ("93.72", "92.70"), "paper_cifar10_resnet20": ("92.79", "91.78"),
     "paper_cifar100_vgg16": ("71.82", "69.67"), "paper_imagenet_vgg16": ("70.08", "69.00"), "imagenet_resnet34": ()}

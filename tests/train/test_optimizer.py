@@ -153,7 +153,7 @@ def test_muon_steps_orthogonally_and_holds_a_kernels_norm():
         expected = moved * (2 / np.linalg.norm(moved)) - start  # √4
         np.testing.assert_allclose(changes["conv"]["kernel"], expected, rtol=1e-4, atol=1e-5)
         # equal gradients: Adam's step is the rate
-        np.testing.assert_allclose(changes["head"]["kernel"], [[-0.25, 0.25]], rtol=1e-5)
+        np.testing.assert_allclose(changes["head"]["kernel"], [[-0.25, 0.25]], rtol=1e-4)
 
 
 def test_one_layers_kernel_stays_by_its_name():
