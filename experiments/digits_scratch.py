@@ -2,8 +2,8 @@
 
 Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658, trains leaks and thresholds with the weights, as here, but starts
           from an ANN. Here batch norm over batch and time makes every layer fire from the first step (tdBN, Zheng et
-          al., AAAI 2021, arXiv 2011.05280); at the end it is folded into weights and biases. Network, dropout and crops
-          are those of digits_vgg.py.
+          al., AAAI 2021, arXiv 2011.05280); at the end it is folded into weights and biases. Classifier of
+          one hidden layer of 256, dropout 0.1 and 0.2, crops after padding with one pixel.
 Command:  dietjax train experiments/digits_scratch.py --workdir runs/digits_scratch
 Hardware: two CPU cores (AMD EPYC), which other work shared.
 Hours:    0.045 (163 seconds, of them 85 of this run's own CPU time); two timesteps (--timesteps 2) 0.031 (110 seconds,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from configs import FULL, TODAY, changed
 
 from dietjax.config import (
+    AnnNeuron,
     Conversion,
     Experiment,
     Model,
@@ -85,6 +87,18 @@ def test_scaling_thresholds_after_batch_norm_is_doubted_and_runs(method):
     for fine in (dataclasses.replace(asked, model=Model()), Experiment("x", model=Model(batch_norm=True)),
                  dataclasses.replace(asked, conversion=Conversion("match"))):
         assert doubts(fine) == []
+
+
+@pytest.mark.parametrize("timesteps, says", [
+    (2, "the ANN has ann_neuron.levels 4 and the SNN 2 timesteps, so conversion rounds 5 values .* to 3; .*levels 2"),
+    (4, None), (8, "levels 4 and the SNN 8 timesteps: each beyond 4 costs energy"),
+])
+def test_other_levels_than_timesteps_run_and_say_what_that_costs(timesteps, says):
+    asked = Experiment("x", timesteps=timesteps, ann_neuron=AnnNeuron("qcfs", levels=4))
+    check(asked)
+    found = doubts(asked)
+    assert len(found) == (says is not None) and all(re.search(says, sentence) for sentence in found)
+    assert doubts(dataclasses.replace(asked, ann_neuron=AnnNeuron())) == []
 
 
 def test_a_config_stored_before_match_keeps_its_conversion(tmp_path):

@@ -71,12 +71,31 @@ def _check_optimizer(name: str, phase: Phase, normed: bool) -> None:
 
 def doubts(experiment: Experiment) -> list[str]:
     """What can run and is hardly meant, a sentence each with the remedy."""
+    if experiment.from_scratch:
+        return []
+    return [*_doubts_of_method(experiment), *_doubts_of_levels(experiment)]
+
+
+def _doubts_of_method(experiment):
     method = experiment.conversion.method
-    if not experiment.ann.epochs or not experiment.model.batch_norm or method in (None, "match"):
+    if not experiment.model.batch_norm or method in (None, "match"):
         return []
     return [f"conversion.method {method} scales thresholds under the biases that model.batch_norm leaves, which is "
             "another function than the ANN's (VGG16 on CIFAR-10 fell from 90 to 21 %): set conversion.method to match "
             "or None, and conversion.percentile and conversion.scale to None"]
+
+
+def _doubts_of_levels(experiment):
+    """A neuron of T timesteps can say T + 1 numbers, one of L levels L + 1."""
+    levels, timesteps = experiment.ann_neuron.levels, experiment.timesteps
+    if experiment.ann_neuron.kind != "qcfs" or levels == timesteps:
+        return []
+    asked = f"the ANN has ann_neuron.levels {levels} and the SNN {timesteps} timesteps"
+    if timesteps < levels:
+        return [f"{asked}, so conversion rounds {levels + 1} values of an activation to {timesteps + 1}; fine-tuning "
+                f"has to win back what that costs (the accuracy of the converted SNN shows it): more timesteps, or "
+                f"ann_neuron.levels {timesteps}, cost less"]
+    return [f"{asked}: each beyond {levels} costs energy, and wins back only what deep layers round"]
 
 
 def _check_schedule(name: str, phase: Phase) -> None:
