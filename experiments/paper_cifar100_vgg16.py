@@ -3,7 +3,7 @@
 Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658. Their learning rates fall in steps (by 5 at 60, 80 and 90 % of
           the epochs) or along a cosine of 64 or 128 epochs that rises again; here one cosine falls to zero. Where
           this ANN did not start (loss at ln 100 = 4.605), they took the convolutions of their CIFAR-10 network, which
-          an experiment file cannot say; try --ann.learning_rate 1e-4 first.
+          an experiment file cannot say; try --ann.learning-rate 1e-4 first.
 Command:  dietjax prepare cifar100
           dietjax train experiments/paper_cifar100_vgg16.py --workdir runs/paper_cifar100_vgg16
 Hardware: none yet; meant for one GPU or TPU. Balancing on 512 images over 100 timesteps takes about 40 GB of its memory

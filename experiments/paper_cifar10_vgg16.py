@@ -3,7 +3,7 @@
 Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658. Their learning rates fall in steps (by 5 at 60, 80 and 90 % of
           the epochs) or along a cosine of 64 or 128 epochs that rises again; here one cosine falls to zero. Their
           published command trains this ANN with Adam at 1e-4: should the loss stay at ln 10 = 2.303 for the first
-          epochs, pass --ann.learning_rate 1e-4.
+          epochs, pass --ann.learning-rate 1e-4.
 Command:  dietjax prepare cifar10
           dietjax train experiments/paper_cifar10_vgg16.py --workdir runs/paper_cifar10_vgg16
 Hardware: none yet; meant for one GPU or TPU. Balancing on 512 images over 100 timesteps takes about 40 GB of its memory

@@ -90,7 +90,7 @@ def test_scaling_thresholds_after_batch_norm_is_doubted_and_runs(method):
 
 
 @pytest.mark.parametrize("timesteps, says", [
-    (2, "the ANN has ann_neuron.levels 4 and the SNN 2 timesteps, so conversion rounds 5 values .* to 3; .*levels 2"),
+    (2, "the ANN has ann_neuron.levels 4 and the SNN 2 timesteps, so conversion rounds 5 values .* to 3, .*levels 2"),
     (4, None), (8, "levels 4 and the SNN 8 timesteps: each beyond 4 costs energy"),
 ])
 def test_other_levels_than_timesteps_run_and_say_what_that_costs(timesteps, says):

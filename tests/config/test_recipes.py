@@ -33,7 +33,7 @@ def test_a_recipe_out_of_range_is_refused_by_name(field, value, limit):
     ("ann.schedule", "cosine", "ann.schedule cosine has no warm-up: set ann.warmup_epochs to 0, or take one_cycle"),
     ("snn.milestones", (), "set both, or neither .schedule is steps, milestones are ..."),
     ("snn.schedule", "constant", "snn.milestones are the epochs after which schedule steps falls"),
-    ("snn.optimizer", "muon", "snn.optimizer muon keeps the norm of kernels .* it is folded here: take adam or sgd"),
+    ("snn.optimizer", "muon", "snn.optimizer muon keeps the norm of .* conversion folds it: take snn.optimizer adam"),
     ("snn.nesterov", True, "snn.nesterov is sgd's, and snn.optimizer is adamw"),
     ("snn.tet_weight", 0.0, "snn.tet_lambda is a share of TET's loss, and snn.tet_weight is 0"),
     ("ann.tet_weight", 0.5, "ann.tet_weight must be 0: an ANN has one timestep; set snn.tet_weight"),
@@ -78,6 +78,7 @@ SCRATCH = Experiment("scratch", timesteps=4, model=Model(batch_norm=True), ann=P
     {}, {"chunk": 4}, {"model.batch_norm": False}, {"model.batch_norm": False, "chunk": 1},
     {"model.batch_norm": False, "conversion.method": "spikenorm"}, {"conversion.method": "match"},  # not used
     {"ann.schedule": "one_cycle", "ann.warmup_epochs": 5.0},  # nor is this
+    {"model.batch_norm": False, "ann.optimizer": "muon"}, {"snn.optimizer": "muon"},
 ])
 def test_what_a_run_without_an_ann_can_be_asked_for(changes):
     experiment = SCRATCH
@@ -94,6 +95,7 @@ def test_what_a_run_without_an_ann_can_be_asked_for(changes):
      "match takes thresholds from the ANN's activations, and ann.epochs is 0: set conversion.method to percentile or"),
     ({"model.batch_norm": False, "conversion.method": "max"}, "conversion.method max takes thresholds from the ANN's"),
     ({"snn.epochs": 0}, "snn.epochs must be > 0, got 0"),
+    ({"model.batch_norm": False, "snn.optimizer": "muon"}, "needs batch norm .* set model.batch_norm, or take snn.o"),
 ])
 def test_what_would_need_an_ann_is_refused_with_a_remedy(changes, says):
     experiment = SCRATCH

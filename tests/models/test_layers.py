@@ -113,3 +113,16 @@ def test_currents_of_one_source_are_its_synapses_and_biases():
     found, seen = Forward(net, params).currents(spikes, "fc1")
     assert seen == {}
     np.testing.assert_array_equal(found["fc2"], [[[0 + 15 + 1, 1 + 16, 2 + 17 - 1]]])
+
+
+def test_a_shortcut_that_would_need_a_convolution_ends_at_no_fully_connected_layer():
+    layers = (Layer("conv1", 4), Layer("fc1", 8, kernel=None, shortcut="conv1"), Layer("fc2", 3, kernel=None))
+    with pytest.raises(ValueError, match=r"layer 'fc1' is fully connected, and a shortcut from \(4, 4, 2\) to \(8,\)"):
+        Network(layers, (4, 4, 2)).connections()
+
+
+def test_an_image_that_does_not_fit_is_told_what_would():
+    """A stride of 2 and a pool: the map is quartered."""
+    layers = (Layer("conv1", 4, stride=2, pool=True), Layer("fc", 3, kernel=None))
+    with pytest.raises(ValueError, match=r"image of 6×6 does not fit.* divisible by 4"):
+        Network(layers, (6, 6, 1)).connections()

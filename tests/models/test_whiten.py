@@ -55,8 +55,8 @@ def test_only_the_first_kernel_changes():
 
 
 @pytest.mark.parametrize("net, says", [
-    (network(features=7), "layer 'first' has 7 features, and whitening makes an even number, at most 36"),
-    (network(features=38), "has 38 features, .* at most 36: two for each direction of 3×3 patches of 2 channels"),
+    (network(features=7), "layer 'first' has 7 features, and 3×3 patches of 2 channels make an even number of at most"),
+    (network(features=38), "has 38 features, .* at most 36; do without whitening, or give the layer so many"),
     (network(kernel=None), "whitening needs a convolution as first layer, and 'first' is fully connected"),
 ])
 def test_what_cannot_be_whitened_is_refused(net, says):

@@ -352,6 +352,7 @@ def test_a_damaged_config_is_refused(digits, tmp_path, text):
     ({"model": Model("VGG9")}, "image of 8×8 does not fit"),
     ({"neuron": Neuron(surrogate="arctn")}, "unknown surrogate 'arctn'; did you mean 'arctan'"),
     ({"timesteps": 0}, "timesteps must be > 0"),
+    ({"model": Model("VGG4", width=4.0, whiten=True)}, "32 features, and 3×3 patches of 1 channel .* at most 18; do"),
 ])
 def test_what_only_a_later_phase_needs_is_checked_first(digits, tmp_path, changes, says):
     with pytest.raises(InputError, match=says):

@@ -72,7 +72,9 @@ class Neuron:
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """A 3×3 convolution, forward and both gradients: XLA's own form against Winograd's, which a CPU takes."""
+    """A 3×3 convolution, forward and both gradients: XLA's own form against Winograd's, which a CPU takes, or with
+    --pooled, against the one that takes the pool behind it into its input.
+    """
 
     side: tuple[int, ...] = (16, 8, 4)
     """Side of the square map."""

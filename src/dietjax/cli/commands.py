@@ -40,8 +40,6 @@ class Train:
         self._check()
         processes.start(self.hosts)
         console = Console(quiet=not processes.is_main())
-        for sentence in doubts(self.experiment):
-            console.say(f"warning: {sentence}")
         summary = recipe.run(self.experiment, self.workdir, console)
         report = self.workdir / "report.html"
         with processes.raise_on_all():  # at exit a process waits for others, no longer than the peer timeout

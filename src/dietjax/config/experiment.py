@@ -54,9 +54,9 @@ class Model:
     """Batch norm in the ANN; conversion folds it into weights and biases (paper: none). Without an ANN (ann.epochs 0)
     in the SNN, over batch and time (tdBN, Zheng et al., AAAI 2021); it is folded at the end."""
     width: float = 1.0
-    """Factor on the features of every layer but the output layer (paper: 1)."""
+    """Factor on the features of every layer but the output layer, and of Compact8's first (paper: 1)."""
     norm_scale: bool = True
-    """Whether batch norm has a trained scale; else it stays 1."""
+    """Whether batch norm's scale is trained; else it stays where it starts: 1, from scratch the threshold."""
     whiten: bool = False
     """First kernel: whitened patches of 5,000 training images, left as it is (`dietjax.models.whiten`)."""
 
@@ -113,7 +113,8 @@ class Phase:
     checkpoint_every: int = 1
     """Epochs between two checkpoints."""
     accumulate: int = 1
-    """Microbatches that a batch is split into, one after the other: activations of one at a time are in memory."""
+    """Microbatches that a batch is split into, one after the other: activations of one at a time are in memory (but
+    those of the ANN that distillation learns from, which sees the whole batch)."""
     schedule: Literal["cosine", "linear", "one_cycle", "warmup_cosine", "steps", "constant"] = "cosine"
     """Of the learning rate. cosine, linear: falls to 0; one_cycle: rises from a 25th along a cosine, then falls along
     one; warmup_cosine: rises from 0 in a line, then falls as cosine; steps: falls at the milestones."""
@@ -124,7 +125,7 @@ class Phase:
     step_factor: float = 0.2
     """Factor on the rate at each milestone."""
     nesterov: bool = False
-    """Nesterov's momentum, of sgd."""
+    """Nesterov's momentum, of sgd; muon's always is."""
     clip_norm: float | None = None
     """Largest norm of the gradient of all that is trained together; a longer one is shortened to it. None: any."""
     ema_decay: float = 0.0
@@ -165,7 +166,7 @@ class Conversion:
     """match: spikes worth the ANN's activations, which keeps its function (`dietjax.convert.match_activations`);
     percentile: of the spiking network's own currents (paper); spikenorm: their maximum under Poisson input
     (Sengupta 2019); max: the ANN's largest activations (Diehl 2015). None: match where the ANN has batch norm, whose
-    biases the others cannot follow, else percentile."""
+    biases the others cannot follow, or trained levels (qcfs), else percentile."""
     percentile: float | None = None
     """Percentile that becomes the threshold, of activations (match) or currents (percentile); None: 99.9 for match,
     99.7 for percentile. The other methods take the largest."""

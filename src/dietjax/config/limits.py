@@ -47,10 +47,9 @@ def check(experiment: Experiment) -> None:
                 raise InputError(f"{name} must be {limit}, got {value}")
     if experiment.chunk is not None and (experiment.chunk < 1 or experiment.timesteps % experiment.chunk):
         raise InputError(f"chunk must divide timesteps, got chunk={experiment.chunk}, timesteps={experiment.timesteps}")
-    for name, phase in (("ann", experiment.ann), ("snn", experiment.snn)):
-        _check_schedule(name, phase)
-        # where there is an ANN, its batch norm is folded before the SNN trains
-        _check_optimizer(name, phase, experiment.model.batch_norm and (name == "ann" or experiment.from_scratch))
+    for name in ("snn",) if experiment.from_scratch else ("ann", "snn"):
+        _check_schedule(name, getattr(experiment, name))
+        _check_optimizer(name, experiment)
     _check_losses(experiment)
     if experiment.data.flip_alternates and not experiment.data.flip:
         raise InputError("data.flip_alternates says how images are flipped, and data.flip is False: set both")
@@ -58,13 +57,16 @@ def check(experiment: Experiment) -> None:
         _check_from_scratch(experiment)
 
 
-def _check_optimizer(name: str, phase: Phase, normed: bool) -> None:
-    """Nothing is set that the optimiser does not use; muon, which keeps the norm of kernels, has batch norm."""
+def _check_optimizer(name: str, experiment: Experiment) -> None:
+    """Nesterov's momentum is sgd's; muon, which keeps the norm of kernels, needs batch norm behind them."""
+    phase, batch_norm = getattr(experiment, name), experiment.model.batch_norm
     if phase.nesterov and phase.optimizer != "sgd":
         raise InputError(f"{name}.nesterov is sgd's, and {name}.optimizer is {phase.optimizer}")
-    if phase.optimizer == "muon" and not normed:
+    folded = name == "snn" and not experiment.from_scratch  # an ANN's batch norm, before the SNN trains
+    if phase.optimizer == "muon" and (folded or not batch_norm):
+        remedy = "conversion folds it: take" if folded else "set model.batch_norm, or take"
         raise InputError(f"{name}.optimizer muon keeps the norm of kernels as it is, which needs batch norm behind "
-                         f"them; {'set model.batch_norm' if name == 'ann' else 'it is folded here: take adam or sgd'}")
+                         f"them; {remedy} {name}.optimizer adam or sgd")
     if phase.optimizer == "muon" and phase.weight_decay:
         raise InputError(f"{name}.weight_decay must be 0 with muon, which keeps the norm of kernels as it is")
 
@@ -81,8 +83,8 @@ def _doubts_of_method(experiment):
     if not experiment.model.batch_norm or method in (None, "match"):
         return []
     return [f"conversion.method {method} scales thresholds under the biases that model.batch_norm leaves, which is "
-            "another function than the ANN's (VGG16 on CIFAR-10 fell from 90 to 21 %): set conversion.method to match "
-            "or None, and conversion.percentile and conversion.scale to None"]
+            "another function than the ANN's: set conversion.method to match or None, and conversion.percentile and "
+            "conversion.scale to None"]
 
 
 def _doubts_of_levels(experiment):
@@ -92,9 +94,9 @@ def _doubts_of_levels(experiment):
         return []
     asked = f"the ANN has ann_neuron.levels {levels} and the SNN {timesteps} timesteps"
     if timesteps < levels:
-        return [f"{asked}, so conversion rounds {levels + 1} values of an activation to {timesteps + 1}; fine-tuning "
-                f"has to win back what that costs (the accuracy of the converted SNN shows it): more timesteps, or "
-                f"ann_neuron.levels {timesteps}, cost less"]
+        return [f"{asked}, so conversion rounds {levels + 1} values of an activation to {timesteps + 1}, which costs "
+                f"accuracy (compare the converted SNN's with the ANN's) that fine-tuning has to win back; "
+                f"ann_neuron.levels {timesteps} rounds less"]
     return [f"{asked}: each beyond {levels} costs energy, and wins back only what deep layers round"]
 
 

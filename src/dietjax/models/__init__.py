@@ -12,7 +12,7 @@ from .resnet import resnet
 from .spec import Connection, Layer
 from .vgg import PLANS as VGGS
 from .vgg import vgg
-from .whiten import whiten
+from .whiten import check_whitening, whiten
 
 __all__ = [
     "Connection",
@@ -21,6 +21,7 @@ __all__ = [
     "Recurrent",
     "RecurrentParams",
     "build",
+    "check_whitening",
     "compact",
     "parameter_count",
     "resnet",

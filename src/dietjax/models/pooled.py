@@ -17,7 +17,9 @@ PART_BYTES = 4 * 2**20
 
 
 def convolve_pooled(x: Array, kernel: Array) -> Array:
-    """2×2 average pool of `convolve(x, kernel)`: [N, H, W, in] by [k, k, in, out] -> [N, H/2, W/2, out]; k odd.
+    """2×2 average pool of `convolve(x, kernel)`: [N, H, W, in] by [k, k, in, out] -> [N, H/2, W/2, out].
+
+    H and W even, k odd (`spec.connections` refuses others).
 
     On a CPU it is one matrix product of columns, a few images at a time: 0.3 of the time of Winograd's form and a pool
     forwards, 0.3 to 0.65 backwards (docs/performance.md). Both forms have derivatives in forward mode.

@@ -120,6 +120,9 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
         if layer.shortcut is not None:
             start, before = inputs[layer.shortcut]
             if before != out:
+                if len(out) == 1:
+                    raise InputError(f"layer {layer.name!r} is fully connected, and a shortcut from {before} to {out} "
+                                     "would need a convolution; let it end at a layer with a kernel")
                 stride = -(-before[0] // out[0])
                 found.append(Connection(f"{layer.name}_shortcut", layer.name, start, (1, 1, before[-1], out[-1]),
                                         stride, before, out))
@@ -140,7 +143,7 @@ def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) ->
 def _halved(shape, layer, layers, image_shape):
     """[H/2, W/2, C], where they divide."""
     if shape[0] % 2 or shape[1] % 2:
-        halvings = math.prod((2 if c.pool is True else c.stride) * (2 if c.pool_current else 1) for c in layers)
+        halvings = math.prod(c.stride * (2 if c.pool is True else 1) * (2 if c.pool_current else 1) for c in layers)
         raise InputError(
             f"image of {image_shape[0]}×{image_shape[1]} does not fit: layer {layer.name!r} cannot pool a map "
             f"of {shape[0]}×{shape[1]} by 2; use a height and width divisible by {halvings}, or a network with "

@@ -31,15 +31,8 @@ def whiten(net: Network, variables: Mapping[str, Any], images: Array | np.ndarra
     Raises:
         InputError: another first layer, or fewer directions than features.
     """
-    first = net.layers[0]
-    connection = net.connections()[0]
-    if first.kernel is None:
-        raise InputError(f"whitening needs a convolution as first layer, and {first.name!r} is fully connected")
-    directions = int(np.prod(connection.kernel[:3]))
-    if first.features % 2 or first.features > 2 * directions:
-        raise InputError(f"layer {first.name!r} has {first.features} features, and whitening makes an even number, at "
-                         f"most {2 * directions}: two for each direction of {first.kernel}×{first.kernel} patches of "
-                         f"{connection.kernel[2]} channels; give it so many, or do without whitening")
+    check_whitening(net)
+    first, connection = net.layers[0], net.connections()[0]
     patches = _patches(np.asarray(images, np.float64), first.kernel)
     variance, vectors = np.linalg.eigh(np.cov(patches.T))  # in ascending order
     strongest = (vectors / np.sqrt(variance + EPSILON))[:, -first.features // 2:]
@@ -47,6 +40,24 @@ def whiten(net: Network, variables: Mapping[str, Any], images: Array | np.ndarra
     layer = variables["params"][first.name]
     layer = {**layer, "kernel": jnp.asarray(kernel, layer["kernel"].dtype)}
     return {**variables, "params": {**variables["params"], first.name: layer}}
+
+
+def check_whitening(net: Network) -> None:
+    """Refuse a network whose first layer cannot be whitened.
+
+    Raises:
+        InputError: it is fully connected, or has other features than patches have directions for.
+    """
+    first, connection = net.layers[0], net.connections()[0]
+    if first.kernel is None:
+        raise InputError(f"whitening needs a convolution as first layer, and {first.name!r} is fully connected; "
+                         "do without whitening")
+    directions = int(np.prod(connection.kernel[:3]))
+    if first.features % 2 or first.features > 2 * directions:
+        plural = "s" if connection.kernel[2] > 1 else ""
+        raise InputError(f"layer {first.name!r} has {first.features} features, and {first.kernel}×{first.kernel} "
+                         f"patches of {connection.kernel[2]} channel{plural} make an even number of at most "
+                         f"{2 * directions}; do without whitening, or give the layer so many")
 
 
 def _patches(images, side):

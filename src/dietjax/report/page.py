@@ -235,17 +235,18 @@ def _mistakes(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str,
 
 
 def _settings(config: Mapping, summary: Mapping) -> str:
-    """Return every setting with its value, and its default where that is another; then the versions.
+    """Return every setting with its value, and its default where it was set to another; then the versions.
 
     Where a setting is None, what that stood for.
     """
-    usual = dict(_settings_of(resolved(Experiment(name=config["name"]))))
+    experiment = from_dict(Experiment, config)
+    usual, meant = (dict(_settings_of(e)) for e in (Experiment(name=config["name"]), resolved(experiment)))
 
     def row(name: str, value: Any) -> list[str]:
-        shown, default = (json.dumps(v, ensure_ascii=False) for v in (value, usual.get(name, value)))
-        return [name, shown, "" if default == shown else default]
+        shown, default = (json.dumps(v, ensure_ascii=False) for v in (meant[name], usual.get(name, value)))
+        return [name, shown, "" if usual.get(name, value) == value else default.replace("null", "None")]
 
-    rows = [row(*setting) for setting in _settings_of(resolved(from_dict(Experiment, config)))]
+    rows = [row(*setting) for setting in _settings_of(experiment)]
     rows += [[f"{package} version", version, ""] for package, version in summary["versions"].items()]
     return table(("setting", "value", "default, if another"), rows, kind="words")
 

@@ -56,7 +56,7 @@ def curves(metrics: Sequence[Row], phase: str, key: str) -> Figure:
     The SNN starts from the converted network, whose own test value is the point at epoch 0.
     """
     percent = key == "accuracy"
-    figure, axes = _figure(2.6, "epoch", "accuracy (%)" if percent else "loss (cross-entropy, nats)")
+    figure, axes = _figure(2.6, "epoch", "accuracy (%)" if percent else "loss (nats)")
     styles = {"train": {"linewidth": 1, "alpha": 0.55}, "test": {"linewidth": 2}}
     for split, style in styles.items():
         rows = [row for row in metrics if row["phase"] == phase and row["split"] == split]

@@ -21,6 +21,8 @@ from ..train.state import TimeSchedule, abstract_state
 
 WHITENING_IMAGES = 5000
 """Training images whose patches make a whitened kernel: as in Jordan's program."""
+WHITENING_PIXELS = WHITENING_IMAGES * 64 * 64
+"""Of larger images fewer are enough."""
 
 
 def open_data(settings: config.Data) -> data.Dataset:
@@ -79,9 +81,11 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
     shared = {"dataset": dataset, "mesh": make_mesh(experiment.parallel), "augment": experiment.data,
               "seed": experiment.seed}
     plans = {name: Plan(name, net, phase=getattr(experiment, name), schedule=schedules[name],
-                        freeze=_fixed(experiment, net), **shared) for name, net in nets.items()}
+                        freeze=_frozen_names(experiment, net), **shared) for name, net in nets.items()}
     if not nets["snn"].batch_norm:  # its thresholds are found from images
         _check_images(experiment, dataset)
+    if experiment.model.whiten:
+        models.check_whitening(nets["snn"])
     for plan in plans.values():
         plan.check()
     if not nets["snn"].batch_norm:
@@ -91,7 +95,7 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
     return plans
 
 
-def _fixed(experiment, net):
+def _frozen_names(experiment, net):
     """Names of the parameters of one of an experiment's networks that training leaves as they are."""
     names = [f"{net.layers[0].name}/kernel"] if experiment.model.whiten else []
     if net.batch_norm and not experiment.model.norm_scale:
@@ -110,7 +114,8 @@ def initial_variables(experiment: Experiment, net: Network, dataset: data.Datase
     variables = jax.jit(net.init)(jax.random.key(experiment.seed), jnp.zeros((1, *dataset.image_shape)))
     if not experiment.model.whiten:
         return variables
-    count = min(WHITENING_IMAGES, dataset.train.num_examples)
+    height, width, _ = dataset.image_shape
+    count = min(WHITENING_IMAGES, WHITENING_PIXELS // (height * width) + 1, dataset.train.num_examples)
     variables = models.whiten(net, variables, _training_images(experiment, dataset, count))
     kernel = variables["params"][net.layers[0].name]["kernel"]
     processes.check_agreement({"whitened kernel": [float(x) for x in kernel.ravel()]})
@@ -175,7 +180,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     for phase, net in trained_networks(experiment, dataset).items():
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
             settings = getattr(experiment, phase)
-            optimizer = make_optimizer(settings, 1, _fixed(experiment, net))
+            optimizer = make_optimizer(settings, 1, _frozen_names(experiment, net))
             restored = checkpoints.restore(abstract_state(net, optimizer, settings.ema_decay > 0))
         if restored is not None:
             variables = restored[0].evaluated

@@ -43,6 +43,8 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     if finished:
         console.say(f"{workdir} is finished: nothing to do")
         return json.loads(finished)
+    for sentence in config.doubts(experiment):
+        console.say(f"warning: {sentence}")
     ann, snn = plans.get("ann"), plans["snn"]
     measure_ann, measure_snn = Evaluator(ann) if ann else None, Evaluator(snn)
     tested_ann, ann_seconds, teacher = None, 0.0, None

@@ -52,8 +52,8 @@ def make_optimizer(phase: Phase, total_steps: int, freeze: Sequence[str] = ()) -
         freeze: names of parameters that stay as they are, in every layer ("leak", "threshold") or in one
             ("conv1/kernel").
     """
-    rate, weights = learning_rate(phase, total_steps), partial(_named, names=("kernel",))
-    still = [optax.masked(optax.set_to_zero(), partial(_named, names=tuple(freeze)))] if freeze else []
+    rate, weights = learning_rate(phase, total_steps), partial(named, names=("kernel",))
+    still = [optax.masked(optax.set_to_zero(), partial(named, names=tuple(freeze)))] if freeze else []
     # the norm is that of what is trained
     clip = [] if phase.clip_norm is None else [*still, optax.clip_by_global_norm(phase.clip_norm)]
     decay = [optax.add_decayed_weights(phase.weight_decay, mask=weights)] if phase.weight_decay else []
@@ -86,7 +86,7 @@ def _muon(rate, momentum):
         return moved * (jnp.sqrt(kernel.shape[-1]) / jnp.linalg.norm(moved)) - kernel
 
     return optax.chain(
-        optax.contrib.scale_by_muon(ns_steps=MUON_ITERATIONS, beta=momentum,
+        optax.contrib.scale_by_muon(ns_steps=MUON_ITERATIONS, beta=momentum, nesterov=True,
                                     weight_dimension_numbers=partial(jax.tree.map, lambda _: matrix)),
         optax.scale_by_learning_rate(rate), optax.stateless(partial(jax.tree.map, keep_norm)))
 
@@ -95,15 +95,10 @@ def _groups(params):
     return jax.tree.map(lambda x: "convolution" if x.ndim == 4 else "other", params)
 
 
-def frozen(params: dict, names: Sequence[str]) -> dict:
+def named(tree: dict, names: Sequence[str]) -> dict:
     """Which leaves of a parameter tree are called one of these names, alone ("leak") or with their layer
     ("conv1/kernel").
     """
-    return _named(params, names)
-
-
-def _named(tree, names):
-    """Which leaves of a tree are called one of these names."""
     def called(path):
         keys = [getattr(key, "name", getattr(key, "key", None)) for key in path]
         return keys[-1] in names or "/".join(map(str, keys)) in names

@@ -16,7 +16,7 @@ from ..models import Network
 from ..parallel.mesh import replicated, state_shardings
 from ..types import Array
 from .health import measure_health
-from .optimizer import frozen
+from .optimizer import named
 from .state import TimeSchedule, TrainState, abstract_state, update_average
 
 
@@ -75,7 +75,7 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         """(batch statistics after these images, (loss, accuracy, spike rates, gradients) of their mean)."""
         def loss_of(params):
             params = jax.tree.map(lambda x, still: jax.lax.stop_gradient(x) if still else x, params,
-                                  frozen(params, freeze))
+                                  named(params, freeze))
             (logits, record), updates = net.apply(
                 {"params": params, **rest}, x, schedule.timesteps, train=True, chunk=schedule.chunk,
                 truncate=schedule.truncate, remat=schedule.chunk is not None,
@@ -98,7 +98,7 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **rest}
         metrics = {"loss": loss, "accuracy": accuracy,
-                   **measure_health(net, new["params"], gradients, frozen(params, freeze))}
+                   **measure_health(net, new["params"], gradients, named(params, freeze))}
         if rates:
             metrics["spike_rate"] = jnp.array(list(rates.values()))
         average = update_average(state, new, phase.ema_decay)
