@@ -93,6 +93,7 @@ def test_the_network_is_normalised_by_the_statistics_of_batch_and_time(plain):
             np.testing.assert_allclose(updates["batch_stats"][name][field], expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_its_gradient_is_that_of_its_steps(plain):
     """Through the statistics too, which tie all timesteps and images together."""
     net, variables = plain
@@ -129,6 +130,7 @@ def deviations(net, random_variables):
 
 @pytest.mark.parametrize("layers", [PLAIN, RESIDUAL], ids=["plain", "residual"])
 @pytest.mark.parametrize("neuron", [LIF(leak=0.9, threshold=0.5), IF(threshold=2.0, sharing="channel")])
+@pytest.mark.thin(2)
 def test_currents_start_with_the_deviation_of_the_threshold(random_variables, layers, neuron):
     """Of a block whose shortcut is projected too: two norms add up there."""
     net = Network(layers, IMAGE, neuron=neuron, batch_norm=True)
@@ -163,6 +165,7 @@ def test_an_anns_norm_starts_at_one(neuron):
 
 
 @pytest.mark.parametrize("layers", [PLAIN, RESIDUAL], ids=["plain", "residual"])
+@pytest.mark.thin(1)
 def test_folding_changes_no_spike(random_variables, layers):
     net = Network(layers, IMAGE, neuron=NEURON, batch_norm=True)
     variables = random_variables(net, dtype=jnp.float64)

@@ -18,6 +18,7 @@ def pool_of_the_convolution(x, kernel):
 
 @pytest.mark.parametrize("side", [1, 3, 5])
 @pytest.mark.parametrize("form", [pooled.convolve_pooled, pooled._strided], ids=["cpu", "others"])
+@pytest.mark.thin(2)
 def test_it_is_the_pool_of_the_convolution_in_values_and_gradients(x64, side, form):
     rng = np.random.default_rng(0)
     x, kernel, cotangent = (jnp.asarray(rng.normal(size=shape)) for shape in ((3, 6, 4, 5), (side, side, 5, 7),
@@ -31,6 +32,7 @@ def test_it_is_the_pool_of_the_convolution_in_values_and_gradients(x64, side, fo
                                jax.jvp(pool_of_the_convolution, (x, kernel), tangents)[1], rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_few_images_at_a_time_give_what_all_give(x64, monkeypatch):
     rng = np.random.default_rng(0)
     x, kernel = jnp.asarray(rng.normal(size=(6, 4, 4, 5))), jnp.asarray(rng.normal(size=(3, 3, 5, 7)))

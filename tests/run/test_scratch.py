@@ -29,7 +29,8 @@ NORMED = Experiment("scratch", timesteps=2, model=Model("VGG4", (16,), batch_nor
                     ann=Phase(epochs=0, schedule="one_cycle", warmup_epochs=5), snn=Phase(EPOCHS, BATCH, "adam", 1e-2),
                     conversion=Conversion(images=64, timesteps=4))
 BALANCED = dataclasses.replace(NORMED, model=Model("VGG4", (16,)))
-WAYS = pytest.mark.parametrize("experiment", [NORMED, BALANCED], ids=["batch norm", "balanced"])
+WAYS = pytest.mark.parametrize("experiment", [
+    pytest.param(NORMED, id="batch norm"), pytest.param(BALANCED, id="balanced", marks=pytest.mark.slow)])
 
 
 class Killed(BaseException):
@@ -168,6 +169,7 @@ def last_state(workdir, net, experiment):
         return checkpoints.restore(abstract_state(net, make_optimizer(experiment.snn, 1)))[0]
 
 
+@pytest.mark.slow
 @WAYS
 def test_killed_in_its_second_epoch_it_ends_in_the_same_bits(runs, few_digits, tmp_path, experiment):
     expected = runs(experiment)
@@ -215,6 +217,7 @@ def test_train_says_what_there_was(runs, dietjax, tmp_path):
             f"{found['energy']['ratio']:.2f} times less energy than an ANN of the same layers") in out
 
 
+@pytest.mark.slow
 def test_the_commands_that_read_it_do(runs, dietjax):
     workdir = runs(NORMED)
     found = json.loads((workdir / "summary.json").read_text())

@@ -38,13 +38,11 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
         The summary, as in summary.json.
     """
     start = time.perf_counter()
-    dataset, plans = _prepare(experiment, workdir)
+    dataset, plans = _prepare(experiment, workdir, console)
     finished = processes.broadcast(files.read_text(workdir / "summary.json"))
     if finished:
         console.say(f"{workdir} is finished: nothing to do")
         return json.loads(finished)
-    for sentence in config.doubts(experiment):
-        console.say(f"warning: {sentence}")
     ann, snn = plans.get("ann"), plans["snn"]
     measure_ann, measure_snn = Evaluator(ann) if ann else None, Evaluator(snn)
     tested_ann, ann_seconds, teacher = None, 0.0, None
@@ -85,11 +83,13 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     return summary
 
 
-def _prepare(experiment, workdir):
+def _prepare(experiment, workdir, console):
     """(The data, the plans of the phases), once all processes agree on them; the folder is claimed."""
     with processes.raise_on_all():
         config.check(experiment)
         folder.check(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
+    for sentence in config.doubts(experiment):
+        console.say(f"warning: {sentence}")
     processes.check_agreement(folder.settings(experiment))
     with processes.raise_on_all():
         dataset = assemble.open_data(experiment.data)
