@@ -21,8 +21,8 @@ def convolve_pooled(x: Array, kernel: Array) -> Array:
 
     H and W even, k odd (`spec.connections` refuses others).
 
-    On a CPU it is one matrix product of columns, a few images at a time: 0.3 of the time of Winograd's form and a pool
-    forwards, 0.3 to 0.65 backwards (docs/performance.md). Both forms have derivatives in forward mode.
+    On a CPU it is one matrix product of columns, a few images at a time: with both gradients 0.4 to 0.7 of the time of
+    Winograd's form and a pool (docs/performance.md). Both forms have derivatives in forward mode.
     """
     side, _, channels, _ = kernel.shape
     image = 4 * side**2 * channels * (x.shape[1] // 2) * (x.shape[2] // 2)
