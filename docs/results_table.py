@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from dietjax.cli.main import load_experiment
-from dietjax.config import Experiment, from_dict
+from dietjax.config import Experiment, flat, from_dict
 from dietjax.errors import InputError
 from dietjax.report.elements import duration
 
@@ -77,7 +77,7 @@ def read(project: pathlib.Path = PROJECT) -> list[list[Result]]:
 
 def options(file: Experiment, run: Experiment) -> tuple[str, ...]:
     """The options that make of a file's experiment the one that ran, but for its seed."""
-    given, wanted = (_flat(dataclasses.asdict(experiment)) for experiment in (file, run))
+    given, wanted = (flat(dataclasses.asdict(experiment)) for experiment in (file, run))
     return tuple(_option(key, value) for key, value in wanted.items() if key not in NO_OPTIONS and value != given[key])
 
 
@@ -87,11 +87,6 @@ def _option(key: str, value: Any) -> str:
         return "--" + ".".join([*group, name if value else f"no-{name}"])
     values = value if isinstance(value, tuple) else (value,)
     return " ".join(["--" + ".".join([*group, name]), *map(str, values)])
-
-
-def _flat(tree: Mapping, prefix: str = "") -> dict[str, Any]:
-    return {key: value for name, inside in tree.items() for key, value in (
-        _flat(inside, f"{prefix}{name}.") if isinstance(inside, dict) else {f"{prefix}{name}": inside}).items()}
 
 
 def _by_timestep(path: pathlib.Path, summary: Mapping) -> dict[str, tuple[float, ...]]:

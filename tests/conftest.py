@@ -133,6 +133,22 @@ def narrow_networks():
 
 
 @pytest.fixture
+def dietjax(capsys):
+    """Runs a command: (exit status, stdout, stderr)."""
+    from dietjax.cli import main as cli
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            status = cli.main([str(a) for a in arguments])
+        except SystemExit as stopped:  # tyro's own
+            status = stopped.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def small_disk(tmp_path):
     """A file system of one MiB."""
     disk = tmp_path / "disk"

@@ -11,7 +11,6 @@ import pytest
 import tiny_run
 
 from dietjax.analysis.energy import AC_JOULES, MAC_JOULES
-from dietjax.cli import main as cli
 from dietjax.run import summary as measuring
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
@@ -31,20 +30,6 @@ def folder(tmp_path_factory, digits_folder):
 def finished(folder, finished_run):
     """The folder of a run that the command line made; the file says two timesteps, the option three."""
     return pathlib.Path(shutil.copytree(finished_run, folder / "run"))
-
-
-@pytest.fixture
-def dietjax(capsys):
-    """Runs a command: (exit status, stdout, stderr)."""
-    def run(*arguments):
-        capsys.readouterr()
-        try:
-            status = cli.main([str(a) for a in arguments])
-        except SystemExit as stopped:  # tyro's own
-            status = stopped.code
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def summary(workdir):

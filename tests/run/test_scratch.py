@@ -14,7 +14,6 @@ import rich.console
 from dietjax import convert, data
 from dietjax.analysis import activity
 from dietjax.checkpoint.manager import Checkpoints
-from dietjax.cli import main as cli
 from dietjax.config import Conversion, Experiment, Model, Phase
 from dietjax.errors import InputError
 from dietjax.run import assemble, recipe, status, summary
@@ -189,16 +188,6 @@ def test_killed_in_its_second_epoch_it_ends_in_the_same_bits(runs, few_digits, t
 
 
 # ---- every command on its folder
-
-
-@pytest.fixture
-def dietjax(capsys):
-    """Runs a command: (exit status, stdout, stderr)."""
-    def run(*arguments):
-        capsys.readouterr()
-        return cli.main([str(a) for a in arguments]), *capsys.readouterr()
-
-    return run
 
 
 FILE = f"""

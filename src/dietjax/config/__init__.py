@@ -3,7 +3,7 @@
 from .experiment import AnnNeuron, Conversion, Data, Experiment, Hosts, Model, Neuron, Parallel, Phase
 from .limits import check, doubts
 from .resolved import resolved
-from .stored import from_dict, read_stored
+from .stored import as_stored, flat, from_dict, read_stored
 
 __all__ = [
     "AnnNeuron",
@@ -15,8 +15,10 @@ __all__ = [
     "Neuron",
     "Parallel",
     "Phase",
+    "as_stored",
     "check",
     "doubts",
+    "flat",
     "from_dict",
     "read_stored",
     "resolved",

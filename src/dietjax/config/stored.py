@@ -32,6 +32,17 @@ def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
     return cls(**{name: restore(fields[name], value) for name, value in values.items()})
 
 
+def as_stored(experiment: Experiment) -> dict[str, Any]:
+    """What config.json holds of an experiment: `from_dict` reads it."""
+    return json.loads(json.dumps(dataclasses.asdict(experiment)))
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"snn.epochs": 3} for {"snn": {"epochs": 3}}: the names that the command line takes."""
+    return {key: value for name, inside in values.items() for key, value in (
+        flat(inside, f"{prefix}{name}.") if isinstance(inside, Mapping) else {f"{prefix}{name}": inside}).items()}
+
+
 def read_stored(path: pathlib.Path) -> Experiment:
     """The experiment that a run's config.json holds.
 

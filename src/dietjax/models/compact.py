@@ -7,7 +7,7 @@ linear, which conversion keeps. After the network of Jordan, "94 % on CIFAR-10 i
 
 from typing import Any
 
-from .make import exact_name, make
+from .make import dense_layers, exact_name, make
 from .network import Network
 from .spec import Layer
 
@@ -38,7 +38,5 @@ def compact(name: str, num_classes: int, image_shape: tuple[int, int, int], *,
         last = i == len(features) - 1
         layers.append(Layer(f"conv{i + 2}", count, pool_current=i % 2 == 0, pool="global" if last else False,
                             dropout=0.0 if last else conv_dropout))
-    layers += [Layer(f"fc{i}", count, kernel=None, dropout=classifier_dropout)
-               for i, count in enumerate(classifier or (), 1)]
-    layers.append(Layer(f"fc{len(classifier or ()) + 1}", num_classes, kernel=None))
+    layers += dense_layers(classifier or (), num_classes, classifier_dropout)
     return make(tuple(layers), image_shape, options, width, first=FIRST)

@@ -38,6 +38,12 @@ def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: 
     return net
 
 
+def dense_layers(widths: Iterable[int], num_classes: int, dropout: float) -> list[Layer]:
+    """Hidden fully connected layers of these widths, and the output layer: fc1, fc2, ..."""
+    hidden = [Layer(f"fc{i}", width, kernel=None, dropout=dropout) for i, width in enumerate(widths, 1)]
+    return [*hidden, Layer(f"fc{len(hidden) + 1}", num_classes, kernel=None)]
+
+
 def exact_name(name: str, known: Iterable[str]) -> str:
     """The known network meant by "VGG16", "vgg-16", "resnet20" ...; VGG6 is called VGG5 in the authors' code."""
     spelled = {k.lower(): k for k in known}

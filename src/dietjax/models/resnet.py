@@ -7,7 +7,7 @@ ResNet18 and 19 as the field trains them on CIFAR: a stem of one 3×3 convolutio
 import dataclasses
 from typing import Any
 
-from .make import exact_name, make
+from .make import dense_layers, exact_name, make
 from .network import Network
 from .spec import Layer
 
@@ -64,7 +64,5 @@ def resnet(name: str, num_classes: int, image_shape: tuple[int, int, int], *, cl
                        Layer(f"stage{stage}_block{block}_conv2", features, shortcut=first)]
     layers[-1] = dataclasses.replace(layers[-1], pool="global" if plan.average else min(image_shape[:2]) >= LARGE_IMAGE)
     hidden = plan.classifier if classifier is None else classifier
-    layers += [Layer(f"fc{i}", features, kernel=None, dropout=classifier_dropout)
-               for i, features in enumerate(hidden, 1)]
-    layers.append(Layer(f"fc{len(hidden) + 1}", num_classes, kernel=None))
+    layers += dense_layers(hidden, num_classes, classifier_dropout)
     return make(tuple(layers), image_shape, options, width)

@@ -5,7 +5,7 @@ Simonyan & Zisserman 2015, in the authors' variant: four pools for 32×32 images
 
 from typing import Any
 
-from .make import exact_name, make
+from .make import dense_layers, exact_name, make
 from .network import Network
 from .spec import Layer
 
@@ -48,6 +48,5 @@ def vgg(name: str, num_classes: int, image_shape: tuple[int, int, int], *, class
         if isinstance(item, int):
             pool = following == "A"
             layers.append(Layer(f"conv{len(layers) + 1}", item, pool=pool, dropout=0.0 if pool else conv_dropout))
-    layers += [Layer(f"fc{i}", width, kernel=None, dropout=classifier_dropout) for i, width in enumerate(classifier, 1)]
-    layers.append(Layer(f"fc{len(classifier) + 1}", num_classes, kernel=None))
+    layers += dense_layers(classifier, num_classes, classifier_dropout)
     return make(tuple(layers), image_shape, options, width)

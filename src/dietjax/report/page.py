@@ -1,19 +1,18 @@
 """A finished run's folder -> one self-contained HTML page. Its words are in page.html, its figures in plots."""
 
-import dataclasses
 import html
 import importlib.resources
 import json
 import pathlib
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import files
 from ..analysis import activity
-from ..config import Experiment, from_dict, resolved
+from ..config import Experiment, as_stored, flat, from_dict, resolved
 from ..errors import InputError
 from . import phases, plots
 from .elements import duration, figure, image, joules, table, times
@@ -240,25 +239,12 @@ def _settings(config: Mapping, summary: Mapping) -> str:
     Where a setting is None, what that stood for.
     """
     experiment = from_dict(Experiment, config)
-    usual, meant = (dict(_settings_of(e)) for e in (Experiment(name=config["name"]), resolved(experiment)))
+    usual, meant = (flat(as_stored(e)) for e in (Experiment(name=config["name"]), resolved(experiment)))
 
     def row(name: str, value: Any) -> list[str]:
         shown, default = (json.dumps(v, ensure_ascii=False) for v in (meant[name], usual.get(name, value)))
         return [name, shown, "" if usual.get(name, value) == value else default.replace("null", "None")]
 
-    rows = [row(*setting) for setting in _settings_of(experiment)]
+    rows = [row(*setting) for setting in flat(as_stored(experiment)).items()]
     rows += [[f"{package} version", version, ""] for package, version in summary["versions"].items()]
     return table(("setting", "value", "default, if another"), rows, kind="words")
-
-
-def _settings_of(experiment: Experiment) -> Iterable[tuple[str, Any]]:
-    return _flat(json.loads(json.dumps(dataclasses.asdict(experiment))))
-
-
-def _flat(tree: Mapping, prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Yield ("snn.epochs", 3) for {"snn": {"epochs": 3}}: the names that the command line takes."""
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value

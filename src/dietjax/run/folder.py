@@ -1,7 +1,5 @@
 """A run's folder: which experiment's it is, what may still change in it, and that all processes share it."""
 
-import dataclasses
-import json
 import pathlib
 import time
 import uuid
@@ -54,7 +52,7 @@ def claim(experiment: Experiment, workdir: pathlib.Path) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists() and _differences(experiment, path):  # of what comes after the ANN, see `check`
             (workdir / "converted.json").unlink(missing_ok=True)
-        files.write_json(path, _as_stored(experiment))
+        files.write_json(path, config.as_stored(experiment))
     except OSError as error:
         raise InputError(f"workdir {workdir} cannot be written: {error.strerror}; choose another --workdir") from error
 
@@ -85,21 +83,12 @@ def check_shared(workdir: pathlib.Path) -> None:
 
 def settings(experiment: Experiment) -> dict:
     """All that a run's processes must agree on, flat: {"snn.epochs": 20, ...}."""
-    return {key: value for key, value in _flat(_as_stored(experiment)).items() if key not in LOCAL}
+    return {key: value for key, value in config.flat(config.as_stored(experiment)).items() if key not in LOCAL}
 
 
 def _differences(experiment, path):
     """{setting: what is stored and what is asked for} of those that change a run's results, None for what it means."""
-    stored, wanted = (_flat(_as_stored(config.resolved(e))) for e in (config.read_stored(path), experiment))
+    stored, wanted = (config.flat(config.as_stored(config.resolved(e))) for e in (config.read_stored(path), experiment))
     return {key: f"{key}: there {stored.get(key)!r}, asked for {wanted.get(key)!r}"
             for key in sorted(stored.keys() | wanted)
             if key not in LOCAL and not key.startswith(ANY_TIME) and stored.get(key) != wanted.get(key)}
-
-
-def _as_stored(experiment: Experiment) -> dict:
-    return json.loads(json.dumps(dataclasses.asdict(experiment)))
-
-
-def _flat(tree, prefix=""):
-    return {k: v for name, value in tree.items() for k, v in (
-        _flat(value, f"{prefix}{name}.").items() if isinstance(value, dict) else [(f"{prefix}{name}", value)])}
