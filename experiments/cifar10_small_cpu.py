@@ -28,6 +28,6 @@ experiment = Experiment(
     ann=Phase(epochs=20, batch_size=500, optimizer="muon", learning_rate=0.15, momentum=0.6, adam_learning_rate=0.01,
               schedule="linear", label_smoothing=0.2, checkpoint_every=2),
     conversion=Conversion(images=512),
-    snn=Phase(epochs=1, batch_size=250, learning_rate=3e-4, schedule="one_cycle", warmup_epochs=0.1, clip_norm=1.0,
+    snn=Phase(epochs=2, batch_size=250, learning_rate=3e-4, schedule="one_cycle", warmup_epochs=0.1, clip_norm=1.0,
               label_smoothing=0.2, distillation=0.5, temperature=2.0),
 )

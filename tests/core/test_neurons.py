@@ -60,6 +60,7 @@ class TestForward:
         np.testing.assert_allclose(state.membrane, after[:, -1], rtol=1e-12, atol=1e-14)
 
     @pytest.mark.parametrize("reset", RESETS)
+    @pytest.mark.thin(1)
     def test_lif_with_leak_one_is_if(self, reset):
         current = jnp.asarray(example()[0], jnp.float32)
         lif, if_ = (kind(threshold=0.7, sharing="channel", reset=reset) for kind in (LIF, IF))
@@ -219,7 +220,7 @@ class TestPLIF:
     @pytest.mark.parametrize("sharing", SHARED)
     @pytest.mark.parametrize("reset", RESETS)
     @pytest.mark.parametrize("timesteps", [7, 37])
-    @pytest.mark.thin(3)
+    @pytest.mark.thin(2)
     def test_plif_is_the_papers_loop(self, x64, sharing, reset, timesteps):
         rng = np.random.default_rng(3)
         current, decay_logit = rng.normal(0.6, 1.2, (2, timesteps, *N)), rng.normal(0, 1, SHARED[sharing])

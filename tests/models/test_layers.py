@@ -41,7 +41,7 @@ def test_arguments_of_a_layer_are_checked(wrong, says):
 def spiking(images, **options):
     readout = LIF(leak=0.9, threshold=0.02, surrogate="arctan")
     net = Network(LAYERS, (4, 4, 2), neuron=LIF(threshold=0.1), readout=readout, **options)
-    variables = net.init(jax.random.key(0), images)
+    variables = jax.jit(net.init)(jax.random.key(0), images)
     strong = {name: {**layer, "kernel": 20 * layer["kernel"]} for name, layer in variables["params"].items()}
     return net, {"params": strong}
 

@@ -75,6 +75,7 @@ def plain(random_variables):
     return net, random_variables(net, dtype=jnp.float64)
 
 
+@pytest.mark.slow
 def test_the_network_is_normalised_by_the_statistics_of_batch_and_time(plain):
     net, variables = plain
     (logits, record), updates = train(net, variables, images())

@@ -59,6 +59,7 @@ def test_a_pooled_layer_has_a_quarter_of_the_neurons_and_counts_the_whole_convol
     assert a.macs == 8 * 12 * 9 * 2 * 4 and fc.macs == 36 * 3
 
 
+@pytest.mark.slow
 def test_an_if_network_with_pooled_currents_follows_a_numpy_loop(x64, random_variables):
     """Spikes of 0 and 1 between layers: the pool comes before the threshold."""
     net = Network(LAYERS, (8, 8, 2), neuron=LIF())

@@ -23,10 +23,9 @@ def pictures(seed=0):
     return smooth + 0.5 * smooth[..., ::-1] + 0.3
 
 
-def test_currents_are_white_and_come_with_both_signs(x64):
+def test_currents_are_white_and_come_with_both_signs(x64, random_variables):
     net, images = network(param_dtype=jnp.float64), pictures()
-    variables = net.init(jax.random.key(0), jnp.asarray(images[:1]))
-    found = whiten(net, variables, images)
+    found = whiten(net, random_variables(net, dtype=jnp.float64), images)
     current = np.asarray(synapse(found["params"]["first"]["kernel"], jnp.asarray(images)[:, None]))[:, 0, 1:-1, 1:-1]
     seen = current[:, ::3, ::3].reshape(-1, 8)  # the patches that were measured
     # ε = 5e-4 takes a little off directions of variance v: v / (v + ε)
@@ -34,20 +33,20 @@ def test_currents_are_white_and_come_with_both_signs(x64):
     np.testing.assert_array_equal(seen[:, 4:], -seen[:, :4])
 
 
-def test_directions_are_the_strongest(x64):
+def test_directions_are_the_strongest(x64, random_variables):
     """Of data with two strong directions, four features are these and their negatives."""
     rng = np.random.default_rng(0)
     net = Network((Layer("first", 4, kernel=1), Layer("fc", 3, kernel=None)), (3, 3, 3), neuron=ReLU())
     basis = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     images = rng.normal(size=(500, 3, 3, 3)) * np.array([3.0, 2.0, 0.1]) @ basis.T
-    kernel = whiten(net, net.init(jax.random.key(0), jnp.zeros((1, 3, 3, 3))), images)["params"]["first"]["kernel"]
+    kernel = whiten(net, random_variables(net), images)["params"]["first"]["kernel"]
     directions = np.asarray(kernel[0, 0]) / np.linalg.norm(kernel[0, 0], axis=0)
     np.testing.assert_allclose(np.abs(directions.T @ basis)[:, 2], 0, atol=0.02)
 
 
-def test_only_the_first_kernel_changes():
+def test_only_the_first_kernel_changes(random_variables):
     net, images = network(), pictures()
-    before = net.init(jax.random.key(0), jnp.asarray(images[:1], jnp.float32))
+    before = random_variables(net)
     after = whiten(net, before, images)
     same = jax.tree.map(lambda a, b: bool((a == b).all()), before, after)
     assert not same["params"]["first"]["kernel"] and all(
@@ -61,4 +60,4 @@ def test_only_the_first_kernel_changes():
 ])
 def test_what_cannot_be_whitened_is_refused(net, says):
     with pytest.raises(InputError, match=says):
-        whiten(net, net.init(jax.random.key(0), jnp.zeros((1, 9, 9, 2))), pictures())
+        whiten(net, jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, 9, 9, 2))), pictures())

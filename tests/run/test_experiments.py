@@ -52,6 +52,7 @@ def test_the_papers_files_and_a_gpus_are_there():
 
 
 @every_file
+@pytest.mark.thin(4)
 def test_an_experiment_loads_and_its_networks_build(path, monkeypatch):
     experiment = load_experiment(path)
     check(experiment)

@@ -134,6 +134,7 @@ def test_a_run_from_scratch_is_one_phase_and_says_so(runs, few_digits, experimen
     assert status.read(workdir)["phase"] == "snn" and status.read(workdir)["state"] == "finished"
 
 
+@pytest.mark.slow
 @WAYS
 def test_what_is_handed_on_has_no_batch_norm_and_is_what_was_measured(runs, few_digits, experiment):
     """The network of the last checkpoint has; both give the same numbers."""

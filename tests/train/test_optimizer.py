@@ -40,6 +40,7 @@ def test_one_cycle_rises_from_a_25th_and_falls_to_almost_nothing(epochs, steps):
 
 
 @pytest.mark.parametrize("steps", [3, 8, 67, 71, 100])
+@pytest.mark.thin(2)
 def test_one_cycle_is_highest_after_its_warm_up_however_long_the_run(steps):
     """Seven of eight epochs: a product of fractions would often be rounded to the step before."""
     found = rates(steps, schedule="one_cycle", warmup_epochs=7)
