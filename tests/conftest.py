@@ -170,11 +170,12 @@ def random_variables():
 
         def leaf(path, x):
             name = getattr(path[-1], "key", getattr(path[-1], "name", None))
+            neuron = net.neurons().get(path[1].key, net.neuron)
             drawn = rng.standard_normal(x.shape)
             value = {"kernel": lambda: drawn * math.sqrt(2 / math.prod(x.shape[:-1])), "bias": lambda: bias * drawn,
                      "scale": lambda: np.exp(0.3 * drawn), "mean": lambda: 0.2 * drawn, "var": lambda: np.exp(drawn),
-                     "leak": lambda: np.full(x.shape, net.neuron.leak),
-                     "threshold": lambda: np.full(x.shape, net.neuron.threshold)}[name]()
+                     "leak": lambda: np.full(x.shape, neuron.leak),
+                     "threshold": lambda: np.full(x.shape, neuron.threshold)}[name]()
             return jnp.asarray(value, dtype)
 
         return jax.tree_util.tree_map_with_path(leaf, shapes)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 NETWORKS = pytest.mark.parametrize("layers", [VGG_LIKE, RESNET_LIKE], ids=["vgg", "resnet"])
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("timesteps", "spikes"))
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("timesteps", "record"))
 def apply(net, variables, x, **options):
     return net.apply(variables, x, **options)
 
@@ -216,7 +216,7 @@ class TestUnitThresholds:
             spread = 1 + 0.3 * np.random.default_rng(i).random(neuron.threshold.shape)
             variables["params"][layer.name]["neuron"] = neuron._replace(threshold=0.2 * (1 + i % 3) * spread)
         found = unit_thresholds(net, variables)
-        run = jax.jit(lambda v: net.apply(v, images(), 4, spikes=True))
+        run = jax.jit(lambda v: net.apply(v, images(), 4, record=("spikes",)))
         (logits, record), (expected, before) = run(found), run(variables)
         np.testing.assert_allclose(logits, expected, rtol=1e-9)
         for name, spikes in before["spikes"].items():

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 NETWORKS = pytest.mark.parametrize("layers", [VGG_LIKE, RESNET_LIKE], ids=["vgg", "resnet"])
 
 
-@functools.partial(jax.jit, static_argnums=0, static_argnames=("timesteps", "spikes"))
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("timesteps", "record"))
 def apply(net, variables, x, **options):
     return net.apply(variables, x, **options)
 
@@ -57,7 +57,7 @@ def with_levels(variables, levels, kind=ClipParams):
 
 def percentiles(ann, variables, x, percentile):
     """{layer: its activations' percentile}, by sorting."""
-    activations = apply(ann, variables, x, spikes=True)[1]["spikes"]
+    activations = apply(ann, variables, x, record=("spikes",))[1]["spikes"]
     ordered = {name: np.sort(np.asarray(a).ravel()) for name, a in activations.items()}
     return {name: a[round(percentile / 100 * (a.size - 1))] for name, a in ordered.items()}
 
@@ -173,7 +173,7 @@ def test_a_layer_in_another_unit_fires_the_same_spikes(x64, random_variables, la
     an identity shortcut enters has no choice: what is added is 1."""
     snn = Network(layers, IMAGE, neuron=LIF(leak=0.8, threshold=0.6, initial_membrane=0.25), bias=True)
     variables = random_variables(snn, dtype=jnp.float64)
-    expected = apply(snn, variables, images(), timesteps=12, spikes=True)[1]
+    expected = apply(snn, variables, images(), timesteps=12, record=("spikes",))[1]
     assert all(rate > 0.1 for rate in expected["spike_rate"].values())
     synapses = {c.name for c in snn.connections()}
     free = [layer for layer in layers[:-1] if layer.shortcut is None or f"{layer.name}_shortcut" in synapses]
@@ -182,7 +182,7 @@ def test_a_layer_in_another_unit_fires_the_same_spikes(x64, random_variables, la
         neuron = weights["neuron"]._replace(threshold=weights["neuron"].threshold / (3 + i))
         weights = jax.tree.map(lambda w, i=i: w / (3 + i), {k: w for k, w in weights.items() if k != "neuron"})
         variables["params"][layer.name] = {**weights, "neuron": neuron}
-    found = apply(snn, variables, images(), timesteps=12, spikes=True)[1]
+    found = apply(snn, variables, images(), timesteps=12, record=("spikes",))[1]
     jax.tree.map(np.testing.assert_array_equal, found["spikes"], expected["spikes"])
     np.testing.assert_allclose(found["logits"], expected["logits"], rtol=1e-12)
 
@@ -197,9 +197,9 @@ def test_without_biases_it_is_plain_weights_with_thresholds_over_what_arrives(x6
     for name, level in levels.items():
         plain["params"][name]["neuron"] = LIFParams(jnp.asarray(1.0), jnp.asarray(level / arriving))
         arriving = level
-    expected = apply(snn, plain, images(), timesteps=20, spikes=True)[1]
+    expected = apply(snn, plain, images(), timesteps=20, record=("spikes",))[1]
     converted = match_activations(snn, variables, images(), percentile=99)
-    found = apply(snn, converted, images(), timesteps=20, spikes=True)[1]
+    found = apply(snn, converted, images(), timesteps=20, record=("spikes",))[1]
     jax.tree.map(np.testing.assert_array_equal, found["spikes"], expected["spikes"])
     np.testing.assert_allclose(found["logits"], arriving * expected["logits"], rtol=1e-9)
 

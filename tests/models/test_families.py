@@ -26,7 +26,7 @@ def images(shape, count=3):
     return jnp.asarray(np.random.default_rng(5).normal(size=(count, *shape)))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 3), static_argnames=("chunk", "spikes"))
+@functools.partial(jax.jit, static_argnums=(0, 3), static_argnames=("chunk", "record"))
 def apply(net, variables, x, timesteps=1, **options):
     return net.apply(variables, x, timesteps, **options)
 
@@ -108,7 +108,7 @@ def averaged(neuron, **options):
 def test_what_comes_in_is_the_mean_of_the_spikes_of_each_channel(x64, random_variables):
     net = averaged(LIF(leak=0.9, threshold=0.3))
     variables = random_variables(net, dtype=jnp.float64)
-    logits, record = apply(net, variables, images(net.image_shape), 4, spikes=True)
+    logits, record = apply(net, variables, images(net.image_shape), 4, record=("spikes",))
     spikes = np.asarray(record["spikes"]["conv2"])
     assert spikes.shape == (3, 4, 5, 7, 6) and 0 < spikes.mean() < 1
     expected = spikes.sum((1, 2, 3)) / 35 @ np.asarray(variables["params"]["fc1"]["kernel"])

@@ -7,7 +7,7 @@ import pytest
 
 import dietjax as dj
 from dietjax import LI, LIF, convert
-from dietjax.models import Layer, Network
+from dietjax.models import Layer, Network, Residual
 from dietjax.models.forward import Forward
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -18,11 +18,19 @@ LAYERS = (Layer("conv", 4, pool=True), Layer("fc1", 6, kernel=None), Layer("fc2"
 @pytest.mark.parametrize("wrong, says", [
     ({"features": 0}, "features must be a whole number of at least 1, got 0"),
     ({"features": 2.0}, "features must be a whole number of at least 1, got 2.0"),
-    ({"stride": -1}, "stride must be a whole number of at least 1, got -1"),
-    ({"stride": True}, "stride must be a whole number of at least 1, got True"),
+    ({"stride": -1}, "stride must be a whole number of at least 1, or a pair of them, got -1"),
+    ({"stride": True}, "stride must be a whole number of at least 1, or a pair of them, got True"),
     ({"kernel": 2}, r"kernel must be an odd whole number .* got 2"),
-    ({"kernel": (3, 3)}, r"kernel must be an odd whole number .* got \(3, 3\)"),
-    ({"pool": "max"}, r"pool must be True \(2×2\), 'global' \(the whole map\) or False, got 'max'"),
+    ({"kernel": (3, 2)}, r"kernel must be an odd whole number or a pair of them .* got \(3, 2\)"),
+    ({"kernel": (3, 3, 3)}, r"kernel must be an odd whole number or a pair of them .* got \(3, 3, 3\)"),
+    ({"stride": (1, 0)}, r"stride must be a whole number of at least 1, or a pair of them, got \(1, 0\)"),
+    ({"groups": 0}, "groups must be a whole number of at least 1, got 0"),
+    ({"neuron": "lif"}, r"neuron must be a neuron, such as dietjax.LIF\(\), or None .* got 'lif'"),
+    ({"residual": "conv1"}, r"residual must be a Residual\(source, combine\), or None, got 'conv1'"),
+    ({"residual": Residual("conv1"), "shortcut": "conv1"}, "has a shortcut into its current and a residual"),
+    ({"pool_current": True, "groups": 2}, "pools its current, which is there for square kernels without groups"),
+    ({"kernel": None, "groups": 2}, r"fully connected \(kernel=None\).*leave out pools, stride and groups"),
+    ({"pool": "min"}, r"pool must be True \(average over 2×2\), 'max' \(2×2\), 'global' .* or False, got 'min'"),
     ({"recurrent": 1}, "recurrent must be True or False, got 1"),
     ({"dropout": 1.0}, r"dropout must be a probability in \[0, 1\), got 1.0"),
     ({"dropout": -0.1}, r"dropout must be a probability in \[0, 1\), got -0.1"),
@@ -54,7 +62,7 @@ def images():
 def test_a_readout_that_fires_has_parameters_a_rate_and_its_spike_counts_as_logits(images):
     net, variables = spiking(images)
     assert variables["params"]["fc2"]["neuron"] == dj.LIFParams(np.float32(0.9), np.float32(0.02))
-    logits, record = net.apply(variables, images, timesteps=6, spikes=True)
+    logits, record = net.apply(variables, images, timesteps=6, record=("spikes",))
 
     current = record["spikes"]["fc1"] @ variables["params"]["fc2"]["kernel"]
     _, spikes = dj.unroll(net.readout, variables["params"]["fc2"]["neuron"], None, current)

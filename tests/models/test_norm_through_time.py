@@ -31,7 +31,7 @@ def images(batch=5):
 @functools.partial(jax.jit, static_argnums=0)
 def train(net, variables, x):
     """((logits, record with spikes), the statistics after it)."""
-    return net.apply(variables, x, TIMESTEPS, train=True, spikes=True, mutable=["batch_stats"])
+    return net.apply(variables, x, TIMESTEPS, train=True, record=("spikes",), mutable=["batch_stats"])
 
 
 def convolution(x, kernel):
@@ -174,7 +174,7 @@ def test_folding_changes_no_spike(random_variables, layers):
         _, updates = train(net, variables, images())
         variables = {**variables, **updates}
     folded, without = fold_batch_norm(net, variables)
-    run = jax.jit(lambda net, v: net.apply(v, images(), TIMESTEPS, spikes=True), static_argnums=0)
+    run = jax.jit(lambda net, v: net.apply(v, images(), TIMESTEPS, record=("spikes",)), static_argnums=0)
     (expected, before), (logits, after) = run(net, variables), run(folded, without)
     for name, spikes in before["spikes"].items():
         assert 0 < spikes.mean() < 1

@@ -65,7 +65,7 @@ def test_an_if_network_with_pooled_currents_follows_a_numpy_loop(x64, random_var
     net = Network(LAYERS, (8, 8, 2), neuron=LIF())
     variables = random_variables(net, 0, jnp.float64)
     images = jnp.asarray(np.random.default_rng(1).normal(size=(3, 8, 8, 2)))
-    _, record = net.apply(variables, images, 4, spikes=True)
+    _, record = net.apply(variables, images, 4, record=("spikes",))
     params, total, x = variables["params"], 0.0, [images] * 4
     for name in ("a", "b"):
         membrane, spikes = 0.0, []

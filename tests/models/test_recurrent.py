@@ -75,7 +75,7 @@ def test_a_recurrence_on_a_map_is_the_numpy_loop(x64):
         last = np.where(u > 0.6, 1.0, 0.0)
         u = u - 0.6 * last
         expected.append(last)
-    _, spikes = unroll(Recurrent(LIF(), side=3), params_of(kernel), None, jnp.asarray(current))
+    _, spikes = unroll(Recurrent(LIF(), (3, 3)), params_of(kernel), None, jnp.asarray(current))
     np.testing.assert_array_equal(spikes, np.stack(expected, 1))
 
 
@@ -191,11 +191,11 @@ def test_a_network_is_its_layers_one_after_the_other(x64, random_variables):
     net = Network(LAYERS, IMAGE, neuron=NEURON)
     variables = random_variables(net, dtype=jnp.float64)
     params, x = variables["params"], np.asarray(images())
-    record = jax.jit(lambda v, x: net.apply(v, x, T, spikes=True)[1])(variables, x)
+    record = jax.jit(lambda v, x: net.apply(v, x, T, record=("spikes",))[1])(variables, x)
     kernel = params["conv1"]["kernel"]
     first = jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
     recurrent = RecurrentParams(params["conv1"]["recurrent"]["kernel"], params["conv1"]["neuron"])
-    spikes = unroll(Recurrent(NEURON, 3), recurrent, None, first[:, None], T)[1]
+    spikes = unroll(Recurrent(NEURON, (3, 3)), recurrent, None, first[:, None], T)[1]
     np.testing.assert_array_equal(record["spikes"]["conv1"], spikes)
     pooled = np.asarray(spikes).reshape(BATCH, T, 2, 2, 2, 2, 3).mean((3, 5)).reshape(BATCH, T, 12)
     recurrent = RecurrentParams(params["fc1"]["recurrent"]["kernel"], params["fc1"]["neuron"])

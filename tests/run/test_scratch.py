@@ -157,7 +157,7 @@ def test_what_is_handed_on_has_no_batch_norm_and_is_what_was_measured(runs, few_
     with jax.enable_x64(True):  # where a rounded current does not cross a threshold
         wide = jax.tree.map(lambda x: np.asarray(x, np.float64), (state.variables, np.asarray(images)))
         folded, without = assemble.without_batch_norm(trained, wide[0])
-        run = jax.jit(lambda net, v: net.apply(v, wide[1], 2, spikes=True), static_argnums=0)
+        run = jax.jit(lambda net, v: net.apply(v, wide[1], 2, record=("spikes",)), static_argnums=0)
         (logits, seen), (expected, before) = run(folded, without), run(trained, wide[0])
     np.testing.assert_allclose(logits, expected, rtol=1e-9)
     for name, spikes in before["spikes"].items():

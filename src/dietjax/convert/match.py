@@ -134,7 +134,7 @@ def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
 
     @jax.jit
     def measure(params, images):
-        activations = ann.apply({"params": params}, images, spikes=True)[1]["spikes"]
+        activations = ann.apply({"params": params}, images, record=("spikes",))[1]["spikes"]
         return {name: kth_smallest(x.ravel().astype(jnp.promote_types(x.dtype, jnp.float32)),
                                    1 + round(0.01 * share * (x.size - 1))) for name, x in activations.items()}
 

@@ -18,7 +18,7 @@ import numpy as np
 from ..core.neurons import IF, LIF, LIFParams, ReLU
 from ..errors import InputError
 from ..models import Network, build
-from ..models.spec import Connection
+from ..models.wiring import Connection
 
 
 def from_state_dict(name: str, state_dict: Mapping[str, Any], *, num_classes: int,

@@ -9,10 +9,11 @@ from .network import Network
 from .recurrent import Recurrent, RecurrentParams
 from .resnet import PLANS as RESNETS
 from .resnet import resnet
-from .spec import Connection, Layer
+from .spec import Layer, Residual
 from .vgg import PLANS as VGGS
 from .vgg import vgg
 from .whiten import check_whitening, whiten
+from .wiring import Connection
 
 __all__ = [
     "Connection",
@@ -20,6 +21,7 @@ __all__ = [
     "Network",
     "Recurrent",
     "RecurrentParams",
+    "Residual",
     "build",
     "check_whitening",
     "compact",

@@ -23,24 +23,24 @@ PART_BYTES = 16 * 2**20
 over parts, but cost as much in page faults and cache misses, and memory."""
 
 
-def convolve(x: Array, kernel: Array, stride: int = 1) -> Array:
-    """[N, H, W, in] by [k, k, in, out] -> [N, ⌈H/stride⌉, ⌈W/stride⌉, out]; zero outside the map, k odd."""
-    own = functools.partial(direct, stride=stride)
-    if not suits_winograd(kernel.shape, stride):
+def convolve(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: int = 1) -> Array:
+    """[N, H, W, in] by [h, w, in/groups, out] -> [N, ⌈H/stride⌉, ⌈W/stride⌉, out]; zero outside the map, h, w odd."""
+    own = functools.partial(direct, stride=stride, groups=groups)
+    if groups > 1 or not suits_winograd(kernel.shape, stride):
         return own(x, kernel)
     return jax.lax.platform_dependent(x, kernel, cpu=winograd_in_parts, default=own)
 
 
-def direct(x: Array, kernel: Array, stride: int = 1) -> Array:
+def direct(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: int = 1) -> Array:
     """`convolve` in XLA's own form, on every platform."""
-    pad = kernel.shape[0] // 2
+    padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
     return jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), [(pad, pad), (pad, pad)], dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x, kernel, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups)
 
 
-def suits_winograd(kernel: tuple[int, ...], stride: int) -> bool:
-    """Whether a convolution with a kernel of this shape, compiled for a CPU, takes Winograd's form."""
-    return kernel[:2] == (3, 3) and stride == 1 and min(kernel[2:]) >= LEAST_CHANNELS
+def suits_winograd(kernel: tuple[int, ...], stride: tuple[int, int]) -> bool:
+    """Whether a convolution with a kernel of this shape, without groups, compiled for a CPU, takes Winograd's form."""
+    return kernel[:2] == (3, 3) and stride == (1, 1) and min(kernel[2:]) >= LEAST_CHANNELS
 
 
 def winograd_in_parts(x: Array, kernel: Array) -> Array:

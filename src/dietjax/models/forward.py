@@ -12,13 +12,15 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from ..core.neurons import SpikeCount, SpikeCountState
+from ..core.neurons import SpikeCountState
 from ..core.unroll import over_chunks, unroll
-from ..errors import InputError
-from ..types import Array, Neuron, Params, State
-from .operations import average_pool, batch_norm, global_average, synapse
-from .recurrent import Recurrent, RecurrentParams
-from .spec import Connection, Layer, feeds
+from ..types import Array, State
+from .inputs import encode, is_framed
+from .inside import RECORDED, event_rate, mean_size, only_valid, run_watched, valid_steps, wide
+from .operations import average_pool, batch_norm, global_average, max_pool, synapse
+from .populations import Population, populations
+from .spec import Layer
+from .wiring import Connection, feeds
 
 if TYPE_CHECKING:
     from .network import Network
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 Currents = dict[str, Array]
 """{layer: current [B, T, N]}."""
 
+POOL = {True: average_pool, "max": max_pool, "global": global_average}
+COMBINE = {"add": jnp.add, "and": jnp.multiply, "iand": lambda a, s: (1 - a) * s}  # of a residual
 ONLY_CURRENTS = jax.checkpoint_policies.save_only_these_names("current")
 
 
@@ -42,7 +46,8 @@ class Forward:
     """Dropout in training: {layer: which outputs stay, bool [B, 1, N]}."""
     train: bool = False
     """Whether batch norm takes the statistics of the batch, and returns those that follow from it."""
-    record_spikes: bool = False
+    record: tuple[str, ...] = ()
+    """What is kept of every timestep, of `inside.RECORDED`."""
 
     @functools.cached_property
     def wiring(self) -> dict[str, Connection]:
@@ -51,42 +56,56 @@ class Forward:
 
     @functools.cached_property
     def targets(self) -> dict[str | None, list[tuple[str, str]]]:
-        """{source: [(layer that it feeds, through which synapse)]}."""
+        """{source: [(where it arrives, through which synapse)]}."""
         return feeds(self.net.layers)
 
+    @functools.cached_property
+    def populations(self) -> dict[str, Population]:
+        """{layer, or its residual's projection: the neurons there}."""
+        return populations(self.net)
+
     def run(self, images: Array, timesteps: int, key: Array | None = None, *, chunk: int | None = None,
-            truncate: bool = False, remat: bool = False, state: State = None,
-            start: Array | int = 0) -> tuple[State, dict[str, Any]]:
+            truncate: bool = False, remat: bool = False, state: State = None, start: Array | int = 0,
+            lengths: Array | None = None) -> tuple[State, dict[str, Any]]:
         """All layers over T timesteps, `chunk` of them at a time; arguments as of `Network.__call__`.
 
         Args:
-            images: [B, H, W, C], normalised.
+            images: [B, H, W, C], or frames [B, T, H, W, C], from `inputs.as_maps`.
             timesteps: T.
             key: of an encoder that draws.
             chunk, truncate, remat: see `unroll.over_chunks`.
             state: {layer: its neuron's}; None: at rest.
             start: timesteps that came before these.
+            lengths: [B], how many of its frames each example has; None: all.
 
         Returns:
             (state after T, outputs of `run_chunk` with a leading axis of chunks).
         """
         chunk = timesteps if chunk is None else chunk
         dtype = self.net.dtype or jnp.result_type(images, self.params[self.net.layers[0].name]["kernel"])
+        framed, encoder = is_framed(self.net, images), self.net.encoder
         encoded = None  # a constant input passes its synapse once, outside the loop over chunks
-        if self.net.encoder.constant:
-            encoded = self.currents(self.net.encoder(key, images, 0, timesteps).astype(dtype), None)
+        if encoder.constant and not framed:
+            encoded = self.currents(encoder(key, images, 0, timesteps).astype(dtype), None)
 
         def run_chunk(state, offset):
             if encoded is not None:
                 return self.run_chunk(state, *encoded, chunk)
-            x = self.net.encoder(key, images, start + offset, chunk).astype(dtype)
-            state, outputs = self.run_chunk(state, *self.currents(x, None), chunk)
-            return state, outputs | {"input_rate": jnp.abs(x).mean(dtype=jnp.float32) * chunk}
+            valid = valid_steps(lengths, offset, chunk)
+            if framed:
+                frames = jax.lax.dynamic_slice_in_dim(images, offset, chunk, axis=1)
+                x = encode(encoder, key, only_valid(frames, valid), start + offset)
+            else:
+                x = encoder(key, images, start + offset, chunk)
+            x = only_valid(x.astype(dtype), valid)
+            state, outputs = self.run_chunk(state, *self.currents(x, None, valid), chunk, valid)
+            return state, outputs | {"input_rate": event_rate(x) * chunk, "input_size": mean_size(x) * chunk}
 
         state = self.initial_state(images.shape[0], dtype) if state is None else state
         return over_chunks(run_chunk, state, timesteps, chunk, truncate=truncate, remat=remat)
 
-    def run_chunk(self, state: State, arrived: Currents, seen: dict, chunk: int) -> tuple[State, dict[str, Any]]:
+    def run_chunk(self, state: State, arrived: Currents, seen: dict, chunk: int,
+                  valid: Array | None = None) -> tuple[State, dict[str, Any]]:
         """Every layer in turn over one chunk of time.
 
         Args:
@@ -94,106 +113,128 @@ class Forward:
             arrived: currents that the encoded image causes, [B, chunk or 1, N].
             seen: statistics that batch norm saw on the way there.
             chunk: its timesteps.
+            valid: which of them each example has, bool [B, chunk]; None: all.
 
         Returns:
-            (state after it, {"logits" [B, chunk, K], "spike_rate" and "spikes" by layer, "updates": statistics}).
+            (state after it, {"logits" [B, chunk, K], "updates": statistics, and by layer what `fire` records}).
         """
-        outputs: dict[str, Any] = {"spike_rate": OrderedDict(), "spikes": OrderedDict(), "updates": dict(seen)}
+        outputs: dict[str, Any] = {name: OrderedDict() for name in ("spike_rate", "size", "sent_rate", *RECORDED)}
+        outputs["updates"] = dict(seen)
         arrived, after = dict(arrived), {}
         for layer in self.net.layers[:-1]:
             # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
             fire = jax.checkpoint(functools.partial(self.fire, layer, chunk), policy=ONLY_CURRENTS)
-            after[layer.name], found, seen, record = fire(state[layer.name], arrived.pop(layer.name))
+            names = [name for name in (layer.name, f"{layer.name}_shortcut") if name in arrived]
+            states, found, seen, record = fire({name: state[name] for name in names if name in state},
+                                               {name: arrived.pop(name) for name in names}, valid)
+            after |= states
             outputs["updates"].update(seen)
-            for name, value in record.items():
-                outputs[name][layer.name] = value
+            _keep(outputs, layer, record)
             for target, current in found.items():
                 arrived[target] = current + arrived[target] if target in arrived else current
         last = self.net.layers[-1]
-        after[last.name], outputs["logits"] = self.read_out(last, chunk, state[last.name], arrived.pop(last.name))
-        if isinstance(after[last.name], SpikeCountState):
-            outputs["spike_rate"][last.name] = (after[last.name].counts - state[last.name].counts).mean()
+        after[last.name], outputs["logits"], record = self.read_out(last, chunk, state[last.name],
+                                                                    arrived.pop(last.name), valid)
+        _keep(outputs, last, record)
         return after, outputs
 
-    def fire(self, layer: Layer, chunk: int, state: State, current: Array) -> tuple[State, Currents, dict, dict]:
-        """From a layer's current to those that it causes: neuron, dropout, pool, synapses.
+    def fire(self, layer: Layer, chunk: int, states: State, arrived: Currents,
+             valid: Array | None = None) -> tuple[State, Currents, dict, dict]:
+        """From a layer's current to those that it causes: neuron, residual, dropout, pool, synapses.
+
+        Args:
+            layer, chunk, valid: as in `run_chunk`.
+            states: {layer: its neurons'}, and those of its residual's projection.
+            arrived: {layer: its current}, and what its residual brings.
 
         Returns:
-            (state, currents, statistics that batch norm saw, record: {"spike_rate", "spikes"} as far as there are).
+            (states, currents, statistics that batch norm saw, record: what `run_chunk` returns by layer).
         """
-        params = neuron_params(layer, self.params[layer.name])
-        state, x = self.net.run_neuron(neuron_of(self.net, layer), params, state, current, chunk, self.net.backend)
-        record = {"spikes": x} if self.record_spikes else {}
-        if jax.tree.leaves(state):  # an ANN's activations are no spikes
-            record["spike_rate"] = x.mean(dtype=wide(x.dtype)) * chunk
+        state, x, record = self.run_neurons(layer.name, chunk, states[layer.name], arrived[layer.name], valid)
+        states = {**states, layer.name: state}
+        spiking = getattr(self.populations[layer.name].neuron, "spiking", False)
+        if jax.tree.leaves(state) or spiking:  # an ANN's activations are no spikes
+            record |= {"spike_rate": event_rate(x) * chunk, "size": mean_size(x) * chunk}
+        if layer.residual is not None:
+            name = f"{layer.name}_shortcut"
+            brought = arrived[name]
+            if name in self.populations:
+                states[name], brought, _ = self.run_neurons(name, chunk, states[name], brought, valid)
+            x = COMBINE[layer.residual.combine](x, brought)
         if layer.name in self.masks:
             x = jnp.where(self.masks[layer.name], x * jnp.asarray(1 / (1 - layer.dropout), x.dtype), 0)
         if layer.pool:
-            x = global_average(x) if layer.pool == "global" else average_pool(x)
-        return state, *self.currents(x, layer.name), record
+            x = POOL[layer.pool](x)
+        if layer.residual is not None or layer.pool == "max":  # else as many leave on average as are fired
+            record["sent_rate"] = mean_size(x) * chunk
+        return states, *self.currents(x, layer.name, valid), record
 
-    def read_out(self, last: Layer, chunk: int, state: State, current: Array) -> tuple[State, Array]:
-        """The readout's current -> (state, what it puts out after each timestep [B, chunk, K])."""
-        params = self.params[last.name].get("neuron", ())
-        return unroll(neuron_of(self.net, last), params, state, current.astype(wide(current.dtype)), chunk)
+    def run_neurons(self, name: str, chunk: int, state: State, current: Array,
+                    valid: Array | None = None) -> tuple[State, Array, dict]:
+        """A population's neurons: (state, outputs [B, chunk, N], what is asked for of them over time)."""
+        population = self.populations[name]
+        neuron, params = population.neuron, population.params(self.params)
+        record = {}
+        if "current" in self.record:
+            record["current"] = jnp.broadcast_to(current, (current.shape[0], chunk, *current.shape[2:]))
+        if "membrane" in self.record:
+            state, x, record["membrane"] = run_watched(neuron, params, state, current, chunk)
+        elif population.layer is self.net.layers[-1]:
+            state, x = unroll(neuron, params, state, current, chunk)
+        else:
+            state, x = self.net.run_neuron(neuron, params, state, current, chunk, self.net.backend)
+        x = only_valid(x, valid)
+        if "spikes" in self.record:
+            record["spikes"] = x
+        return state, x, record
 
-    def currents(self, x: Array, source: str | None) -> tuple[Currents, dict[str, Any]]:
+    def read_out(self, last: Layer, chunk: int, state: State, current: Array,
+                 valid: Array | None = None) -> tuple[State, Array, dict]:
+        """The readout's current -> (state, what it puts out after each timestep [B, chunk, K], record)."""
+        after, logits, record = self.run_neurons(last.name, chunk, state, current.astype(wide(current.dtype)))
+        record.pop("spikes", None)
+        if isinstance(after, SpikeCountState):
+            counts = after.counts
+            if valid is not None:  # those at the example's end, if it lies in this chunk or behind it
+                steps = jnp.concatenate([state.counts[:, None], logits], axis=1)
+                counts = jnp.take_along_axis(steps, valid.sum(1)[:, None, None], axis=1)[:, 0]
+            record["spike_rate"] = (counts - state.counts).mean()
+        return after, logits, record
+
+    def currents(self, x: Array, source: str | None, valid: Array | None = None) -> tuple[Currents, dict[str, Any]]:
         """What a source causes: a layer's outputs, or (None) the encoded image, [B, T, ...] in the compute dtype.
 
         Returns:
-            ({layer: its share of current}, {synapse: running statistics after these} in training).
+            ({where it arrives: its share of current}, {synapse: running statistics after these} in training).
         """
         found: Currents = {}
         seen: dict[str, Any] = {}
         for target, name in self.targets[source]:
             current = x  # a shortcut between equal shapes adds the input as it is
             if name in self.wiring:
-                weights = self.params[target] if name == target else self.params[target]["shortcut"]
                 connection = self.wiring[name]
+                main = name == connection.layer
+                weights = self.params[connection.layer] if main else self.params[connection.layer]["shortcut"]
                 current = synapse(weights["kernel"].astype(x.dtype), x, connection.stride, pooled=connection.pooled,
-                                  forward_mode=self.forward_mode)
+                                  groups=connection.groups, forward_mode=self.forward_mode)
                 if name in self.stats:
                     current = checkpoint_name(current, "current")
-                    current, seen[name] = batch_norm(weights["norm"], self.stats[name], current, self.train)
-                if name == target and "bias" in self.params[target]:
-                    current = current + self.params[target]["bias"].astype(x.dtype)
+                    current, seen[name] = batch_norm(weights["norm"], self.stats[name], current, self.train, valid)
+                if main and "bias" in weights:
+                    current = current + weights["bias"].astype(x.dtype)
             found[target] = found[target] + current if target in found else current
         return found, seen if self.train else {}
 
     def initial_state(self, batch: int, dtype: Any) -> State:
-        """{layer: its neuron's state at rest}, for currents of so many images and this dtype."""
-        return {layer.name: self._at_rest(layer, batch, dtype) for layer in self.net.layers}
+        """{layer: its neurons' state at rest}, for currents of so many images and this dtype."""
+        return {name: population.at_rest(self.params, batch, dtype) for name, population in self.populations.items()}
 
     @property
     def forward_mode(self) -> bool:
-        """Whether the neurons ask for derivatives in forward mode, which then no other part may stand in the way of."""
-        return getattr(self.net.neuron, "forward_mode", False)
-
-    def _at_rest(self, layer, batch, dtype):
-        shape = (batch, *self.wiring[layer.name].out_shape)
-        state = neuron_of(self.net, layer).initial_state(neuron_params(layer, self.params[layer.name]), shape, dtype)
-        if layer.recurrent and not jax.tree.leaves(state.neuron):
-            raise InputError(f"layer {layer.name!r} is recurrent, and {self.net.neuron} has no memory: at an ANN's one "
-                             "timestep nothing would come back; use a spiking neuron, or recurrent=False")
-        return state
+        """Whether neurons ask for derivatives in forward mode, which then no other part may stand in the way of."""
+        return any(getattr(neuron, "forward_mode", False) for neuron in self.net.neurons().values())
 
 
-def neuron_of(net: "Network", layer: Layer) -> Neuron:
-    """What turns a layer's current into its outputs; a readout that fires is counted."""
-    if layer is net.layers[-1]:
-        return SpikeCount(net.readout) if getattr(net.readout, "spiking", False) else net.readout
-    return Recurrent(net.neuron, layer.kernel) if layer.recurrent else net.neuron
-
-
-def neuron_params(layer: Layer, params: dict[str, Any]) -> Params:
-    """A layer's neuron's parameters, from the layer's."""
-    if not layer.recurrent:
-        return params.get("neuron", ())
-    if "recurrent" not in params:
-        raise InputError(f"layer {layer.name!r} is recurrent, its parameters have no 'recurrent' kernel; see net.init")
-    return RecurrentParams(params["recurrent"]["kernel"], params.get("neuron", ()))
-
-
-def wide(dtype: Any) -> Any:
-    """The dtype of sums: at least float32."""
-    return jnp.promote_types(dtype, jnp.float32)
+def _keep(outputs, layer, record):
+    for name, value in record.items():
+        outputs[name][layer.name] = value

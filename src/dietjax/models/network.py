@@ -1,7 +1,6 @@
 """A network: layers in a row, one neuron, one readout. The ANN and the SNN are this one class with another neuron."""
 
 import math
-import numbers
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +15,14 @@ from ..core.neurons import LI, LIF
 from ..core.unroll import unroll
 from ..errors import InputError
 from ..types import Array, Neuron, State
-from .forward import Forward, neuron_of
+from .forward import Forward
+from .inputs import as_maps, check_input, hold_last
+from .inside import RECORDED, check_recorded, magnitudes
 from .operations import init_kernel
-from .spec import Connection, Layer, connections
+from .populations import check_trained_with, populations
+from .recurrent import Recurrent
+from .spec import Layer
+from .wiring import Connection, connections
 
 Record = dict[str, Any]
 
@@ -32,10 +36,10 @@ class Network(nn.Module):
 
     layers: tuple[Layer, ...]
     """From input to output; the last is the readout."""
-    image_shape: tuple[int, int, int]
-    """[H, W, C]."""
+    image_shape: tuple[int, ...]
+    """Of one image or frame: (H, W, C); (L, C) of a signal; (C,) where every layer is fully connected."""
     neuron: Neuron = LIF()
-    """Of every layer but the last; `ReLU()` makes it an ANN."""
+    """Of every layer but the last that names none of its own; `ReLU()` makes it an ANN."""
     encoder: Any = Direct()
     readout: Neuron = LI()
     """Of the last layer. One that fires (`LIF()`) puts out the number of its spikes so far."""
@@ -55,94 +59,111 @@ class Network(nn.Module):
         """Every synapse with its real shapes, from input to output."""
         return connections(self.layers, self.image_shape)
 
+    def neurons(self) -> dict[str, Neuron]:
+        """{layer: its neuron} of every layer but the readout."""
+        return {layer.name: self.neuron if layer.neuron is None else layer.neuron for layer in self.layers[:-1]}
+
     @nn.compact
     def __call__(
         self,
         images: Array,
-        timesteps: int = 1,
+        timesteps: int | None = None,
         *,
+        lengths: Array | None = None,
         train: bool = False,
         chunk: int | None = None,
         truncate: bool = False,
         remat: bool = False,
         state: State = None,
         start: Array | int = 0,
-        spikes: bool = False,
+        record: tuple[str, ...] = (),
     ) -> tuple[Array, Record]:
         """Run T timesteps.
 
         Args:
-            images: [B, H, W, C], normalised, floating.
-            timesteps: T >= 1; an ANN has one.
+            images: [B, H, W, C] (`image_shape`), the same at every timestep, or frames [B, T, H, W, C], one for each;
+                normalised, floating. A NaN gives NaN spikes and logits wherever it reaches.
+            timesteps: T >= 1 of images, None: 1, which is an ANN's; frames have their own.
+            lengths: [B], how many of its frames each example has, at least 1; None: all. What lies beyond changes no
+                logit (they stay as they were), rate, gradient or batch statistic; the state goes on. Under `jit`, where
+                they are not known, lengths above T count as T.
             train: dropout on (needs `rngs={"dropout": key}`), batch statistics updated (`mutable=["batch_stats"]`).
             chunk, truncate, remat: the schedule over time, see `unroll.over_chunks`.
             state: `record["state"]` of the timesteps before these; None: from rest. A constant input is encoded again.
             start: how many timesteps came before these, for an encoder that draws at each of them.
-            spikes: also record every layer's outputs.
+            record: what else is recorded of every layer, of "spikes" (what it puts out), "current" and "membrane"
+                (after each timestep, of neurons that have one; their steps then run one by one).
 
         Returns:
-            (logits [B, K] after the last step, record), the record holding
-            "logits" [B, T, K] after each step; "spike_rate" {layer: spikes per neuron summed over T, mean over batch
-            and neurons}, input to output; "state"; with a Poisson encoder "input_rate", spikes per pixel summed over T;
-            and if asked for, "spikes" {layer: [B, T, N]}. Under `jit`, what is not used is not computed.
+            (logits [B, K] after the last step, record): "logits" [B, T, K] after each step; "spike_rate" {layer: events
+            (outputs that are not 0) per neuron summed over T, mean over batch and neurons}; "magnitude" {layer: mean
+            size of its events, of spikes 1}; "sent_rate" {layer with a residual or a max pool: what leaves it per
+            neuron, summed over T, a 2 as two spikes}; "state"; under frames or a Poisson encoder "input_rate", events
+            per pixel summed over T, and "input_magnitude"; what `record` asks for, {layer: [B, T, N]}. Under `jit`,
+            what is not used is not computed.
         """
-        self._check(images, timesteps)
-        chunk = timesteps if chunk is None else chunk
-        wiring = {c.name: c for c in self.connections()}
-        params = {layer.name: self.param(layer.name, self._init_layer, wiring, layer) for layer in self.layers}
+        timesteps = check_input(self, images, timesteps, lengths)
+        check_recorded(record)
+        images, chunk = as_maps(self, images), timesteps if chunk is None else chunk
         learns = train and not self.is_initializing()
-        stats = self._batch_stats(wiring)
+        params, stats, masks = self._variables(images.shape[0], learns)
         if stats and learns and chunk != timesteps:
             raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
                              "or fold it first (dietjax.convert.fold_batch_norm)")
-        masks = self._dropout_masks(wiring, images.shape[0]) if learns else {}
         key = None if self.encoder.constant else self.make_rng("encode")
 
-        def run(params, stats, masks, key, state, start, images):
-            forward = Forward(self, params, stats, masks, train, spikes)
+        def run(params, stats, masks, key, state, start, images, lengths):
+            forward = Forward(self, params, stats, masks, train, record)
             return _joined(*forward.run(images, timesteps, key, chunk=chunk, truncate=truncate, remat=remat,
-                                        state=state, start=start))
+                                        state=state, start=start, lengths=lengths))
 
         means = {name: stat.value for name, stat in stats.items()}
-        record, (rates, updates) = run_automatically(run, images, params, means, masks, key, state, start, images)
+        found, (rates, updates) = run_automatically(run, images, params, means, masks, key, state, start, images,
+                                                    lengths)
         if learns:
             for name, value in updates.items():
                 stats[name].value = value
-        return record["logits"][:, -1], record | rates
+        if lengths is not None:
+            found["logits"] = hold_last(found["logits"], lengths)
+        return found["logits"][:, -1], found | rates
 
-    def _check(self, images, timesteps):
-        if images.shape[1:] != tuple(self.image_shape):
-            raise InputError(f"images have shape {images.shape}, this network takes [B, H, W, C] with [H, W, C] = "
-                             f"{tuple(self.image_shape)}; build it with image_shape={images.shape[1:]} or resize")
-        if not jnp.issubdtype(images.dtype, jnp.floating):
-            raise InputError(f"images are {images.dtype}; make them floating point first (dietjax.data.normalise)")
-        if not isinstance(timesteps, numbers.Integral) or timesteps < 1:
-            raise InputError(f"timesteps must be a whole number of at least 1, got {timesteps!r}")
+    def _variables(self, batch, learns):
+        """(parameters, running statistics, dropout masks) by name."""
+        wiring = {c.name: c for c in self.connections()}
+        params = {layer.name: self.param(layer.name, self._init_layer, wiring, layer) for layer in self.layers}
+        if not self.is_initializing():
+            check_trained_with(self, params)
+        return params, self._batch_stats(wiring), self._dropout_masks(wiring, batch) if learns else {}
 
     def _init_layer(self, key, wiring, layer):
-        connection = wiring[layer.name]
-        shortcut = wiring.get(f"{layer.name}_shortcut")
         key, shortcut_key, neuron_key = jax.random.split(key, 3)
+        there, shortcut, name = populations(self), wiring.get(f"{layer.name}_shortcut"), layer.name
         normed = self.batch_norm and layer is not self.layers[-1]
-        scale = _norm_scale(self.neuron, 1 if shortcut is None else 2)
+        added = 2 if shortcut is not None and layer.residual is None else 1
 
         def weights(key, connection):
             features = connection.kernel[-1]
             kernel = {"kernel": init_kernel(key, connection.kernel, self.param_dtype)}
-            norm = {"scale": jnp.full(features, scale, self.param_dtype), "bias": jnp.zeros(features, self.param_dtype)}
-            return kernel | {"norm": norm} if normed else kernel
+            if not normed:
+                return kernel
+            scale = _norm_scale(self.neurons()[name], added)
+            return kernel | {"norm": {"scale": jnp.full(features, scale, self.param_dtype),
+                                      "bias": jnp.zeros(features, self.param_dtype)}}
 
-        params = weights(key, connection)
+        def with_neuron(params, population, key):
+            neuron = population.neuron.init(key, population.shape, self.param_dtype)
+            if isinstance(population.neuron, Recurrent):
+                params["recurrent"], neuron = {"kernel": neuron.kernel}, neuron.neuron
+            return params | {"neuron": neuron} if jax.tree.leaves(neuron) else params
+
+        params = weights(key, wiring[name])
         if self.bias:
             params["bias"] = jnp.zeros(layer.features, self.param_dtype)
         if shortcut is not None:
             params["shortcut"] = weights(shortcut_key, shortcut)
-        neuron = neuron_of(self, layer).init(neuron_key, connection.out_shape, self.param_dtype)
-        if layer.recurrent:
-            params["recurrent"], neuron = {"kernel": neuron.kernel}, neuron.neuron
-        if jax.tree.leaves(neuron):
-            params["neuron"] = neuron
-        return params
+            if shortcut.name in there:
+                params["shortcut"] = with_neuron(params["shortcut"], there[shortcut.name], neuron_key)
+        return with_neuron(params, there[name], neuron_key)
 
     def _batch_stats(self, wiring):
         """{synapse: its running statistics}; none of the readout's and of recurrent ones."""
@@ -176,11 +197,15 @@ def _norm_scale(neuron, added):
 def _joined(state, outputs):
     """The outputs of chunks, joined: (what there is of each image, (rates, {synapse: its running statistics}))."""
     of_images = {"logits": _join_chunks(outputs["logits"]), "state": state}
-    if outputs["spikes"]:
-        of_images["spikes"] = OrderedDict((k, _join_chunks(v)) for k, v in outputs["spikes"].items())
-    rates = {"spike_rate": OrderedDict((k, v.sum(0)) for k, v in outputs["spike_rate"].items())}
+    for name in RECORDED:
+        if outputs[name]:
+            of_images[name] = OrderedDict((k, _join_chunks(v)) for k, v in outputs[name].items())
+    rates = {name: OrderedDict((k, v.sum(0)) for k, v in outputs[name].items()) for name in ("spike_rate", "sent_rate")}
+    sizes = {k: v.sum(0) for k, v in outputs["size"].items()}
+    rates["magnitude"] = magnitudes(sizes, rates["spike_rate"])
     if "input_rate" in outputs:
         rates["input_rate"] = outputs["input_rate"].sum(0)
+        rates["input_magnitude"] = magnitudes({"": outputs["input_size"].sum(0)}, {"": rates["input_rate"]})[""]
     return of_images, (rates, jax.tree.map(lambda x: x[0], outputs["updates"]))
 
 

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from ..types import Array
 from .convolution import convolve, direct
 from .pooled import convolve_pooled
+from .wiring import pool_window
 
 
 def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
@@ -19,10 +20,12 @@ def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
     return deviation * jax.random.normal(key, shape, dtype)
 
 
-def synapse(kernel: Array, x: Array, stride: int = 1, *, pooled: bool = False, forward_mode: bool = False) -> Array:
+def synapse(kernel: Array, x: Array, stride: tuple[int, int] = (1, 1), *, pooled: bool = False, groups: int = 1,
+            forward_mode: bool = False) -> Array:
     """Input block [B, T, H, W, C] or [B, T, C] -> current block, by a convolution or a matrix product.
 
     pooled: whether the convolution's output is averaged over 2×2.
+    groups: of channels that a convolution keeps apart.
     forward_mode: whether `jax.jvp` must go through it, which a convolution in Winograd's form refuses.
     """
     if kernel.ndim == 2:  # folded: else XLA's CPU backend copies the block transposed for the kernel's gradient
@@ -31,14 +34,24 @@ def synapse(kernel: Array, x: Array, stride: int = 1, *, pooled: bool = False, f
         current = convolve_pooled(x.reshape(-1, *x.shape[2:]), kernel)
     else:
         convolution = direct if forward_mode else convolve
-        current = convolution(x.reshape(-1, *x.shape[2:]), kernel, stride)
+        current = convolution(x.reshape(-1, *x.shape[2:]), kernel, stride, groups)
     return current.reshape(*x.shape[:2], *current.shape[1:])
 
 
 def average_pool(x: Array) -> Array:
-    """2×2 average over [B, T, H, W, C]."""
+    """2×2 average over [B, T, H, W, C]; of a signal [B, T, L, 1, C] over 2."""
+    return _windows(x).mean((3, 5))
+
+
+def max_pool(x: Array) -> Array:
+    """The largest of 2×2 over [B, T, H, W, C], of a signal of 2; equal ones share the gradient."""
+    return _windows(x).max((3, 5))
+
+
+def _windows(x):
     b, t, h, w, c = x.shape
-    return x.reshape(b, t, h // 2, 2, w // 2, 2, c).mean((3, 5))
+    height, width = pool_window(h, w)
+    return x.reshape(b, t, h // height, height, w // width, width, c)
 
 
 def global_average(x: Array) -> Array:
@@ -50,16 +63,18 @@ NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.9
 
 
-def batch_norm(params: dict, stats: dict, x: Array, train: bool) -> tuple[Array, dict]:
+def batch_norm(params: dict, stats: dict, x: Array, train: bool, valid: Array | None = None) -> tuple[Array, dict]:
     """Batch norm over [B, T, H, W] of a block of currents -> (normalised, running statistics after it).
 
     Ioffe & Szegedy 2015, eqs. 1-4; statistics in float32, running ones with momentum 0.9. Over time too, one mean and
-    one variance for all timesteps: so it folds into one weight (tdBN, Zheng et al., AAAI 2021).
+    one variance for all timesteps: so it folds into one weight (tdBN, Zheng et al., AAAI 2021). Of frames beyond an
+    example's end (not `valid`, [B, T]) nothing enters the statistics.
     """
     if train:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         axes = tuple(range(x.ndim - 1))
-        mean, var = wide.mean(axes), wide.var(axes)
+        where = None if valid is None else valid.reshape(valid.shape + (1,) * (x.ndim - 2))
+        mean, var = wide.mean(axes, where=where), wide.var(axes, where=where)
         running = {"mean": mean, "var": var}
         stats = jax.tree.map(lambda old, new: NORM_MOMENTUM * old + (1 - NORM_MOMENTUM) * new, stats, running)
     else:

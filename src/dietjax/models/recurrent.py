@@ -45,14 +45,13 @@ class Recurrent:
     """A neuron that also hears its own last output; a `Neuron` like any other."""
 
     neuron: Neuron
-    side: int | None = None
-    """Side of the convolution's kernel, for neurons [H, W, C]; None: fully connected, for neurons [C]."""
+    sides: tuple[int, int] | None = None
+    """Height and width of the convolution's kernel, for neurons [H, W, C]; None: fully connected, for neurons [C]."""
 
     def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> RecurrentParams:
         """Parameters for neurons of shape N; the kernel starts as every other synapse's (`layer.init_kernel`)."""
         kernel_key, neuron_key = jax.random.split(key)
-        side = () if self.side is None else (self.side, self.side)
-        kernel = init_kernel(kernel_key, (*side, shape[-1], shape[-1]), dtype)
+        kernel = init_kernel(kernel_key, (*(self.sides or ()), shape[-1], shape[-1]), dtype)
         return RecurrentParams(kernel, self.neuron.init(neuron_key, shape, dtype))
 
     def initial_state(self, params: RecurrentParams, shape: tuple[int, ...],

@@ -1,16 +1,34 @@
-"""A network as data: the description of one layer, and the synapses, with their shapes, that a row of layers has."""
+"""A network as data: the description of one layer and of its residual; `wiring` finds the shapes in a row of them."""
 
 import dataclasses
-import math
 import numbers
 from typing import Literal
 
 from ..errors import InputError, unknown
+from ..types import Neuron
+
+
+@dataclasses.dataclass(frozen=True)
+class Residual:
+    """Spikes of an earlier layer, combined element by element with those that a layer puts out.
+
+    Spike-element-wise residuals, SEW (Fang et al., "Deep residual learning in spiking neural networks", NeurIPS 2021,
+    arXiv 2102.04159, section 3.2). Where the shape changes they pass a 1×1 convolution and neurons of their own first.
+    """
+
+    source: str
+    """Name of an earlier layer whose INPUT s is combined with this layer's OUTPUT a."""
+    combine: Literal["add", "and", "iand"] = "add"
+    """add: a + s, which is 0, 1, 2 ...; and: a·s; iand: (1 − a)·s."""
+
+    def __post_init__(self):
+        if self.combine not in ("add", "and", "iand"):
+            raise unknown("combine", str(self.combine), ("add", "and", "iand"))
 
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """synapse, pool_current (+ shortcut) -> neuron -> dropout, pool.
+    """synapse, pool_current (+ shortcut) -> neuron (+ residual) -> dropout, pool.
 
     The last layer of a network has no neuron: it is the readout.
     """
@@ -18,11 +36,14 @@ class Layer:
     name: str
     features: int
     """Output channels."""
-    kernel: int | None = 3
-    """Side of the convolution's kernel, padded to keep the map's size; None: fully connected on the flattened map."""
-    stride: int = 1
-    pool: bool | Literal["global"] = False
-    """Average pool of the neuron's output: True over 2×2, "global" over the whole map, which leaves [1, 1, C]."""
+    kernel: int | tuple[int, int] | None = 3
+    """Height and width of the convolution's kernel, or one number for both (along a signal [L, C]: its length), padded
+    to keep the map's size; None: fully connected on the flattened map."""
+    stride: int | tuple[int, int] = 1
+    """As `kernel`."""
+    pool: bool | Literal["max", "global"] = False
+    """Pool of what the neuron puts out: True the average over 2×2 (of a signal: 2), "max" the largest of them, "global"
+    the average over the whole map, which leaves [1, 1, C]."""
     pool_current: bool = False
     """2×2 average pool of the synapse's current, BEFORE batch norm and neuron: a quarter of the neurons, and what comes
     out of the layer is still spikes."""
@@ -32,136 +53,58 @@ class Layer:
     """Name of an earlier layer whose INPUT is added to this layer's CURRENT, through a 1×1 convolution where the shape
     changes (DIET-SNN's residual block)."""
     recurrent: bool = False
-    """The neuron's output (before dropout and pool) also comes back to it one timestep later, through a synapse of its
-    own: side×side over the layer's map, or fully connected; see `models.recurrent`."""
+    """The neuron's output (before residual, dropout and pool) also comes back to it one timestep later, through a
+    synapse of its own: as large as the layer's kernel, or fully connected; see `models.recurrent`."""
+    groups: int = 1
+    """Of channels that a convolution keeps apart; as many as come in: a depthwise one."""
+    neuron: Neuron | None = None
+    """Of this layer; None: the network's."""
+    residual: Residual | None = None
 
     def __post_init__(self):
-        def refuse(field, wanted):
-            raise InputError(f"layer {self.name!r}: {field} must be {wanted}, got {getattr(self, field)!r}")
-
-        for field in ("features", "stride"):
+        for field in ("features", "groups"):
             if not _is_whole(getattr(self, field)) or getattr(self, field) < 1:
-                refuse(field, "a whole number of at least 1")
-        if self.kernel is not None and (not _is_whole(self.kernel) or self.kernel < 1 or self.kernel % 2 == 0):
-            refuse("kernel", "an odd whole number (an even one would change the map's size), or None for a fully "
-                             "connected layer")
+                self._refuse(field, "a whole number of at least 1")
+        if not all(_is_whole(n) and n >= 1 for n in both(self.stride)):
+            self._refuse("stride", "a whole number of at least 1, or a pair of them")
+        if self.kernel is not None and not all(_is_whole(n) and n >= 1 and n % 2 for n in both(self.kernel)):
+            self._refuse("kernel", "an odd whole number or a pair of them (an even one would change the map's size), "
+                                   "or None for a fully connected layer")
         for field in ("recurrent", "pool_current"):
             if not isinstance(getattr(self, field), bool):
-                refuse(field, "True or False")
-        if not isinstance(self.pool, bool) and self.pool != "global":
-            refuse("pool", "True (2×2), 'global' (the whole map) or False")
+                self._refuse(field, "True or False")
+        if not isinstance(self.pool, bool) and self.pool not in ("max", "global"):
+            self._refuse("pool", "True (average over 2×2), 'max' (2×2), 'global' (average over the map) or False")
         if not isinstance(self.dropout, numbers.Real) or not 0 <= self.dropout < 1:
-            refuse("dropout", "a probability in [0, 1)")
-        if self.kernel is None and (self.pool or self.pool_current or self.stride != 1):
+            self._refuse("dropout", "a probability in [0, 1)")
+        if self.neuron is not None and not (hasattr(self.neuron, "init") and hasattr(self.neuron, "initial_state")):
+            self._refuse("neuron", "a neuron, such as dietjax.LIF(), or None for the network's")
+        if self.residual is not None and not isinstance(self.residual, Residual):
+            self._refuse("residual", "a Residual(source, combine), or None")
+        self._check_parts()
+
+    def _check_parts(self):
+        """What each may be, and cannot be together."""
+        if self.kernel is None and (self.pool or self.pool_current or both(self.stride) != (1, 1) or self.groups > 1):
             raise InputError(f"layer {self.name!r} is fully connected (kernel=None): there is no map to pool or stride "
-                             "over; leave out pools and stride, or give it a kernel")
-        if self.pool_current and self.stride != 1:
+                             "over; leave out pools, stride and groups, or give it a kernel")
+        if self.pool_current and both(self.stride) != (1, 1):
             raise InputError(f"layer {self.name!r} pools its current and has stride {self.stride}; "
                              "give it one of the two")
+        if self.pool_current and (self.groups > 1 or len(set(both(self.kernel))) > 1):
+            raise InputError(f"layer {self.name!r} pools its current, which is there for square kernels without "
+                             "groups; pool its output (pool=True)")
+        if self.residual is not None and self.shortcut is not None:
+            raise InputError(f"layer {self.name!r} has a shortcut into its current and a residual on its output; "
+                             "give it one of the two")
+
+    def _refuse(self, field, wanted):
+        raise InputError(f"layer {self.name!r}: {field} must be {wanted}, got {getattr(self, field)!r}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Connection:
-    """One synapse of a network with its real shapes, per image and timestep."""
-
-    name: str
-    layer: str
-    """The layer whose current it feeds."""
-    source: str | None
-    """The layer whose neurons feed it; None: the encoded image."""
-    kernel: tuple[int, ...]
-    """[height, width, in, out] of a convolution, [in, out] of a dense synapse."""
-    stride: int
-    in_shape: tuple[int, ...]
-    """What comes in, [H, W, C] or [C]."""
-    out_shape: tuple[int, ...]
-    """[H, W, C] or [C]; after the pool, where the current is pooled."""
-    pooled: bool = False
-    """Whether the convolution's output is pooled, 2×2, before it is the layer's current."""
-
-    @property
-    def recurrent(self) -> bool:
-        """Whether a layer's neurons feed themselves."""
-        return self.source == self.layer
-
-    @property
-    def macs(self) -> int:
-        """Multiply-accumulates of one pass: every output once for every weight that reaches it (padding counted).
-
-        Of a pooled current those of the convolution before the pool, as other frameworks compute it; here they are a
-        quarter (`models.pooled`).
-        """
-        return (4 if self.pooled else 1) * math.prod(self.out_shape[:-1]) * math.prod(self.kernel)
-
-
-def connections(layers: tuple[Layer, ...], image_shape: tuple[int, int, int]) -> tuple[Connection, ...]:
-    """Every synapse of a network from input to output; a layer's shortcut and recurrence follow its main synapse."""
-    found = []
-    inputs: dict[str, tuple[str | None, tuple[int, ...]]] = {}  # layer -> (source, shape) of what comes into it
-    source: str | None = None
-    shape: tuple[int, ...] = tuple(image_shape)
-    kernel: tuple[int, ...]
-    out: tuple[int, ...]
-    if min(shape) < 1:
-        raise InputError(f"image_shape is {shape}: height, width and channels must be at least 1")
-    for layer in layers:
-        if layer.name in inputs:
-            raise InputError(f"two layers are called {layer.name!r}; every layer needs a name of its own")
-        inputs[layer.name] = source, shape
-        if layer.shortcut is not None and layer.shortcut not in inputs:
-            raise unknown(f"shortcut of layer {layer.name!r}", layer.shortcut, inputs)
-        if layer.kernel is None:
-            kernel, out = (math.prod(shape), layer.features), (layer.features,)
-        else:
-            out = (*(-(-n // layer.stride) for n in shape[:2]), layer.features)
-            kernel = (layer.kernel, layer.kernel, shape[-1], layer.features)
-            out = _halved(out, layer, layers, image_shape) if layer.pool_current else out
-        found.append(Connection(layer.name, layer.name, source, kernel, layer.stride, shape, out, layer.pool_current))
-        if layer.shortcut is not None:
-            start, before = inputs[layer.shortcut]
-            if before != out:
-                if len(out) == 1:
-                    raise InputError(f"layer {layer.name!r} is fully connected, and a shortcut from {before} to {out} "
-                                     "would need a convolution; let it end at a layer with a kernel")
-                stride = -(-before[0] // out[0])
-                found.append(Connection(f"{layer.name}_shortcut", layer.name, start, (1, 1, before[-1], out[-1]),
-                                        stride, before, out))
-        if layer.recurrent:
-            if layer is layers[-1]:
-                raise InputError(f"layer {layer.name!r} is the readout, which has no spikes to feed back; "
-                                 "make it recurrent=False")
-            kernel = (*kernel[:-2], out[-1], out[-1])
-            found.append(Connection(f"{layer.name}_recurrent", layer.name, layer.name, kernel, 1, out, out))
-        source, shape = layer.name, out
-        if layer.pool == "global":
-            shape = (1, 1, shape[2])
-        elif layer.pool:
-            shape = _halved(shape, layer, layers, image_shape)
-    return tuple(found)
-
-
-def _halved(shape, layer, layers, image_shape):
-    """[H/2, W/2, C], where they divide."""
-    if shape[0] % 2 or shape[1] % 2:
-        halvings = math.prod(c.stride * (2 if c.pool is True else 1) * (2 if c.pool_current else 1) for c in layers)
-        raise InputError(
-            f"image of {image_shape[0]}×{image_shape[1]} does not fit: layer {layer.name!r} cannot pool a map "
-            f"of {shape[0]}×{shape[1]} by 2; use a height and width divisible by {halvings}, or a network with "
-            "fewer pools (VGG4 and VGG6 have two)")
-    return (shape[0] // 2, shape[1] // 2, shape[2])
-
-
-def feeds(layers: tuple[Layer, ...]) -> dict[str | None, list[tuple[str, str]]]:
-    """{source: [(layer, its synapse)]}: every later layer that a layer's spikes (None: the encoded image) go to."""
-    names = [None, *(layer.name for layer in layers)]
-    comes_from = dict(zip(names[1:], names[:-1], strict=True))
-    found: dict[str | None, list[tuple[str, str]]] = {name: [] for name in names}
-    for layer in layers:
-        found[comes_from[layer.name]].append((layer.name, layer.name))
-    for layer in layers:  # after the main synapses, which bring the bias
-        if layer.shortcut is not None:
-            found[comes_from[layer.shortcut]].append((layer.name, f"{layer.name}_shortcut"))
-    return found
+def both(value: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a kernel or stride that may be given as one number; anything else is returned as it is."""
+    return tuple(value) if isinstance(value, tuple | list) and len(value) == 2 else (value, value)
 
 
 def _is_whole(value):

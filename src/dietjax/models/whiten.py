@@ -33,7 +33,7 @@ def whiten(net: Network, variables: Mapping[str, Any], images: Array | np.ndarra
     """
     check_whitening(net)
     first, connection = net.layers[0], net.connections()[0]
-    patches = _patches(np.asarray(images, np.float64), first.kernel)
+    patches = _patches(np.asarray(images, np.float64), connection.kernel[0])
     variance, vectors = np.linalg.eigh(np.cov(patches.T))  # in ascending order
     strongest = (vectors / np.sqrt(variance + EPSILON))[:, -first.features // 2:]
     kernel = np.concatenate([strongest, -strongest], axis=1).reshape(connection.kernel)
@@ -52,12 +52,15 @@ def check_whitening(net: Network) -> None:
     if first.kernel is None:
         raise InputError(f"whitening needs a convolution as first layer, and {first.name!r} is fully connected; "
                          "do without whitening")
+    if connection.kernel[0] != connection.kernel[1] or first.groups > 1:
+        raise InputError(f"whitening needs a square kernel without groups, and layer {first.name!r} has one of "
+                         f"{connection.kernel[0]}×{connection.kernel[1]} in {first.groups}; do without whitening")
     directions = int(np.prod(connection.kernel[:3]))
     if first.features % 2 or first.features > 2 * directions:
         plural = "s" if connection.kernel[2] > 1 else ""
-        raise InputError(f"layer {first.name!r} has {first.features} features, and {first.kernel}×{first.kernel} "
-                         f"patches of {connection.kernel[2]} channel{plural} make an even number of at most "
-                         f"{2 * directions}; do without whitening, or give the layer so many")
+        raise InputError(f"layer {first.name!r} has {first.features} features, and {connection.kernel[0]}×"
+                         f"{connection.kernel[1]} patches of {connection.kernel[2]} channel{plural} make an even "
+                         f"number of at most {2 * directions}; do without whitening, or give the layer so many")
 
 
 def _patches(images, side):

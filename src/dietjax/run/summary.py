@@ -101,7 +101,7 @@ def record(experiment: Experiment, dataset: Dataset, workdir: pathlib.Path, net:
     first, _ = test.take(np.arange(1))
     wrong_images, wrong_labels = test.take(wrong)
     image = normalise(first, dataset.mean, dataset.std, jnp.float32)
-    run_one = jax.jit(lambda v, x: net.apply(v, x, experiment.timesteps, spikes=True,
+    run_one = jax.jit(lambda v, x: net.apply(v, x, experiment.timesteps, record=("spikes",),
                                              rngs={"encode": jax.random.key(experiment.seed)}))
     _, seen = run_one(variables, image)
     path = workdir / "recorded.npz"

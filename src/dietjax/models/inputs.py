@@ -1,0 +1,84 @@
+"""What a network is given: one image for all timesteps, or a frame for each; how long each example lasts."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ..core.neurons.checks import concrete
+from ..errors import InputError
+from ..types import Array
+from .wiring import map_shape
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+def check_input(net: "Network", images: Array, timesteps: int | None, lengths: Array | None) -> int:
+    """T, of images or frames that this network takes; everything else is refused by name."""
+    wanted, shape = tuple(net.image_shape), images.shape
+    if shape == wanted:
+        raise InputError(f"one image of shape {shape} came without a batch axis; pass images[None], [1, "
+                         f"{', '.join(map(str, shape))}]")
+    framed = shape[2:] == wanted and len(shape) == len(wanted) + 2
+    if shape[1:] != wanted and not framed:
+        raise InputError(f"images have shape {shape}, this network takes images [B, ...] or frames [B, T, ...] with "
+                         f"[...] = {wanted}; resize them, or build the network with the image_shape of yours "
+                         "(without batch and time)")
+    if not jnp.issubdtype(images.dtype, jnp.floating):
+        raise InputError(f"images are {images.dtype}; make them floating point first (dietjax.data.normalise)")
+    if timesteps is not None and (not _is_whole(timesteps) or timesteps < 1):
+        raise InputError(f"timesteps must be a whole number of at least 1, got {timesteps!r}")
+    if not framed:
+        if lengths is not None:
+            raise InputError("lengths say how many frames each example has, and these are images, the same at every "
+                             "timestep; pass frames [B, T, ...], or leave out lengths")
+        return 1 if timesteps is None else timesteps
+    if 0 in shape[:2]:
+        raise InputError(f"frames have shape {shape}: there is no example, or no frame")
+    if timesteps not in (None, shape[1]):
+        raise InputError(f"timesteps are {timesteps}, and there are {shape[1]} frames an example: every timestep has a "
+                         f"frame of its own; leave out timesteps, or pass frames[:, :{timesteps}]")
+    if lengths is not None:
+        _check_lengths(lengths, shape)
+    return shape[1]
+
+
+def _check_lengths(lengths, shape):
+    if jnp.shape(lengths) != shape[:1] or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
+        raise InputError(f"lengths are whole numbers, one for each of {shape[0]} examples, got "
+                         f"{jnp.result_type(lengths)} of shape {jnp.shape(lengths)}")
+    values = concrete(lengths)
+    if values is not None and not np.all((values >= 1) & (values <= shape[1])):
+        wrong = values[(values < 1) | (values > shape[1])][0]
+        raise InputError(f"a length is {wrong}, and each must lie between 1 and the {shape[1]} frames that there are")
+
+
+def as_maps(net: "Network", images: Array) -> Array:
+    """Images or frames whose signals [L, C] are maps [L, 1, C]."""
+    inside = len(net.image_shape)
+    return images.reshape(*images.shape[:images.ndim - inside], *map_shape(net.image_shape))
+
+
+def is_framed(net: "Network", images: Array) -> bool:
+    """Whether maps from `as_maps` come one for each timestep."""
+    return images.ndim == len(map_shape(net.image_shape)) + 2
+
+
+def encode(encoder: Any, key: Array | None, frames: Array, start: Array | int) -> Array:
+    """Frames [B, T, ...] as the encoder gives each of them at its own timestep, from `start` on."""
+    if encoder.constant:  # the frame itself
+        return frames
+    steps = start + jnp.arange(frames.shape[1])
+    return jax.vmap(lambda frame, t: encoder(key, frame, t, 1)[:, 0], in_axes=(1, 0), out_axes=1)(frames, steps)
+
+
+def hold_last(logits: Array, lengths: Array) -> Array:
+    """Logits [B, T, K] that stay, beyond an example's length, as they were at its end."""
+    steps = jnp.minimum(jnp.arange(logits.shape[1]), jnp.maximum(lengths, 1)[:, None] - 1)
+    return jnp.take_along_axis(logits, steps[..., None], axis=1)
+
+
+def _is_whole(value):
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

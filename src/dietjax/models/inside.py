@@ -1,0 +1,93 @@
+"""What happens inside a layer: its events counted, its currents and membranes recorded where they are asked for."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..core.surrogate import step_function
+from ..errors import InputError, unknown
+from ..types import Array, Neuron, Params, State
+
+RECORDED = ("spikes", "current", "membrane")
+"""What a network can record of every layer over time."""
+
+
+def check_recorded(names: tuple[str, ...]) -> None:
+    """Refuse what is not one of `RECORDED`."""
+    for name in (names,) if isinstance(names, str) else names:
+        if name not in RECORDED:
+            raise unknown("record", str(name), RECORDED)
+    if isinstance(names, str):
+        raise InputError(f"record takes several names, got one string: pass record=({names!r},)")
+
+
+def valid_steps(lengths: Array | None, offset: Array | int, timesteps: int) -> Array | None:
+    """Whether an example has reached its end, [B, T], from timestep `offset` on; None: all last to the end."""
+    return None if lengths is None else offset + jnp.arange(timesteps) < lengths[:, None]
+
+
+def only_valid(x: Array, valid: Array | None) -> Array:
+    """X [B, T, ...], 0 beyond the end of an example, with a gradient of 0."""
+    return x if valid is None else jnp.where(valid.reshape(valid.shape + (1,) * (x.ndim - 2)), x, 0)
+
+
+@jax.custom_jvp
+def event_rate(x: Array) -> Array:
+    """Share of entries that are not 0, whatever their size or sign; NaN where one is. Of spikes: their mean.
+
+    Its derivative is that of the mean magnitude, which for spikes of 0 and 1 is the same number.
+    """
+    return step_function(jnp.abs(x)).mean(dtype=wide(x.dtype))
+
+
+@event_rate.defjvp
+def _event_rate_tangent(primals, tangents):
+    (x,), (tangent,) = primals, tangents
+    return event_rate(x), (jnp.sign(x) * tangent).mean(dtype=wide(x.dtype))
+
+
+def mean_size(x: Array) -> Array:
+    """Mean magnitude over all entries."""
+    return jnp.abs(x).mean(dtype=wide(x.dtype))
+
+
+def magnitudes(sizes: dict[str, Array], rates: dict[str, Array]) -> dict[str, Array]:
+    """{layer: mean magnitude of its events}, from what its neurons put out in all and how often; 0 without events."""
+    return {name: jnp.where(rates[name] > 0, size / jnp.where(rates[name] > 0, rates[name], 1), 0)
+            for name, size in sizes.items()}
+
+
+def run_watched(neuron: Neuron, params: Params, state: State, current: Array,
+                timesteps: int) -> tuple[State, Array, Array]:
+    """A neuron's own steps over a block: (state, outputs [B, T, N], membranes [B, T, N] after each step).
+
+    Raises:
+        InputError: the neuron has no membrane, or no step of its own.
+    """
+    membrane_of(neuron, state)
+    if current.shape[1] == 1:
+        current = jnp.broadcast_to(current, (current.shape[0], timesteps, *current.shape[2:]))
+
+    def body(state, current):
+        state, out = neuron.step(params, state, current)
+        return state, (out, membrane_of(neuron, state))
+
+    state, found = jax.lax.scan(body, state, jnp.moveaxis(current, 1, 0))
+    outputs, membranes = (jnp.moveaxis(x, 0, 1) for x in found)
+    return state, outputs, membranes
+
+
+def membrane_of(neuron: Neuron, state: State) -> Array:
+    """The membrane [B, N] in a neuron's state, or in that of the neuron inside it (recurrence, count)."""
+    while not hasattr(state, "membrane") and hasattr(state, "neuron"):
+        state = state.neuron
+    if not hasattr(state, "membrane"):
+        raise InputError(f"{type(neuron).__name__} has no membrane to record (its state has no field of that name); "
+                         "record spikes and currents")
+    return state.membrane
+
+
+def wide(dtype: Any) -> Any:
+    """The dtype of sums: at least float32."""
+    return jnp.promote_types(dtype, jnp.float32)

@@ -1,0 +1,85 @@
+"""The neurons of a network by name: every layer's, and those of a residual's projection; their parameters and states.
+
+Parameters: {layer: {"neuron": its neurons', "recurrent"?: {"kernel"}, "shortcut"?: {"neuron"?: the projection's}}}.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from ..core.neurons import SpikeCount
+from ..errors import InputError
+from ..types import Neuron, Params, State
+from .recurrent import Recurrent, RecurrentParams
+from .spec import Layer
+
+if TYPE_CHECKING:
+    from .network import Network
+
+
+@dataclasses.dataclass(frozen=True)
+class Population:
+    """Neurons that run together."""
+
+    layer: Layer
+    projected: bool
+    """Whether they are those of the residual's projection, not the layer's own."""
+    neuron: Neuron
+    """As it is run: a recurrent layer's inside `Recurrent`, a readout that fires inside `SpikeCount`."""
+    shape: tuple[int, ...]
+    """N."""
+
+    def params(self, params: dict[str, Any]) -> Params:
+        """Their parameters, from the network's."""
+        found = params[self.layer.name]["shortcut"] if self.projected else params[self.layer.name]
+        if not isinstance(self.neuron, Recurrent):
+            return found.get("neuron", ())
+        if "recurrent" not in found:
+            raise InputError(f"layer {self.layer.name!r} is recurrent, its parameters have no 'recurrent' kernel; see "
+                             "net.init")
+        return RecurrentParams(found["recurrent"]["kernel"], found.get("neuron", ()))
+
+    def at_rest(self, params: dict[str, Any], batch: int, dtype: Any) -> State:
+        """Their state before the first timestep, for currents of so many images and this dtype."""
+        state = self.neuron.initial_state(self.params(params), (batch, *self.shape), dtype)
+        if isinstance(self.neuron, Recurrent) and not jax.tree.leaves(state.neuron):
+            raise InputError(f"layer {self.layer.name!r} is recurrent, and {self.neuron.neuron} has no memory: at an "
+                             "ANN's one timestep nothing would come back; use a spiking neuron, or recurrent=False")
+        return state
+
+
+def populations(net: "Network") -> dict[str, Population]:
+    """{layer, or its projection: the neurons there}, from input to output; the last are the readout's."""
+    found = {}
+    wiring = {c.name: c for c in net.connections()}
+    own = net.neurons()
+    for layer in net.layers:
+        if layer is net.layers[-1]:
+            neuron = SpikeCount(net.readout) if getattr(net.readout, "spiking", False) else net.readout
+        elif layer.recurrent:
+            neuron = Recurrent(own[layer.name], None if layer.kernel is None else wiring[layer.name].kernel[:2])
+        else:
+            neuron = own[layer.name]
+        found[layer.name] = Population(layer, False, neuron, wiring[layer.name].out_shape)
+        projection = f"{layer.name}_shortcut"
+        if layer.residual is not None and projection in wiring:
+            found[projection] = Population(layer, True, own[layer.name], wiring[projection].out_shape)
+    return found
+
+
+def check_trained_with(net: "Network", params: dict[str, Any]) -> None:
+    """Refuse the variables of another kind of network: an ANN's in a spiking one, a spiking one's in an ANN."""
+    for name, population in populations(net).items():
+        found = params[population.layer.name]
+        has = "neuron" in (found.get("shortcut", {}) if population.projected else found)
+        wanted = jax.eval_shape(lambda key, p=population: p.neuron.init(key, p.shape), jax.random.key(0))
+        wanted = wanted.neuron if isinstance(population.neuron, Recurrent) else wanted
+        if jax.tree.leaves(wanted) and not has:
+            raise InputError(f"layer {name!r} has no parameters for {population.neuron}: these variables are an ANN's; "
+                             "convert them first (dietjax.convert.match_activations or balance_thresholds), or begin "
+                             "with those of net.init")
+        if has and not jax.tree.leaves(wanted):
+            raise InputError(f"layer {name!r} has a neuron's parameters, and {population.neuron} has none: these "
+                             "variables are of another network, whose weights may be in units of its spikes; use that "
+                             "one, or the ANN's own variables")

@@ -1,0 +1,126 @@
+"""What a network tells of its inside: events whatever their sign and size, currents, membranes; and whose variables."""
+
+import dataclasses
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dietjax import LI, LIF, LIFParams, ReLU
+from dietjax.errors import InputError
+from dietjax.models import Layer, Network
+from dietjax.models.inside import event_rate
+
+LAYERS = (Layer("a", 4), Layer("b", 5, kernel=None, recurrent=True), Layer("fc", 3, kernel=None))
+IMAGE, T = (4, 4, 2), 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Signed:
+    """Fires +θ above θ and −θ below −θ."""
+
+    threshold: float = 0.25
+
+    def init(self, key, shape, dtype=jnp.float32):
+        return ()
+
+    def initial_state(self, params, shape, dtype=jnp.float32):
+        return jnp.zeros(shape, dtype)
+
+    def step(self, params, state, current):
+        state = state + current
+        out = self.threshold * jnp.sign(state) * (jnp.abs(state) > self.threshold)
+        return state - out, out
+
+
+@pytest.fixture
+def images():
+    return jnp.asarray(np.random.default_rng(1).normal(size=(3, *IMAGE)))
+
+
+def test_events_of_any_sign_and_size_are_counted(x64, random_variables, images):
+    net = Network((Layer("a", 4), Layer("fc", 3, kernel=None)), IMAGE, neuron=Signed())
+    variables = random_variables(net, dtype=jnp.float64)
+    for chunk in (None, 1):
+        record = net.apply(variables, images, T, chunk=chunk, record=("spikes",))[1]
+        out = np.asarray(record["spikes"]["a"])
+        assert (out < 0).any() and (out > 0).any()
+        np.testing.assert_allclose(record["spike_rate"]["a"], (out != 0).sum(1).mean(), rtol=1e-6)
+        np.testing.assert_allclose(record["magnitude"]["a"], 0.25, rtol=1e-6)
+
+
+def test_magnitudes_of_spikes_are_one_and_of_silence_nothing(random_variables, images):
+    net = Network(LAYERS, IMAGE, neuron=LIF(threshold=0.3))
+    variables = random_variables(net)
+    variables["params"]["a"]["neuron"] = LIFParams(jnp.float32(1), jnp.float32(1e6))
+    record = net.apply(variables, images.astype(jnp.float32), T)[1]
+    assert record["magnitude"] == {"a": 0, "b": 0} and record["spike_rate"] == {"a": 0, "b": 0}
+    record = net.apply(random_variables(net), images.astype(jnp.float32), T)[1]
+    assert record["magnitude"]["a"] == 1
+
+
+def test_a_rate_has_the_gradient_of_the_mean_magnitude():
+    x = jnp.array([-2.0, 0.0, 0.5, 1.0])
+    assert event_rate(x) == 0.75
+    np.testing.assert_allclose(jax.grad(event_rate)(x), np.sign(x) / 4)
+    assert jnp.isnan(event_rate(x.at[1].set(jnp.nan)))
+
+
+@pytest.mark.parametrize("chunk", [None, 1])
+def test_currents_and_membranes_are_those_of_the_neurons_own_steps(x64, random_variables, images, chunk):
+    net = Network(LAYERS, IMAGE, neuron=LIF(leak=0.8, threshold=0.3))
+    variables = random_variables(net, dtype=jnp.float64)
+    logits, plain = net.apply(variables, images, T, record=("spikes",))
+    found, record = net.apply(variables, images, T, chunk=chunk, record=("spikes", "current", "membrane"))
+    np.testing.assert_allclose(found, logits, rtol=1e-12)
+    for name in ("a", "b"):
+        np.testing.assert_array_equal(record["spikes"][name], plain["spikes"][name])
+    params, recurrent = variables["params"]["a"]["neuron"], variables["params"]["b"]["recurrent"]["kernel"]
+    membrane = np.zeros((3, *IMAGE[:2], 4))
+    for t in range(T):
+        membrane = params.leak * membrane + record["current"]["a"][:, t]
+        membrane = membrane - params.threshold * (membrane > params.threshold)
+        np.testing.assert_allclose(record["membrane"]["a"][:, t], membrane, rtol=1e-10, atol=1e-12)
+    params, membrane, spikes = variables["params"]["b"]["neuron"], np.zeros((3, 5)), np.zeros((3, 5))
+    for t in range(T):
+        membrane = params.leak * membrane + record["current"]["b"][:, t] + spikes @ recurrent
+        spikes = membrane > params.threshold
+        membrane = membrane - params.threshold * spikes
+        np.testing.assert_allclose(record["membrane"]["b"][:, t], membrane, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(record["membrane"]["fc"], record["logits"])
+    np.testing.assert_allclose(np.cumsum(record["current"]["fc"], 1), record["logits"], rtol=1e-10)
+
+
+def test_what_is_not_asked_for_is_not_computed(random_variables, images):
+    """The compiled program is the same, whatever could be recorded."""
+    net = Network(LAYERS, IMAGE, neuron=LIF(threshold=0.3))
+    variables, x = random_variables(net), images.astype(jnp.float32)
+    def program(record):
+        lowered = jax.jit(lambda v, x: net.apply(v, x, T, record=record)[0]).lower(variables, x)
+        return re.sub(r", metadata=\{.*?\}|FileNames.*", "", lowered.compile().as_text(), flags=re.DOTALL)
+
+    assert program(()) == program(("spikes", "current"))
+
+
+@pytest.mark.parametrize("net, record, says", [
+    (Network(LAYERS[:1] + LAYERS[2:], IMAGE, neuron=ReLU()), ("membrane",), "ReLU has no membrane to record"),
+    (Network(LAYERS, IMAGE), "spikes", r"record takes several names, got one string: pass record=\('spikes',\)"),
+    (Network(LAYERS, IMAGE), ("voltage",), "record.*'voltage'.*membrane"),
+])
+def test_what_cannot_be_recorded_is_refused(random_variables, images, net, record, says):
+    with pytest.raises(InputError, match=says):
+        net.apply(random_variables(net), images.astype(jnp.float32), record=record)
+
+
+def test_variables_of_the_other_kind_of_network_are_refused(random_variables, images):
+    layers, x = LAYERS[:1] + LAYERS[2:], images.astype(jnp.float32)
+    ann, snn = Network(layers, IMAGE, neuron=ReLU()), Network(layers, IMAGE)
+    with pytest.raises(InputError, match=r"'a' has no parameters for LIF.*are an ANN's; convert them first"):
+        snn.apply(random_variables(ann), x, T)
+    with pytest.raises(InputError, match=r"'a' has a neuron's parameters, and ReLU\(\) has none"):
+        ann.apply(random_variables(snn), x)
+    with pytest.raises(InputError, match=r"'fc' has no parameters for SpikeCount"):
+        snn.clone(readout=LIF()).apply(random_variables(snn), x, T)
+    assert snn.clone(readout=LI(0.5)).apply(random_variables(snn), x, T)[0].shape == (3, 3)
