@@ -81,8 +81,8 @@ class Network(nn.Module):
         """Run T timesteps.
 
         Args:
-            images: [B, H, W, C] (`image_shape`), the same at every timestep, or frames [B, T, H, W, C], one for each;
-                normalised, floating. A NaN gives NaN spikes and logits wherever it reaches.
+            images: normalised, [B, H, W, C] (`image_shape`), the same at every timestep, or frames [B, T, H, W, C], one
+                for each. A NaN gives NaN spikes and logits wherever it reaches.
             timesteps: T >= 1 of images, None: 1, which is an ANN's; frames have their own.
             lengths: [B], how many of its frames each example has, at least 1; None: all. What lies beyond changes no
                 logit (they stay as they were), rate, gradient or batch statistic; the state goes on. Under `jit`, where
@@ -108,8 +108,7 @@ class Network(nn.Module):
         learns = train and not self.is_initializing()
         params, stats, masks = self._variables(images.shape[0], learns)
         if stats and learns and chunk != timesteps:
-            raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
-                             "or fold it first (dietjax.convert.fold_batch_norm)")
+            raise InputError("batch norm in training needs every timestep at once: use chunk=None, or fold it first")
         key = None if self.encoder.constant else self.make_rng("encode")
 
         def run(params, stats, masks, key, state, start, images, lengths):
@@ -118,8 +117,8 @@ class Network(nn.Module):
                                         state=state, start=start, lengths=lengths))
 
         means = {name: stat.value for name, stat in stats.items()}
-        found, (rates, updates) = run_automatically(run, images, params, means, masks, key, state, start, images,
-                                                    lengths)
+        arguments = params, means, masks, key, state, start, images, lengths
+        found, (rates, updates) = run_automatically(run, images, *arguments)
         if learns:
             for name, value in updates.items():
                 stats[name].value = value
