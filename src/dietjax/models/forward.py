@@ -17,7 +17,7 @@ from ..core.unroll import over_chunks, unroll
 from ..types import Array, State
 from .inputs import encode, is_framed
 from .inside import RECORDED, event_rate, mean_size, only_valid, run_watched, valid_steps, wide
-from .operations import average_pool, batch_norm, global_average, max_pool, synapse
+from .operations import average_pool, batch_norm, global_average, max_pool, synapse, weighted
 from .populations import Population, populations
 from .spec import Layer
 from .wiring import Connection, feeds
@@ -90,7 +90,7 @@ class Forward:
 
         def run_chunk(state, offset):
             if encoded is not None:
-                return self.run_chunk(state, *encoded, chunk)
+                return self.run_chunk(state, *encoded, chunk, start=start + offset)
             valid = valid_steps(lengths, offset, chunk)
             if framed:
                 frames = jax.lax.dynamic_slice_in_dim(images, offset, chunk, axis=1)
@@ -98,14 +98,14 @@ class Forward:
             else:
                 x = encoder(key, images, start + offset, chunk)
             x = only_valid(x.astype(dtype), valid)
-            state, outputs = self.run_chunk(state, *self.currents(x, None, valid), chunk, valid)
+            state, outputs = self.run_chunk(state, *self.currents(x, None, valid), chunk, valid, start + offset)
             return state, outputs | {"input_rate": event_rate(x) * chunk, "input_size": mean_size(x) * chunk}
 
         state = self.initial_state(images.shape[0], dtype) if state is None else state
         return over_chunks(run_chunk, state, timesteps, chunk, truncate=truncate, remat=remat)
 
-    def run_chunk(self, state: State, arrived: Currents, seen: dict, chunk: int,
-                  valid: Array | None = None) -> tuple[State, dict[str, Any]]:
+    def run_chunk(self, state: State, arrived: Currents, seen: dict, chunk: int, valid: Array | None = None,
+                  start: Array | int = 0) -> tuple[State, dict[str, Any]]:
         """Every layer in turn over one chunk of time.
 
         Args:
@@ -114,6 +114,7 @@ class Forward:
             seen: statistics that batch norm saw on the way there.
             chunk: its timesteps.
             valid: which of them each example has, bool [B, chunk]; None: all.
+            start: timesteps that came before it.
 
         Returns:
             (state after it, {"logits" [B, chunk, K], "updates": statistics, and by layer what `fire` records}).
@@ -125,8 +126,10 @@ class Forward:
             # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
             fire = jax.checkpoint(functools.partial(self.fire, layer, chunk), policy=ONLY_CURRENTS)
             names = [name for name in (layer.name, f"{layer.name}_shortcut") if name in arrived]
-            states, found, seen, record = fire({name: state[name] for name in names if name in state},
-                                               {name: arrived.pop(name) for name in names}, valid)
+            currents = {name: arrived.pop(name) for name in names}
+            if self.net.time_weights is not None:
+                currents[layer.name] = weighted(currents[layer.name], self.params[layer.name]["time"], start, chunk)
+            states, found, seen, record = fire({name: state[name] for name in names if name in state}, currents, valid)
             after |= states
             outputs["updates"].update(seen)
             _keep(outputs, layer, record)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .network import Network
 
 
-def check_input(net: "Network", images: Array, timesteps: int | None, lengths: Array | None) -> int:
+def check_input(net: "Network", images: Array, timesteps: int | None, lengths: Array | None, start: Array | int) -> int:
     """T, of images or frames that this network takes; everything else is refused by name."""
     wanted, shape = tuple(net.image_shape), images.shape
     if shape == wanted:
@@ -30,11 +30,20 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
         raise InputError(f"images are {images.dtype}; make them floating point first (dietjax.data.normalise)")
     if timesteps is not None and (not _is_whole(timesteps) or timesteps < 1):
         raise InputError(f"timesteps must be a whole number of at least 1, got {timesteps!r}")
-    if not framed:
-        if lengths is not None:
-            raise InputError("lengths say how many frames each example has, and these are images, the same at every "
-                             "timestep; pass frames [B, T, ...], or leave out lengths")
-        return 1 if timesteps is None else timesteps
+    if framed:
+        timesteps = _frames_of(shape, timesteps, lengths)
+    elif lengths is not None:
+        raise InputError("lengths say how many frames each example has, and these are images, the same at every "
+                         "timestep; pass frames [B, T, ...], or leave out lengths")
+    timesteps = 1 if timesteps is None else timesteps
+    end = timesteps + (start if _is_whole(start) else 0)
+    if net.time_weights is not None and end > net.time_weights:
+        raise InputError(f"the network has a weight for each of {net.time_weights} timesteps (time_weights), and is to "
+                         f"run up to timestep {end}; run fewer, or build and train it with more")
+    return timesteps
+
+
+def _frames_of(shape, timesteps, lengths):
     if 0 in shape[:2]:
         raise InputError(f"frames have shape {shape}: there is no example, or no frame")
     if timesteps not in (None, shape[1]):

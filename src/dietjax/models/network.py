@@ -47,6 +47,11 @@ class Network(nn.Module):
     batch_norm: bool = False
     """Batch norm on every layer's current but the last's, over batch and time. For training; `convert.fold_batch_norm`
     removes it. In a spiking network it starts as tdBN does: at currents with the deviation of the threshold."""
+    time_weights: int | None = None
+    """T of networks that weigh every layer's current, but the readout's, with a trained number for each timestep: with
+    `batch_norm` this is TEBN (Duan et al., "Temporal effective batch normalization in spiking neural networks", NeurIPS
+    2022), with one weight for all that adds up in a layer. They start at 1, stay when batch norm is folded, and tie the
+    network to at most T timesteps. None: no weights."""
     dtype: Any = None
     """Compute dtype of synapses and spikes; None: the common one of images and weights. Membranes: at least float32."""
     param_dtype: Any = jnp.float32
@@ -88,9 +93,9 @@ class Network(nn.Module):
                 logit (they stay as they were), rate, gradient or batch statistic; the state goes on. Under `jit`, where
                 they are not known, lengths above T count as T.
             train: dropout on (needs `rngs={"dropout": key}`), batch statistics updated (`mutable=["batch_stats"]`).
-            chunk, truncate, remat: the schedule over time, see `unroll.over_chunks`.
+            chunk, truncate, remat: the schedule, see `unroll.over_chunks`.
             state: `record["state"]` of the timesteps before these; None: from rest. A constant input is encoded again.
-            start: how many timesteps came before these, for an encoder that draws at each of them.
+            start: how many timesteps came before these, for encoders that draw and for `time_weights`.
             record: what else is recorded of every layer, of "spikes" (what it puts out), "current" and "membrane"
                 (after each timestep, of neurons that have one; their steps then run one by one).
 
@@ -99,10 +104,9 @@ class Network(nn.Module):
             (outputs that are not 0) per neuron summed over T, mean over batch and neurons}; "magnitude" {layer: mean
             size of its events, of spikes 1}; "sent_rate" {layer with a residual or a max pool: what leaves it per
             neuron, summed over T, a 2 as two spikes}; "state"; under frames or a Poisson encoder "input_rate", events
-            per pixel summed over T, and "input_magnitude"; what `record` asks for, {layer: [B, T, N]}. Under `jit`,
-            what is not used is not computed.
+            per pixel summed over T, and "input_magnitude"; what `record` asks for, {layer: [B, T, N]}.
         """
-        timesteps = check_input(self, images, timesteps, lengths)
+        timesteps = check_input(self, images, timesteps, lengths, start)
         check_recorded(record)
         images, chunk = as_maps(self, images), timesteps if chunk is None else chunk
         learns = train and not self.is_initializing()
@@ -158,6 +162,8 @@ class Network(nn.Module):
         params = weights(key, wiring[name])
         if self.bias:
             params["bias"] = jnp.zeros(layer.features, self.param_dtype)
+        if self.time_weights is not None and layer is not self.layers[-1]:
+            params["time"] = jnp.ones(self.time_weights, self.param_dtype)
         if shortcut is not None:
             params["shortcut"] = weights(shortcut_key, shortcut)
             if shortcut.name in there:

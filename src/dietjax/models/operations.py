@@ -59,6 +59,15 @@ def global_average(x: Array) -> Array:
     return x.mean((2, 3), keepdims=True)
 
 
+def weighted(x: Array, weights: Array, start: Array | int, timesteps: int) -> Array:
+    """Currents [B, T, ...] (or [B, 1, ...], constant) times a weight for each timestep from `start` on: [B, T, ...].
+
+    The weights p(t) of TEBN (Duan et al., NeurIPS 2022). NaN for a timestep that has none.
+    """
+    there = jnp.take(weights, start + jnp.arange(timesteps), mode="fill", fill_value=jnp.nan)
+    return x * there.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 2))
+
+
 NORM_EPSILON = 1e-5
 NORM_MOMENTUM = 0.9
 
