@@ -69,13 +69,13 @@ def populations(net: "Network") -> dict[str, Population]:
 
 
 def check_trained_with(net: "Network", params: dict[str, Any]) -> None:
-    """Refuse the variables of another network: an ANN's in a spiking one, a spiking one's in an ANN, other timesteps'."""
+    """Refuse another network's variables: an ANN's in a spiking one, a spiking one's in an ANN, other timesteps'."""
     for layer in net.layers[:-1]:
         weights = params[layer.name].get("time")
         if (None if weights is None else len(weights)) != net.time_weights:
             count = "no" if weights is None else len(weights)
-            raise InputError(f"layer {layer.name!r} has {count} weights of timesteps, and the network's time_weights "
-                             f"are {net.time_weights}; build it as it was trained")
+            raise InputError(f"layer {layer.name!r} has {count} weights of timesteps, and the network's time_weights are "
+                             f"{net.time_weights}; build it as it was trained")
     for name, population in populations(net).items():
         found = params[population.layer.name]
         has = "neuron" in (found.get("shortcut", {}) if population.projected else found)
