@@ -19,18 +19,35 @@ def scan_steps(neuron: Neuron, params: Params, state: State, current: Array, tim
         InputError: the step does not keep its state's structure, shapes and dtypes, or its output is not [B, N].
     """
     count = min(timesteps, UNROLL)
+    wide_params = _widened(params)
 
     def step(before, now):
-        after, outputs = neuron.step(params, before, now)
+        after, outputs = neuron.step(_like(params, wide_params), before, now)
         check_step(neuron, before, after, now, outputs)
         return after, outputs
 
     if current.shape[1] == 1:
         constant = current[:, 0]
-        state, outputs = jax.lax.scan(lambda s, _: step(s, constant), state, None, length=timesteps, unroll=count)
+        wide_constant = _widened(constant)
+        state, outputs = jax.lax.scan(lambda s, _: step(s, _like(constant, wide_constant)), state, None,
+                                      length=timesteps, unroll=count)
     else:
         state, outputs = jax.lax.scan(step, state, jnp.moveaxis(current, 1, 0), unroll=count)
     return state, jnp.moveaxis(outputs, 0, 1)
+
+
+def _widened(tree):
+    """Half precision as float32: what every step is given gets its gradient summed over the steps in this dtype."""
+    def wide(x):
+        half = jnp.issubdtype(jnp.result_type(x), jnp.floating) and jnp.finfo(jnp.result_type(x)).bits < 32
+        return x.astype(jnp.float32) if half else x
+
+    return jax.tree.map(wide, tree)
+
+
+def _like(tree, widened):
+    """The widened tree in the dtypes of the first: the same values."""
+    return jax.tree.map(lambda x, wide: wide if wide is x else wide.astype(x.dtype), tree, widened)
 
 
 def defined_with_step(neuron: Neuron, name: str) -> bool:
