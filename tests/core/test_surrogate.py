@@ -1,14 +1,20 @@
 """Laws of dietjax.core.surrogate: a step forward, one of the published derivatives backward."""
 
+import functools
 import math
 
+import hypothesis
+import hypothesis.extra.numpy
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import dietjax as dj
 from dietjax.core.surrogate import DERIVATIVES, Surrogate, spike
 from dietjax.errors import InputError
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 E1 = math.exp(-1)
 L3 = math.log(3) / 4
@@ -25,6 +31,12 @@ BY_HAND = [  # surrogate, argument, derivative: each worked out from the formula
     (Surrogate("fast_sigmoid", (1.0,)), [-1, 3], [1 / 4, 1 / 16]),
     (Surrogate("sigmoid"), [-L3, 0, L3], [0.75, 1, 0.75]),
     (Surrogate("sigmoid", (1.0,)), [0, 4 * L3], [0.25, 3 / 16]),
+    (Surrogate("triangular"), [-2, -0.5, 0, 0.25], [0, 0.5, 1, 0.75]),
+    (Surrogate("triangular", (2.0,)), [-3, -1, 0, 1.5], [0, 0.25, 0.5, 0.125]),
+    (Surrogate("erf"), [0, 0.5, -1], [2 / math.sqrt(math.pi) * x for x in (1, E1, E1**4)]),
+    (Surrogate("erf", (1.0,)), [1], [E1 / math.sqrt(math.pi)]),
+    (Surrogate("multi_gaussian", (0.0,)), [0, 1], [math.sqrt(2 / math.pi) * x for x in (1, E1**2)]),  # N(0, 1/2) alone
+    (Surrogate("multi_gaussian", (1.0, 1.0, 1.0)), [0], [2 * (1 - math.sqrt(E1)) / math.sqrt(2 * math.pi)]),
 ]
 
 
@@ -41,10 +53,61 @@ def test_every_derivative_is_checked_by_hand():
     ("sigmoid", lambda z: jax.nn.sigmoid(4.0 * z)),
     ("arctan", lambda z: jnp.arctan(math.pi / 2 * 2.0 * z) / math.pi + 0.5),
     ("fast_sigmoid", lambda z: z / (1 + 10.0 * jnp.abs(z))),
+    ("erf", lambda z: jax.scipy.special.erfc(-2.0 * z) / 2),
 ])
 def test_smooth_surrogate_is_the_derivative_of_its_function(x64, name, smooth):
     z = jnp.linspace(-2, 2, 40)
     np.testing.assert_allclose(Surrogate(name)(z), jax.vmap(jax.grad(smooth))(z), rtol=1e-12)
+
+
+def normal(z, centre, deviation):
+    return np.exp(-((z - centre) / deviation) ** 2 / 2) / np.sqrt(2 * np.pi) / deviation
+
+
+FORMULAS = {  # of the papers, in NumPy, at the default parameters
+    "piecewise_linear": lambda z: np.where(abs(z) < 1, 0.3 - 0.3 * abs(z), 0),
+    "stdb": lambda elapsed: 0.3 / np.exp(elapsed / 100),
+    "rectangular": lambda z: np.where(abs(z) < 0.5, 1.0, 0.0),
+    "triangular": lambda z: np.clip(np.where(z > 0, 1 - z, 1 + z), 0, None),
+    "arctan": lambda z: 1 / (1 + np.pi**2 * z**2),
+    "fast_sigmoid": lambda z: (1 + 10 * abs(z)) ** -2.0,
+    "sigmoid": lambda z: 1 / np.cosh(2 * z) ** 2,
+    "erf": lambda z: 2 / np.sqrt(np.pi) * np.exp(-4 * z**2),
+    "multi_gaussian": lambda z: 1.15 * normal(z, 0, 0.5) - 0.15 * (normal(z, 0.5, 3) + normal(z, -0.5, 3)),
+}
+
+
+@pytest.mark.parametrize("forward_mode", [False, True])
+def test_the_derivative_through_a_spike_is_the_formula_at_ten_thousand_points(x64, forward_mode):
+    assert set(FORMULAS) == set(DERIVATIVES)
+    rng = np.random.default_rng(0)
+    z = np.concatenate([rng.normal(0, 1, 5000), rng.uniform(-5, 5, 4990), [-1, -0.5, -0.0, 0, 0.5, 1, 4, -20, 20, 30]])
+
+    @jax.jit
+    def through_spikes(z):
+        def one(name):
+            elapsed = abs(z) if name == "stdb" else None
+            spikes = jax.grad(lambda z: spike(z, name, elapsed, forward_mode=forward_mode).sum())
+            return spikes(z)
+        return {name: one(name) for name in FORMULAS}
+
+    for name, found in through_spikes(z).items():
+        expected = FORMULAS[name](abs(z) if name == "stdb" else z)
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-300, err_msg=name)
+
+
+def test_a_triangle_of_width_one_is_the_papers_and_every_triangle_has_the_area_one(x64):
+    z = jnp.linspace(-4, 4, 8001)
+    np.testing.assert_allclose(Surrogate("triangular")(z), Surrogate("piecewise_linear", (1.0,))(z), atol=1e-15)
+    for width in (0.25, 1.0, 3.0):
+        assert np.trapezoid(Surrogate("triangular", (width,))(z), z) == pytest.approx(1, rel=1e-9)
+
+
+def test_the_valleys_of_the_multi_gaussian_are_negative_and_its_area_one_less_its_height(x64):
+    z = np.linspace(-40, 40, 80001)
+    found = np.asarray(Surrogate("multi_gaussian", (0.2,))(jnp.asarray(z)))
+    assert found.max() == found[z.size // 2] > 0 > found.min()
+    assert np.trapezoid(found, z) == pytest.approx(1 + 0.2 - 2 * 0.2, rel=1e-9)
 
 
 def test_equal_surrogates_are_equal_and_hash_equal():
@@ -104,7 +167,7 @@ def test_argument_of_the_surrogate_gets_no_gradient():
 
 
 @pytest.mark.parametrize("name", DERIVATIVES)
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
 @pytest.mark.thin(4)
 def test_spikes_and_gradients_keep_the_dtype(x64, name, dtype):
     z = jnp.asarray([-0.25, 0.125, 0.5], dtype)
@@ -112,7 +175,7 @@ def test_spikes_and_gradients_keep_the_dtype(x64, name, dtype):
     assert spikes.dtype == Surrogate(name)(z).dtype == vjp(jnp.ones_like(z))[0].dtype == z.dtype
     exact = Surrogate(name)(jnp.asarray(z, "float64"))
     np.testing.assert_allclose(np.asarray(vjp(jnp.ones_like(z))[0], "float64"), exact,
-                               rtol={"bfloat16": 3e-2, "float32": 1e-6, "float64": 1e-15}[dtype])
+                               rtol={"bfloat16": 3e-2, "float16": 3e-3, "float32": 1e-6, "float64": 1e-15}[dtype])
 
 
 def test_jit_and_vmap_change_nothing():
@@ -146,3 +209,102 @@ def test_a_spike_of_nan_is_nan_and_of_infinity_is_one():
     for forward_mode in (False, True):
         found = spike(jnp.array([jnp.nan, jnp.inf, -jnp.inf, 0.0]), forward_mode=forward_mode)
         np.testing.assert_array_equal(found, [np.nan, 1, 0, 0])
+
+
+CASES = [(name, forward_mode) for name in DERIVATIVES for forward_mode in (False, True)]
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def all_derivatives(z, dtype):
+    """[case, order, z]: first and second derivative of a spike at z, both ways that it is differentiated."""
+    z = z.astype(dtype)
+
+    def both(name, forward_mode):
+        def first(z):  # stdb counts timesteps: they are not below 0
+            argument = jnp.abs(z) if name == "stdb" else z
+            return jax.vjp(lambda u: spike(u, name, argument, forward_mode=forward_mode), z)[1](jnp.ones_like(z))[0]
+
+        return jnp.stack([first(z), jax.jvp(first, (z,), (jnp.ones_like(z),))[1]])
+
+    return jnp.stack([both(*case) for case in CASES])
+
+
+SIXTEEN = hypothesis.extra.numpy.arrays(np.uint16, 64)  # bits: every exponent is as likely as any other
+THIRTY_TWO = hypothesis.extra.numpy.arrays(np.uint32, 64)
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@hypothesis.given(halves=SIXTEEN, bits=THIRTY_TWO)
+@hypothesis.example(halves=np.full(64, 0x7BFF, np.uint16), bits=np.full(64, 0x7F7FFFFF, np.uint32))  # the largest
+@hypothesis.example(halves=np.full(64, 0xFF7F, np.uint16), bits=np.full(64, 0x80000001, np.uint32))  # and the smallest
+def test_no_finite_input_has_a_derivative_that_is_not_finite(halves, bits):
+    for dtype, x in (("float16", halves.view(np.float16)), ("bfloat16", halves.view(jnp.bfloat16)),
+                     ("float32", bits.view(np.float32))):
+        z = np.where(np.isfinite(x), x, np.ones_like(x))
+        found = np.asarray(all_derivatives(z, dtype).astype(jnp.float32))
+        wrong = [(CASES[case], order + 1, dtype, z[i]) for case, order, i in np.argwhere(~np.isfinite(found))]
+        assert not wrong
+
+
+def test_traced_parameters_are_refused_by_name():
+    def loss(alpha):
+        return spike(jnp.ones(3), Surrogate("arctan", (alpha,))).sum()
+
+    for gradient in (jax.grad(loss), jax.jit(jax.grad(loss))):
+        with pytest.raises(InputError, match="surrogate 'arctan': alpha must be a plain finite number, got a traced"):
+            gradient(2.0)
+    with pytest.raises(InputError, match=r"'stdb': beta must be a plain finite number, got Array\(0.5"):
+        Surrogate("stdb", (0.3, jnp.asarray(0.5)))
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, "2", None, True])
+def test_parameters_that_are_no_plain_numbers_are_refused(wrong):
+    with pytest.raises(InputError, match="'arctan': alpha must be a plain finite number"):
+        Surrogate("arctan", (wrong,))
+
+
+def test_parameters_of_any_number_type_are_the_same_surrogate():
+    assert Surrogate("arctan", (np.float32(3),)) == Surrogate("arctan", (3,)) == Surrogate("arctan", (3.0,))
+    assert Surrogate("arctan", (np.float32(3),))(jnp.ones(2, jnp.bfloat16)).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize("name, parameters, says", [
+    ("triangular", (0.0,), "width must be > 0, got 0.0"), ("multi_gaussian", (0.1, -1.0), "scale must be > 0"),
+    ("rectangular", (-1,), "width must be > 0")])
+def test_widths_are_above_zero(name, parameters, says):
+    with pytest.raises(InputError, match=says):
+        Surrogate(name, parameters)
+
+
+def own_surrogate(slope):
+    def bell(z):
+        return jnp.exp(-slope * z**2)
+    return bell
+
+
+@pytest.mark.parametrize("run", [
+    lambda surrogate: spike(jnp.ones((2, 3)), surrogate).sum(),
+    lambda surrogate: spike(jnp.ones((2, 3)), surrogate, forward_mode=True).sum(),
+    *(lambda surrogate, backend=backend: dj.unroll(dj.IF(surrogate=surrogate), dj.IFParams(jnp.float32(0.5)), None,
+                                                   jnp.ones((2, 3, 4)), backend=backend)[1].sum()
+      for backend in ("scan", "xla", "pallas_interpret"))], ids=["vjp", "jvp", "scan", "xla", "pallas"])
+def test_a_function_that_closes_over_a_traced_array_is_refused(run):
+    for gradient in (jax.grad, lambda f: jax.jit(jax.grad(f)), jax.jit):
+        with pytest.raises(InputError, match="the surrogate bell closes over a traced array"):
+            gradient(lambda slope: run(own_surrogate(slope)))(2.0)
+    for wrong, returned in ((jnp.sum, r"float32\[\]"), (lambda z: z.astype(int), "int"), (lambda z: z > 0, "bool"),
+                            (lambda z: (z, z), r"float32.*, float32")):
+        with pytest.raises(InputError, match=rf"the surrogate \S+ returns {returned}.*one floating-point derivative"):
+            run(wrong)
+
+
+def test_a_function_of_plain_numbers_and_constant_arrays_serves():
+    z = jnp.asarray([0.0, 0.5, -1.0])
+    for slope in (2.0, jnp.float32(2.0)):
+        found = jax.jit(jax.grad(lambda z, slope=slope: spike(z, own_surrogate(slope)).sum()))(z)
+        np.testing.assert_allclose(found, np.exp(-2 * np.asarray(z) ** 2), rtol=1e-6)
+
+
+def test_an_argument_of_another_shape_is_refused():
+    with pytest.raises(InputError, match=r"argument has shape \(2,\), z has \(3,\)"):
+        spike(jnp.ones(3), "stdb", jnp.ones(2))

@@ -16,7 +16,7 @@ from ..types import Array, Neuron, Params, State
 from . import kernels
 from .explicit import run_automatically
 from .neurons.checks import check_block
-from .scan import scan_steps
+from .scan import check_step, defined_with_step, scan_steps
 
 
 def unroll(neuron: Neuron, params: Params, state: State, current: Array, timesteps: int | None = None,
@@ -52,21 +52,15 @@ def _unroll(neuron, params, state, current, timesteps, backend):
     if state is None:
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)
     if not jax.tree.leaves(state):  # without memory, the whole block is one step
-        return neuron.step(params, state, current)
-    if backend != "scan" and _runs_blocks(neuron):
+        after, outputs = neuron.step(params, state, current)
+        check_step(neuron, state, after, current, outputs)
+        return after, outputs
+    if backend != "scan" and defined_with_step(neuron, "run"):
         return neuron.run(params, state, current, timesteps, backend)
     if backend not in ("auto", "scan"):
         raise InputError(f"{type(neuron).__name__} has no kernel of its own, so backend={backend!r} cannot run it; "
                          "use 'auto' or 'scan'")
     return scan_steps(neuron, params, state, current, timesteps)
-
-
-def _runs_blocks(neuron):
-    """Whether its `run` computes what its `step` does: not in a subclass that overrides `step` alone."""
-    def depth(name):
-        return next((i for i, c in enumerate(type(neuron).__mro__) if name in vars(c)), None)
-
-    return depth("run") is not None and depth("run") <= depth("step")
 
 
 def over_chunks(

@@ -6,7 +6,8 @@ does), backwards in t:
     d(t)  = g_u(t) + g_o(t)·σ'(z(t))/θ              ∂L/∂I(t) = d(t)              g_u(t−1) = λ·d(t)
     ∂L/∂λ = Σ d(t)·u(t−1)                           ∂L/∂θ = −Σ [g_u(t)·o(t) + g_o(t)·σ'(z(t))·u(t)/θ²]
 
-u(t) before, u(t−1) after the reset. Reset to zero: g_u(t)·(1 − o(t)) in d(t), no g_u·o in ∂L/∂θ.
+u(t) before, u(t−1) after the reset. Reset to zero: g_u(t)·(1 − o(t)) in d(t), no g_u·o in ∂L/∂θ. Other resets are left
+to the neuron's own steps.
 """
 
 from collections.abc import Callable

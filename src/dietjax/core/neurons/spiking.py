@@ -5,9 +5,15 @@ One step (Rathi & Roy, arXiv 2008.03658, eqs. 1-4), with the leak multiplying wh
     u ← λ·u + I              integrate
     z = u/θ − 1              normalised distance to threshold
     o = 1 if z > 0 else 0    fire, in the same step
-    u ← u − θ·o              reset by subtraction ("zero": u ← 0 where o = 1)
+    u ← u − θ·o              reset by subtraction ("zero": u ← 0 where o = 1; "none": u stays)
 
-The comparison inside the reset carries no gradient; the factor θ does.
+The comparison inside the reset carries no gradient unless `reset_gradient` says so; the factor θ does.
+
+With `delay` a neuron fires in the next step: what the last step left is compared and reset first, then the current
+integrated. The spikes are those of the equations above, one timestep later:
+
+    o(t) = 1 if u(t−1)/θ − 1 > 0 else 0
+    u(t) = λ·(u(t−1) − θ·o(t)) + I(t)
 """
 
 import dataclasses
@@ -22,11 +28,12 @@ from ...errors import InputError, unknown
 from ...types import Array
 from .. import kernels
 from ..scan import scan_steps
-from ..surrogate import Surrogate, spike, step_function
+from ..surrogate import Surrogate, check_surrogate, spike, step_function
 from .checks import check_block, check_broadcast, check_floating, check_state, check_threshold
 from .params import IFParams, LIFParams, MembraneState, PLIFParams, SpikingParams
 from .sharing import Sharing, check_sharing, shared_shape
 
+RESETS = ("subtract", "zero", "none")
 NEVER = 1000.0
 """Timesteps since the last spike, for stdb, of a neuron that has not fired yet: many. The number is our choice."""
 
@@ -46,7 +53,14 @@ class IF:
     """Initial threshold, > 0."""
     sharing: Sharing = "layer"
     """How far parameters are shared (DIET-SNN: one threshold and one leak per layer)."""
-    reset: Literal["subtract", "zero"] = "subtract"
+    reset: Literal["subtract", "zero", "none"] = "subtract"
+    """What a spike takes from the membrane: the threshold, all of it, or nothing."""
+    reset_gradient: bool = False
+    """Whether the gradient passes through the comparison inside the reset too, as the surrogate's derivative there:
+    SpikingJelly's `detach_reset=False`."""
+    delay: bool = False
+    """Whether a membrane above the threshold fires in the next step (see the module): an axon's delay of one step. The
+    state that is carried is then the membrane before its reset."""
     surrogate: str | Callable[[Array], Array] = Surrogate()
     """A name in `surrogate.DERIVATIVES`, a `Surrogate`, or your own hashable function of z."""
     initial_membrane: float = 0.0
@@ -63,8 +77,10 @@ class IF:
             raise InputError("initial_membrane is a fraction of the threshold and must lie in [0, 1), got "
                              f"{self.initial_membrane}")
         check_sharing(self.sharing)
-        if self.reset not in ("subtract", "zero"):
-            raise unknown("reset", str(self.reset), ("subtract", "zero"))
+        if self.reset not in RESETS:
+            raise unknown("reset", str(self.reset), RESETS)
+        if self.reset == "none" and self.reset_gradient:
+            raise InputError("reset='none' has nothing for a gradient to pass through; leave out reset_gradient")
         if isinstance(self.surrogate, str):
             object.__setattr__(self, "surrogate", Surrogate(self.surrogate))
 
@@ -90,13 +106,12 @@ class IF:
         check_floating(current)
         check_state(state.membrane, current.shape)
         leak, threshold = self._checked(params, state.membrane)
-        membrane, elapsed = leak * state.membrane + self._drive(params, current), state.elapsed
-        z = membrane / threshold - 1
-        spikes = spike(z, self.surrogate, elapsed, forward_mode=self.forward_mode)
-        fired = step_function(jax.lax.stop_gradient(z))
-        membrane = membrane - threshold * fired if self.reset == "subtract" else membrane * (1 - fired)
-        if elapsed is not None:
-            elapsed = jax.lax.stop_gradient(jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype))
+        if self.delay:
+            membrane, elapsed, spikes = self._fire(threshold, state.membrane, state.elapsed)
+            membrane = leak * membrane + self._drive(params, current)
+        else:
+            membrane = leak * state.membrane + self._drive(params, current)
+            membrane, elapsed, spikes = self._fire(threshold, membrane, state.elapsed)
         return MembraneState(membrane, elapsed), spikes.astype(current.dtype)
 
     def run(self, params: SpikingParams, state: MembraneState, current: Array, timesteps: int,
@@ -108,21 +123,53 @@ class IF:
         """
         check_block(current, timesteps)
         check_state(state.membrane, current.shape[:1] + current.shape[2:])
-        if self.forward_mode:
+        beyond = self._beyond_kernels()
+        if beyond:
             if backend != "auto":
-                raise InputError(f"forward_mode runs the steps by a scan, so backend={backend!r} cannot run "
-                                 f"{type(self).__name__}; use 'auto' or 'scan', or forward_mode=False")
+                raise InputError(f"{beyond} runs the steps by a scan, so backend={backend!r} cannot run "
+                                 f"{type(self).__name__}; use 'auto' or 'scan', or do without it")
             return scan_steps(self, params, state, current, timesteps)
         assert not isinstance(self.surrogate, str)  # __post_init__ made a name a Surrogate
+        check_surrogate(self.surrogate, state.membrane)
         rule = kernels.Rule(self.reset == "subtract", self.surrogate)
         leak, threshold = self._checked(params, state.membrane)
         membrane, elapsed, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, *state, timesteps,
                                                 backend)
         return MembraneState(membrane, elapsed), spikes
 
+    def with_threshold(self, params: Any, threshold: Array | float) -> SpikingParams:
+        """Its parameters with this threshold, > 0, a scalar or of `params.threshold`'s shape, and without leak: how
+        conversion sets a neuron. The rest of a parameter tree keeps its dtypes.
+        """
+        wanted = params.threshold
+        if jnp.shape(threshold) not in ((), wanted.shape):
+            raise InputError(f"the threshold has shape {jnp.shape(threshold)}, the neuron's {wanted.shape}; give a "
+                             "scalar, or one of that shape")
+        check_threshold(jnp.asarray(threshold))
+        return params._replace(threshold=jnp.broadcast_to(jnp.asarray(threshold, wanted.dtype), wanted.shape))
+
     def _drive(self, params, current):
         """What a step adds to the membrane, in the current's dtype."""
         return current
+
+    def _fire(self, threshold, membrane, elapsed):
+        """A membrane against its threshold: (membrane after the reset, elapsed after it, spikes)."""
+        z = membrane / threshold - 1
+        spikes = spike(z, self.surrogate, elapsed, forward_mode=self.forward_mode)
+        fired = spikes if self.reset_gradient else step_function(jax.lax.stop_gradient(z))
+        if self.reset == "subtract":
+            membrane = membrane - threshold * fired
+        elif self.reset == "zero":
+            membrane = membrane * (1 - fired)
+        if elapsed is not None:
+            elapsed = jax.lax.stop_gradient(jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype))
+        return membrane, elapsed, spikes
+
+    def _beyond_kernels(self):
+        """The option, as it is written, that only the steps themselves have; "" where a kernel can run it."""
+        options = {"forward_mode": self.forward_mode, "reset='none'": self.reset == "none",
+                   "reset_gradient": self.reset_gradient, "delay": self.delay}
+        return next((name for name, chosen in options.items() if chosen), "")
 
     def _checked(self, params, membrane):
         """(leak, threshold) of shapes that belong to these neurons; a threshold that is not > 0 is NaN.
@@ -164,6 +211,11 @@ class LIF(IF):
         """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
         return LIFParams(jnp.full(self._shared(shape), self.leak, dtype), super().init(key, shape, dtype).threshold)
 
+    def with_threshold(self, params: Any, threshold: Array | float) -> LIFParams:
+        """As of `IF`, with the leak at 1."""
+        params = super().with_threshold(params, threshold)
+        return params._replace(leak=jnp.ones_like(params.leak))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PLIF(IF):
@@ -177,7 +229,8 @@ class PLIF(IF):
 
     tau: float = 2.0
     """Initial membrane time constant in timesteps, > 1 (the paper's τ₀)."""
-    reset: Literal["subtract", "zero"] = "zero"  # the paper's
+    reset: Literal["subtract", "zero", "none"] = "zero"  # the paper's
+    with_threshold: ClassVar[None] = None  # type: ignore[assignment]  # without leak it would take in nothing
 
     def __post_init__(self):
         if not 1 < self.tau < math.inf:
