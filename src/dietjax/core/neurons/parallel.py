@@ -87,9 +87,9 @@ class PSN(Firing):
 
     def step(self, params: PSNParams, state: PSNState, current: Array) -> tuple[PSNState, Array]:
         """Refused: what it puts out at one timestep depends on the currents of all."""
-        raise InputError(f"{_named(self)} has no single timestep, each needs the currents of all {self.timesteps}: run it over "
-                         "the whole block (unroll with backend='auto', chunk=None, no recurrence); SlidingPSN can "
-                         "also go step by step")
+        raise InputError(f"{_named(self)} has no single timestep, each needs the currents of all: run it over the "
+                         "whole block (unroll with backend='auto', chunk=None, no recurrence); SlidingPSN can also go "
+                         "step by step")
 
     def run(self, params: PSNParams, state: PSNState, current: Array, timesteps: int,
             backend: str = "auto") -> tuple[PSNState, Array]:
@@ -112,15 +112,15 @@ class PSN(Firing):
 
     def _check(self, params, state, current, timesteps):
         if timesteps != self.timesteps:
-            raise InputError(f"{_named(self)} takes its {self.timesteps} timesteps at once, got {timesteps}; use chunk=None "
-                             f"and timesteps={self.timesteps}, or SlidingPSN, which runs in chunks and streams")
+            raise InputError(f"{_named(self)} takes all its timesteps at once, got {timesteps}; use chunk=None and "
+                             f"timesteps={self.timesteps}, or SlidingPSN, which runs in chunks and streams")
         _check_shape(self, "weight", params.weight, (timesteps, timesteps))
         _check_shape(self, "threshold", params.threshold, (timesteps,))
         check_state(state.elapsed, current.shape[:1])
         elapsed = concrete(state.elapsed)
         if elapsed is not None and elapsed.any():
-            raise InputError(f"{_named(self)} has run its {self.timesteps} timesteps, and nothing can follow them; begin with "
-                             "an `initial_state`, or use SlidingPSN, which streams")
+            raise InputError(f"{_named(self)} has run its timesteps, and nothing can follow them; begin with an "
+                             "`initial_state`, or use SlidingPSN, which streams")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -180,8 +180,8 @@ def _check_count(name, value):
 
 def _check_shape(neuron, name, parameter, wanted):
     if jnp.shape(parameter) != wanted:
-        raise InputError(f"{name} has shape {jnp.shape(parameter)}, {_named(neuron)} takes {wanted}; use parameters of its own "
-                         "`init`")
+        raise InputError(f"{name} has shape {jnp.shape(parameter)}, {_named(neuron)} takes {wanted}; use parameters of its "
+                         "own `init`")
 
 
 def _named(neuron):
