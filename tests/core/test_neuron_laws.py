@@ -12,7 +12,7 @@ import dietjax as dj
 from dietjax import ALIF, LIF, PSN, SRM, Binary, CuBaLIF, LIFParams, RefractoryLIF, SigmaDelta, SlidingPSN
 from dietjax.core.neurons import IFParams
 from dietjax.core.unroll import over_chunks
-from dietjax.models import Recurrent
+from dietjax.models import Layer, Network, Recurrent
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -187,6 +187,24 @@ def test_each_can_be_recurrent(neuron):
     np.testing.assert_allclose(run(silent)[1], alone, atol=1e-6)
     gradient, _ = run(params)
     assert jnp.isfinite(gradient.kernel).all() and (gradient.kernel != 0).any()
+
+
+@pytest.mark.parametrize("neuron", STEPPED, ids=named)
+@pytest.mark.thin(1)
+def test_each_runs_in_a_network_whole_or_in_chunks_and_trains(neuron):
+    layers = Layer("conv", 3, pool=True), Layer("fc", 4, kernel=None, recurrent=True), Layer("out", 5, kernel=None)
+    net = Network(layers, (4, 4, 2), neuron=dataclasses.replace(neuron, surrogate="arctan"))
+    images = jnp.asarray(np.random.default_rng(0).normal(size=(B, 4, 4, 2)), jnp.float32)
+    params = jax.tree.map(lambda x: 5 * x if x.ndim > 1 else x, net.init(jax.random.key(0), images)["params"])
+
+    def logits(params, chunk=None):
+        return net.apply({"params": params}, images, timesteps=T, chunk=chunk)[0]
+
+    whole, parts = jax.jit(lambda p: (logits(p), logits(p, 3)))(params)
+    gradient = jax.jit(jax.grad(lambda p: logits(p)[:, 0].sum()))(params)
+    np.testing.assert_allclose(whole, parts, atol=1e-5)
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert (gradient["conv"]["kernel"] != 0).any()
 
 
 @pytest.mark.parametrize("neuron", KINDS, ids=named)

@@ -67,6 +67,15 @@ def test_a_threshold_that_is_not_above_zero_is_refused_or_nan(neuron):
     assert np.isnan(spikes[:, 0]).all()
 
 
+def test_an_adaptation_that_takes_the_threshold_to_zero_is_refused_or_nan():
+    wrong = params_of(ALIF())._replace(adaptation=jnp.float32(-1))  # the first spike does
+    run = jax.jit(lambda params: dj.unroll(ALIF(), params, None, CURRENTS * 1.5)[1])
+    np.testing.assert_array_equal(np.isnan(run(wrong)[0, :, 0]), [False, True, True, True])
+    state = ALIF().initial_state(wrong, (2, 3))._replace(adaptation=jnp.ones((2, 3)))
+    with pytest.raises(InputError, match="a threshold is 0, and must be > 0"):
+        ALIF().step(wrong, state, CURRENTS[:, 0])
+
+
 @pytest.mark.parametrize("neuron", KINDS, ids=named)
 def test_whole_numbers_as_currents_are_refused(neuron):
     with pytest.raises(InputError, match=r"currents are int32, .* make them floating point first"):

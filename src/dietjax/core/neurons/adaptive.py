@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from ...types import Array
-from .firing import LeakyFiring, at_rest, check_share, check_step, check_strength, checked, shared
+from .firing import LeakyFiring, at_rest, check_share, check_step, check_strength, checked, positive, shared
 from .params import exportable
 
 
@@ -79,7 +79,7 @@ class ALIF(LeakyFiring):
         check_step(state, current)
         leak, threshold, adaptation, adaptation_leak = checked(params, state.membrane)
         membrane = leak * state.membrane + current
-        threshold = threshold + adaptation * state.adaptation
+        threshold = positive(threshold + adaptation * state.adaptation)  # a β below 0 would let it fall to 0
         spikes, fired = self._fire(membrane, threshold)
         membrane = self._after(membrane, threshold, fired)
         return ALIFState(membrane, adaptation_leak * state.adaptation + spikes), spikes.astype(current.dtype)

@@ -180,8 +180,8 @@ def _check_count(name, value):
 
 def _check_shape(neuron, name, parameter, wanted):
     if jnp.shape(parameter) != wanted:
-        raise InputError(f"{name} has shape {jnp.shape(parameter)}, {_named(neuron)} takes {wanted}; use parameters of its "
-                         "own `init`")
+        raise InputError(f"{name} has shape {jnp.shape(parameter)}, {_named(neuron)} takes {wanted}; use parameters of "
+                         "its own `init`")
 
 
 def _named(neuron):
