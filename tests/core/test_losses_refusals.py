@@ -48,6 +48,13 @@ def test_what_is_wrong_and_known_is_an_error_that_names_it(call, said):
         call()
 
 
+def test_settings_are_known_under_jit_too():
+    for loss in (lambda x: losses.cross_entropy(x, LABELS, 1.5), lambda x: losses.distillation(x, x, 0.0),
+                 lambda x: losses.count_mse(x, LABELS, 0), lambda x: losses.rate_above(x, -1.0)):
+        with pytest.raises(ValueError, match=r"must|at least 1"):
+            jax.jit(loss)(X[:, 0])
+
+
 @pytest.mark.parametrize("run", [
     lambda x, labels, lengths: losses.cross_entropy(x[:, 0], labels),
     lambda x, labels, lengths: losses.temporal_efficient(x, labels),

@@ -70,7 +70,7 @@ def count_mse(counts: Array, labels: Array, timesteps: int | Array, correct_rate
         raise InputError(f"counts have shape {counts.shape}, wanted [B, K]: those after the last timestep")
     _check_share("correct_rate", correct_rate)
     _check_share("incorrect_rate", incorrect_rate)
-    known = concrete(jnp.asarray(timesteps))
+    known = concrete(timesteps)
     if jnp.shape(timesteps) not in ((), counts.shape[:1]) or (known is not None and not (known >= 1).all()):
         raise InputError(f"timesteps are {timesteps}: wanted one number of at least 1, or one for each of "
                          f"{len(counts)} examples")
@@ -95,7 +95,7 @@ def distillation(logits: Array, teacher: Array, temperature: float = 1.0) -> Arr
     if logits.shape != teacher.shape:
         raise InputError(f"the student's logits have shape {logits.shape}, the teacher's {teacher.shape}; they must be "
                          "of the same images and classes")
-    known = concrete(jnp.asarray(temperature))
+    known = concrete(temperature)
     if known is not None and not known > 0:
         raise InputError(f"temperature must be > 0, got {temperature}")
     log_p, log_q = jax.nn.log_softmax(teacher / temperature), jax.nn.log_softmax(logits / temperature)
@@ -148,6 +148,6 @@ def _classes(logits, labels):
 
 
 def _check_share(name, value):
-    known = concrete(jnp.asarray(value))
+    known = concrete(value)
     if known is not None and not 0 <= known <= 1:
         raise InputError(f"{name} must lie in [0, 1], got {value}")

@@ -70,6 +70,6 @@ def _over_layers(rates: Rates, penalty: Callable[[Array], Array]) -> Array:
 
 
 def _check_bound(bound):
-    known = concrete(jnp.asarray(bound))
+    known = concrete(bound)
     if known is not None and not 0 <= known < math.inf:
         raise InputError(f"bound is {bound}, and must be a finite number of at least 0, in the unit of the rates")
