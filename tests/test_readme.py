@@ -1,11 +1,10 @@
 """The README's code runs as it stands and prints what stands below it; its commands are commands."""
 
-import contextlib
-import io
 import pathlib
 import re
 import shlex
 
+import pages
 import pytest
 
 from dietjax.cli import main as cli
@@ -22,27 +21,15 @@ def command_lines():
     return [line for line in lines if re.match(r"(\.venv/bin/)?dietjax ", line)]
 
 
-def examples():
-    """(code, what the text block directly below it says that it prints), in order."""
-    found = re.findall(r"```python\n(.*?)```\n(?:\n*```text\n(.*?)```)?", README.read_text(), flags=re.DOTALL)
-    assert len(found) == README.read_text().count("```python")
-    return found
-
-
 @pytest.mark.slow
 def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, monkeypatch):
-    """One namespace, from top to bottom, as a reader would type them."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(digits_folder))
-    names = {}
-    for code, printed in examples():
-        assert printed, f"no output stands below:\n{code}"
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            exec(compile(code, str(README), "exec"), names)
-        assert out.getvalue() == printed
+    assert all(below for _, below in pages.examples(README)), "no output stands below one of them"
+    pages.check(README)
 
 
 def test_there_are_as_many_examples_and_command_lines_as_the_readme_promises():
-    assert len(examples()) == 5
+    assert len(pages.examples(README)) == 5
     assert len(command_lines()) > 12
 
 

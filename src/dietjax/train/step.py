@@ -38,7 +38,7 @@ def phase_loss(phase: Phase, logits: Array, labels: Array, teacher: Array | None
     """
     loss = losses.cross_entropy(logits[:, -1], labels, phase.label_smoothing).mean()
     if phase.tet_weight:
-        outputs = jnp.diff(logits, axis=1, prepend=jnp.zeros_like(logits[:, :1]))
+        outputs = losses.increments(logits)
         each = losses.temporal_efficient(outputs, labels, phase.label_smoothing, phase.tet_lambda, phase.tet_mean)
         loss = (1 - phase.tet_weight) * loss + phase.tet_weight * each.mean()
     if phase.distillation:

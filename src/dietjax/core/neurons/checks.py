@@ -51,8 +51,8 @@ def check_threshold(threshold: Array) -> None:
                          "meaning there; lower the learning rate, or keep thresholds positive after each update")
 
 
-def concrete(x: Array) -> np.ndarray | None:
-    """The values of an array, None while it is traced or lies on other processes' devices too."""
+def concrete(x: Array | float) -> np.ndarray | None:
+    """The values of an array or a number, None while it is traced or lies on other processes' devices too."""
     if isinstance(x, jax.core.Tracer) or not getattr(x, "is_fully_addressable", True):
         return None
     return np.asarray(x)
