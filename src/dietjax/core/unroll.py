@@ -53,7 +53,7 @@ def _unroll(neuron, params, state, current, timesteps, backend):
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)
     if not jax.tree.leaves(state):  # without memory, the whole block is one step
         return neuron.step(params, state, current)
-    if backend != "scan" and _runs_blocks(neuron):
+    if backend != "scan" and defined_with_step(neuron, "run"):
         return neuron.run(params, state, current, timesteps, backend)
     if backend not in ("auto", "scan"):
         raise InputError(f"{type(neuron).__name__} has no kernel of its own, so backend={backend!r} cannot run it; "
@@ -61,12 +61,13 @@ def _unroll(neuron, params, state, current, timesteps, backend):
     return scan_steps(neuron, params, state, current, timesteps)
 
 
-def _runs_blocks(neuron):
-    """Whether its `run` computes what its `step` does: not in a subclass that overrides `step` alone."""
+def defined_with_step(neuron: Neuron, name: str) -> bool:
+    """Whether a neuron has this method, and it belongs to its `step`: not in a subclass that overrides `step` alone."""
     def depth(name):
         return next((i for i, c in enumerate(type(neuron).__mro__) if name in vars(c)), None)
 
-    return depth("run") is not None and depth("run") <= depth("step")
+    found = depth(name)
+    return found is not None and found <= depth("step") and getattr(type(neuron), name) is not None
 
 
 def over_chunks(

@@ -120,6 +120,11 @@ class IF:
                                                 backend)
         return MembraneState(membrane, elapsed), spikes
 
+    def with_threshold(self, params: Any, threshold: Any) -> Any:
+        """These parameters with another threshold, a number or [N] that broadcasts to theirs, and without leak."""
+        old = params.threshold
+        return params._replace(threshold=jnp.broadcast_to(jnp.asarray(threshold, old.dtype), old.shape))
+
     def _drive(self, params, current):
         """What a step adds to the membrane, in the current's dtype."""
         return current
@@ -164,6 +169,10 @@ class LIF(IF):
         """Parameters for neurons of shape N; `key` is not used (nothing here is random)."""
         return LIFParams(jnp.full(self._shared(shape), self.leak, dtype), super().init(key, shape, dtype).threshold)
 
+    def with_threshold(self, params: Any, threshold: Any) -> Any:
+        """These parameters with another threshold, a number or [N] that broadcasts to theirs, and leaks of 1."""
+        return super().with_threshold(params, threshold)._replace(leak=jnp.ones_like(params.leak))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PLIF(IF):
@@ -178,6 +187,7 @@ class PLIF(IF):
     tau: float = 2.0
     """Initial membrane time constant in timesteps, > 1 (the paper's τ₀)."""
     reset: Literal["subtract", "zero"] = "zero"  # the paper's
+    with_threshold: ClassVar[Any] = None  # at a leak of 1 it would have no input
 
     def __post_init__(self):
         if not 1 < self.tau < math.inf:
