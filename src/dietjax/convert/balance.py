@@ -68,8 +68,8 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
     Raises:
         InputError: not a spiking network, a neuron that does not say how its threshold is set (PLIF: without leak it
             has no input) or is never reset, a recurrent layer, batch norm, percentile out of range, frames and
-            timesteps that disagree, images that are not finite, or a layer whose percentile current is not positive and finite (it could never
-            have a threshold).
+            timesteps that disagree, images that are not finite, or a layer whose percentile current is not positive
+            and finite (it could never have a threshold).
     """
     timesteps = timesteps_of(net, images, timesteps, 100)
     check_folded(net, variables)

@@ -58,8 +58,8 @@ def check_rates_add(net: Network) -> None:
                              "it, so spikes behind it have no one worth; pool by the mean (pool=True), or find "
                              "thresholds with dietjax.convert.balance_thresholds")
         if getattr(layer, "residual", None) is not None:
-            raise InputError(f"layer {layer.name!r}: a spike-element-wise residual joins spikes of two layers, and each "
-                             "is worth another threshold; let a shortcut end in the current (shortcut=), or find "
+            raise InputError(f"layer {layer.name!r}: a spike-element-wise residual joins spikes of two layers, each of "
+                             "which is worth another threshold; let a shortcut end in the current (shortcut=), or find "
                              "thresholds with dietjax.convert.balance_thresholds")
     for neuron, layers in _grouped(neurons_of(net)):
         if getattr(neuron, "graded", False):
