@@ -75,14 +75,18 @@ def _grouped(neurons):
     return [(neuron, f"layer{'s' if len(names) > 1 else ''} {', '.join(names)}") for neuron, names in layers.items()]
 
 
-def timesteps_of(net: Network, images: Array, timesteps: int | None, default: int) -> int:
+def timesteps_of(net: Network, images: Array, timesteps: int | None, default: int | None = None) -> int:
     """T: of frames [B, T, H, W, C] their number; of images what was asked for, or the default.
 
     Raises:
-        InputError: frames and timesteps that disagree.
+        InputError: frames and timesteps that disagree, or images without timesteps where there is no default.
     """
     if not are_frames(net, images):
-        return default if timesteps is None else timesteps
+        timesteps = default if timesteps is None else timesteps
+        if timesteps is None:
+            raise InputError(f"images {images.shape} are the same at every timestep: say at how many, timesteps=T "
+                             "(of frames [B, T, H, W, C] they are known)")
+        return timesteps
     frames = images.shape[1]
     if timesteps not in (None, frames):
         raise InputError(f"timesteps={timesteps}, and the frames {images.shape} ([B, T, ...]) are {frames}: leave "
