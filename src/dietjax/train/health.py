@@ -11,7 +11,7 @@ from ..models import Network
 
 
 class TrainingError(InputError):
-    """Training diverged; says at which step and what went wrong first."""
+    """Training cannot go on; says at which step, and what went wrong first."""
 
 
 def measure_health(net, params, gradients, fixed):
@@ -35,11 +35,16 @@ def measure_health(net, params, gradients, fixed):
 
 
 def check_health(net: Network, phase: str, step: int, metrics: dict) -> None:
-    """Stop at a step whose loss, weights, gradients or leaks are not finite, or whose thresholds are not > 0.
+    """Stop at a step whose images, loss, weights, gradients or leaks are not finite, or whose thresholds are not > 0.
 
     Raises:
         TrainingError: naming the step and every layer concerned, from input to output.
     """
+    finite = metrics.get("finite_images", 1.0)
+    if finite < 1:
+        raise TrainingError(f"{phase}: {100 * (1 - finite):.3g} % of the training images of step {step} hold NaN or "
+                            "infinity once they are normalised. Repair them or leave them out, see that no standard "
+                            "deviation of the set is 0, and train into a new workdir.")
     names = np.array([layer.name for layer in net.layers])
     wrong = [f"threshold of {name} is {value:.4g} (must be > 0)" for name, value in
              zip(names, metrics.get("least_threshold", ()), strict=False) if not value > 0]  # true for NaN too
