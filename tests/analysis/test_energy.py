@@ -14,7 +14,7 @@ from dietjax import LIF, ReLU
 from dietjax.analysis.energy import AC_JOULES, MAC_JOULES, estimate
 from dietjax.core.encode import Poisson
 from dietjax.errors import InputError
-from dietjax.models import Layer, Network, vgg
+from dietjax.models import Layer, Network, Residual, vgg
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -167,6 +167,22 @@ def test_what_leaves_a_layer_is_what_the_next_synapse_costs_and_its_own_recurren
     assert found["conv1_recurrent"][1] == near(AC * 0.5 * 16 * 9 * 3 * 3)
     assert found["conv2"][1] == near(AC * 1.25 * 16 * 9 * 3 * 5)
     assert found["fc1"][1] == near(AC * 2.0 * 80 * 2)
+
+
+@pytest.mark.parametrize("neuron, size, price", [(LIF(), 1.0, AC), (LIF(), 0.5, MAC), (SaysBinary(), 0.5, AC)])
+def test_what_leaves_a_layer_is_counted_in_events_of_its_size(neuron, size, price):
+    """The record adds sizes up: 2.4 events of 0.5 that leave are recorded as 1.2."""
+    layers = (Layer("conv1", 3, pool="max"), Layer("fc1", 2, kernel=None))
+    found = estimate(Network(layers, IMAGE, neuron=neuron), {
+        "spike_rate": {"conv1": 1.0}, "magnitude": {"conv1": size}, "sent_rate": {"conv1": 2.4 * size}}).layers[1]
+    assert found.rate == near(2.4) and found.snn_joules == near(price * 2.4 * 12 * 2)
+
+
+def test_a_silent_layer_may_still_send_what_its_residual_brings():
+    layers = (Layer("conv1", 3), Layer("conv2", 3, residual=Residual("conv2")), Layer("fc1", 2, kernel=None))
+    found = spent(Network(layers, IMAGE), {"spike_rate": {"conv1": 0.5, "conv2": 0.0}, "sent_rate": {"conv2": 0.5},
+                                           "magnitude": {"conv1": 1.0, "conv2": 0.0}})
+    assert found["fc1"][1] == near(AC * 0.5 * 48 * 2)
 
 
 # ---- frames

@@ -4,8 +4,8 @@
 
 rate: events (outputs that are not 0, whatever their sign) per neuron summed over the T steps. Under direct encoding the
 first layer's current is the same at every step, so it is counted once, in MACs (Rathi & Roy, arXiv 2008.03658, section
-VI). Not counted: memory traffic, what an average pool takes (after one, too, the rate is that of the neurons before it,
-as in the paper), and what neurons compute.
+VI). Not counted: memory traffic, what pools and residuals take (after an average pool, too, the rate is that of the
+neurons before it, as in the paper), and what neurons compute.
 
 Beyond the paper, what an event costs a synapse:
 
@@ -14,10 +14,12 @@ Beyond the paper, what an event costs a synapse:
   so (`graded`, see `types.Neuron`); where that says nothing, if the measured mean magnitude of its events is not 1.
   Spikes of ±θ are then graded, too: a class whose θ is in fact folded into the weights says graded = False.
 - **Behind a max pool or a spike-element-wise residual** it is the spikes that leave the layer which count (the record's
-  "sent_rate"); a sum of two spikes at once is two accumulates. The layer's own recurrence is fed before these.
+  "sent_rate", sums of sizes, in units of the mean size of the layer's events): a sum of two spikes is two accumulates.
+  The layer's own recurrence is fed before these.
 - **Frames** (input over time) of 0 and ±1 cost accumulates at their measured rate, as an encoder's spikes do. Others
   are analog maps: the first layer costs its MACs once for every frame. The ANN sees the same T frames, one after
-  another, so E_ANN is T times that of one pass.
+  another, so E_ANN is T times that of one pass. (Spikes that an encoder draws count by their rate, of images and of
+  frames; a record does not tell of which they are, and E_ANN is then that of one pass.)
 """
 
 import dataclasses
@@ -25,7 +27,6 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ..convert.checks import neurons_of
 from ..errors import InputError
 from ..models import Connection, Network
 from .activity import ROUNDING
@@ -90,8 +91,8 @@ def estimate(net: Network, record: Mapping[str, Any], *, timesteps: float | None
         net: gives the real shapes.
         record: what `net.apply` returns beside the logits, or numbers of your own: "spike_rate" {layer: events per
             neuron summed over T}; where there are, "magnitude" {layer: mean |output| of its events; missing: 1},
-            "sent_rate" {layer: spikes per neuron that leave it, behind a max pool or a spike-element-wise residual};
-            under a Poisson encoder "input_rate"; of frames "input_rate" and "input_magnitude", events per pixel and
+            "sent_rate" {layer: what leaves it per neuron, behind a max pool or a spike-element-wise residual}; of
+            frames or under a Poisson encoder "input_rate" and "input_magnitude" (missing: 1), events per pixel and
             their mean size.
         timesteps: T of frames, their mean number where sequences are of unequal length; None: as many as the record's
             "logits" [B, T, K]. Of images it does not matter.
@@ -122,7 +123,7 @@ def _of_the_input(net: Network, record: Mapping[str, Any]) -> tuple[float | None
         return None, False
     rate = _measured(record["input_rate"], "input_rate")
     magnitude = _measured(record.get("input_magnitude", 1.0), "input_magnitude")
-    graded = rate > 0 and not _is_one(magnitude)
+    graded = magnitude > 0 and not _is_one(magnitude)
     return (None, False) if graded and net.encoder.constant else (rate, graded)
 
 
@@ -134,9 +135,9 @@ def _of_a_layer(net: Network, record: Mapping[str, Any], connection: Connection)
     magnitude = _measured(record.get("magnitude", {}).get(source, 1.0), "magnitude", source)
     sent = record.get("sent_rate", {})
     if source in sent and not connection.recurrent:
-        rate = _measured(sent[source], "sent_rate", source)
-    graded = getattr(neurons_of(net)[source], "graded", None)
-    return rate, rate > 0 and not _is_one(magnitude) if graded is None else graded
+        rate = _measured(sent[source], "sent_rate", source) / (magnitude or 1.0)
+    graded = getattr(net.neurons()[source], "graded", None)
+    return rate, magnitude > 0 and not _is_one(magnitude) if graded is None else graded
 
 
 def _is_one(magnitude):

@@ -19,10 +19,10 @@ from .checks import (
     check_percentile,
     check_scale,
     check_spiking,
-    neurons_of,
     timesteps_of,
 )
 from .select import kth_smallest
+from .weights import copied, hidden, own_weights
 
 
 def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
@@ -32,10 +32,13 @@ def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
         InputError: a recurrent layer or a readout that fires, which no ANN has.
     """
     check_convertible(net)
-    params = {name: dict(layer) for name, layer in variables["params"].items()}
-    shapes = {c.name: c.out_shape for c in net.connections()}
-    for name, neuron in neurons_of(net).items():
-        params[name]["neuron"] = neuron.init(jax.random.key(0), shapes[name], params[name]["kernel"].dtype)
+    params = copied(variables["params"])
+    for population in hidden(net).values():
+        weights = own_weights(params, population)
+        weights.pop("neuron", None)
+        neuron = population.neuron.init(jax.random.key(0), population.shape, weights["kernel"].dtype)
+        if jax.tree.leaves(neuron):
+            weights["neuron"] = neuron
     return {**variables, "params": params}
 
 
@@ -85,17 +88,16 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         return measuring.apply(variables, images, timesteps=timesteps, rngs=rngs)[1]["state"]
 
     found = measure(variables, images)
-    params = variables["params"]
-    for layer in net.layers[:-1]:
-        threshold = np.max(np.asarray(found[layer.name].threshold))
+    for name, population in hidden(net).items():
+        threshold = np.max(np.asarray(found[name].threshold))
         if not np.isfinite(threshold):
-            raise InputError(f"layer {layer.name!r}: the {percentile}th percentile of its current is {threshold}; its "
+            raise InputError(f"layer {name!r}: the {percentile}th percentile of its current is {threshold}; its "
                              "weights, or those before it, hold NaN or infinity: the ANN has diverged")
         if not threshold > 0:
-            raise InputError(f"layer {layer.name!r}: the {percentile}th percentile of its current is {threshold}, a "
+            raise InputError(f"layer {name!r}: the {percentile}th percentile of its current is {threshold}, a "
                              "threshold must be > 0. Too few of its neurons are driven above zero, or no spike reaches "
                              "them in time: use more timesteps, more images, a higher percentile, or train further")
-        params[layer.name] = {**params[layer.name], "neuron": found[layer.name]}
+        own_weights(variables["params"], population)["neuron"] = found[name]
     return variables
 
 
@@ -125,13 +127,14 @@ def scale_thresholds(variables: Mapping[str, Any], factor: float) -> dict:
         InputError: the factor is not > 0 and finite, or the variables hold no threshold.
     """
     check_scale(factor)
-    params = {}
-    for name, layer in variables["params"].items():
-        params[name] = dict(layer)
-        if "neuron" in layer:
-            params[name]["neuron"] = layer["neuron"]._replace(threshold=factor * layer["neuron"].threshold)
-    if not any("neuron" in layer for layer in params.values()):
+    params = copied(variables["params"])
+    spiking = [weights for layer in params.values() for weights in (layer, layer.get("shortcut", {}))
+               if hasattr(weights.get("neuron"), "threshold")]
+    if not spiking:
         raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
+    for weights in spiking:
+        neuron = weights["neuron"]
+        weights["neuron"] = neuron._replace(threshold=factor * neuron.threshold)
     return {**variables, "params": params}
 
 
@@ -151,14 +154,15 @@ def unit_thresholds(net: Network, variables: Mapping[str, Any]) -> dict:
     check_spiking(net)
     check_folded(net, variables)
     synapses = {c.name for c in net.connections()}
-    params = {name: dict(layer) for name, layer in variables["params"].items()}
-    for layer in net.layers[:-1]:
-        weights = params[layer.name]
+    params = copied(variables["params"])
+    for population in hidden(net).values():
+        layer, weights = population.layer, own_weights(params, population)
         if "neuron" not in weights:
             raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
         if layer.shortcut is None or f"{layer.name}_shortcut" in synapses:
             unit, neuron = jnp.max(weights["neuron"].threshold), weights["neuron"]
-            scaled = {name: weights[name] for name in ("kernel", "bias", "shortcut") if name in weights}
+            into_current = ("kernel", "bias", "shortcut") if layer.residual is None else ("kernel", "bias")
+            scaled = {name: weights[name] for name in into_current if name in weights}
             weights |= jax.tree.map(lambda w, unit=unit: w / unit, scaled)
             weights["neuron"] = neuron._replace(threshold=neuron.threshold / unit)
     return {**variables, "params": params}

@@ -11,6 +11,7 @@ import numpy as np
 from ..core.unroll import defined_with_step
 from ..errors import InputError
 from ..models import Network
+from ..models.inputs import check_input
 from ..types import Array, Neuron
 
 
@@ -25,14 +26,9 @@ def check_convertible(net: Network) -> None:
                          "train this network from its initial variables")
 
 
-def neurons_of(net: Network) -> dict[str, Neuron]:
-    """{layer: its neuron} of every layer but the readout."""
-    return {layer.name: net.neuron for layer in net.layers[:-1]}
-
-
 def check_spiking(net: Network) -> None:
     """Refuse a network with neurons whose threshold conversion cannot set: without one, or that do not say how."""
-    for neuron, layers in _grouped(neurons_of(net)):
+    for neuron, layers in _grouped(net.neurons()):
         params = neuron.init(jax.random.key(0), (1,))
         # an ANN's neuron may have a threshold too, its trained level: what it lacks is a membrane
         if not jax.tree.leaves(neuron.initial_state(params, (1, 1))):
@@ -50,18 +46,18 @@ def check_spiking(net: Network) -> None:
                              "initial variables")
 
 
-def check_rates_add(net: Network) -> None:
+def check_worth(net: Network) -> None:
     """Refuse a network in which a spike is not worth its layer's threshold to whatever comes behind."""
     for layer in net.layers:
-        if getattr(layer, "pool", False) == "max":
+        if layer.pool == "max":
             raise InputError(f"layer {layer.name!r}: the rate behind a max pool is not the largest of the rates before "
                              "it, so spikes behind it have no one worth; pool by the mean (pool=True), or find "
                              "thresholds with dietjax.convert.balance_thresholds")
-        if getattr(layer, "residual", None) is not None:
+        if layer.residual is not None:
             raise InputError(f"layer {layer.name!r}: a spike-element-wise residual joins spikes of two layers, each of "
                              "which is worth another threshold; let a shortcut end in the current (shortcut=), or find "
                              "thresholds with dietjax.convert.balance_thresholds")
-    for neuron, layers in _grouped(neurons_of(net)):
+    for neuron, layers in _grouped(net.neurons()):
         if getattr(neuron, "graded", False):
             raise InputError(f"{layers}: the events of {neuron} are graded, and match_activations takes each for one "
                              "threshold; convert to a neuron whose spikes are 1, such as dietjax.LIF()")
@@ -79,23 +75,19 @@ def timesteps_of(net: Network, images: Array, timesteps: int | None, default: in
     """T: of frames [B, T, H, W, C] their number; of images what was asked for, or the default.
 
     Raises:
-        InputError: frames and timesteps that disagree, or images without timesteps where there is no default.
+        InputError: input that is not the network's, frames and timesteps that disagree, or images without timesteps
+            where there is no default.
     """
-    if not are_frames(net, images):
-        timesteps = default if timesteps is None else timesteps
-        if timesteps is None:
+    if timesteps is None and not are_frames(net, images):
+        if default is None:
             raise InputError(f"images {images.shape} are the same at every timestep: say at how many, timesteps=T "
                              "(of frames [B, T, H, W, C] they are known)")
-        return timesteps
-    frames = images.shape[1]
-    if timesteps not in (None, frames):
-        raise InputError(f"timesteps={timesteps}, and the frames {images.shape} ([B, T, ...]) are {frames}: leave "
-                         "timesteps out, they come from the frames")
-    return frames
+        timesteps = default
+    return check_input(net, images, timesteps, None)
 
 
 def are_frames(net: Network, images: Array) -> bool:
-    """Whether this is input over time, [B, T, H, W, C], not [B, H, W, C]."""
+    """Whether this is input over time, [B, T, *image_shape], not [B, *image_shape]."""
     return images.ndim == 2 + len(net.image_shape)
 
 

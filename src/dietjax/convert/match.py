@@ -22,10 +22,9 @@ from .checks import (
     check_finite,
     check_folded,
     check_percentile,
-    check_rates_add,
     check_scale,
     check_spiking,
-    neurons_of,
+    check_worth,
 )
 from .select import kth_smallest
 
@@ -72,7 +71,7 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     """
     check_convertible(net)
     check_spiking(net)
-    check_rates_add(net)
+    check_worth(net)
     check_folded(net, variables)
     check_percentile(percentile)
     check_scale(scale)
@@ -84,7 +83,7 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     units = {layer.name: _unit(net, layer, worth) for layer in net.layers}
     params = _folded(net, variables["params"], worth, units)
     converted = with_neurons(net, {**variables, "params": params})
-    neurons: dict[str, Any] = neurons_of(net)
+    neurons: dict[str, Any] = net.neurons()
     for name, neuron in neurons.items():
         layer = converted["params"][name]
         shape = layer["neuron"].threshold.shape
@@ -105,13 +104,16 @@ def _unit(net: Network, layer: Layer, worth: Mapping[str | None, np.ndarray]) ->
 
 def _folded(net, params, worth, units) -> dict:
     """Weights [..., in, out] that take spikes for what they are worth, and give currents in their layer's unit."""
-    sources = {c.name: c.source for c in net.connections()}
+    wiring = {c.name: c for c in net.connections()}
 
     def fold(kernel, synapse, unit):
+        arriving, groups = worth[wiring[synapse].source], wiring[synapse].groups
         # a fully connected layer's inputs are a map's [H, W, C], flattened: channels come again for every pixel
-        arriving = worth[sources[synapse]]
-        arriving = np.tile(arriving, kernel.shape[-2] // len(arriving))
-        return kernel * jnp.asarray(arriving[:, None] / unit, kernel.dtype)
+        arriving = np.tile(arriving, groups * kernel.shape[-2] // len(arriving))
+        arriving = arriving.reshape(groups, -1).T
+        if groups > 1:  # each group's outputs have the inputs of that group: [in / groups, out]
+            arriving = np.repeat(arriving, kernel.shape[-1] // groups, axis=1)
+        return kernel * jnp.asarray(arriving / unit, kernel.dtype)
 
     folded = {}
     for name, layer in params.items():
@@ -138,7 +140,7 @@ def _shared(name, threshold, shape):
 def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
     """{layer: its levels [C]}, trained or the percentile of its activations, of every layer but the readout."""
     hidden = net.layers[:-1]
-    spiking = {name: type(neuron.init(jax.random.key(0), (1,))) for name, neuron in neurons_of(net).items()}
+    spiking = {name: type(neuron.init(jax.random.key(0), (1,))) for name, neuron in net.neurons().items()}
     trained = {layer.name: _trained_levels(layer, params[layer.name]["neuron"], spiking[layer.name])
                for layer in hidden if "neuron" in params[layer.name]}
     if trained and len(trained) < len(hidden):
@@ -148,7 +150,8 @@ def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
     levels = trained or {layer.name: np.full(layer.features, np.inf) for layer in hidden}
     clipped = {name: {**layer, "neuron": IFParams(jnp.asarray(levels[name], layer["kernel"].dtype))}
                if name in levels else layer for name, layer in params.items()}
-    ann = net.clone(neuron=_Clip(), encoder=Direct(), backend="auto", run_neuron=unroll)
+    ann = net.clone(layers=tuple(dataclasses.replace(layer, neuron=None) for layer in net.layers), neuron=_Clip(),
+                    encoder=Direct(), backend="auto", run_neuron=unroll)
     share = 100 if trained else percentile  # of trained levels only the silent ones are looked for
 
     @jax.jit
