@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from quadrants import BATCH, CLASSES, SHAPE, init, make_dataset
 
-from dietjax import LIF
+from dietjax import IF, LIF, ReLU
 from dietjax.checkpoint.manager import Checkpoints
 from dietjax.config import Phase
 from dietjax.data import DataError, Split
@@ -13,7 +13,7 @@ from dietjax.models import Layer, Network
 from dietjax.parallel.mesh import make_mesh
 from dietjax.train import loop
 from dietjax.train.evaluate import Evaluator, evaluate, make_eval_step
-from dietjax.train.health import TrainingError, check_health
+from dietjax.train.health import TrainingError, check_health, measure_health
 from dietjax.train.plan import Plan
 from dietjax.train.reporter import Reporter
 from dietjax.train.state import TimeSchedule
@@ -101,6 +101,20 @@ def test_training_images_that_are_not_finite_are_said_before_what_follows_from_t
     metrics = {"loss": np.float32("nan"), "finite": np.array([False, False]), "finite_images": np.float32(0.75)}
     with pytest.raises(TrainingError, match=r"snn: 25 % of the training images of step 3 hold NaN or infinity"):
         check_health(NET, "snn", 3, metrics)
+
+
+@pytest.mark.parametrize("neurons, measured", [
+    ((LIF(), LIF()), {"threshold", "least_threshold", "leak"}), ((LIF(), IF()), {"threshold", "least_threshold"}),
+    ((LIF(), ReLU()), set()), ((ReLU(), LIF()), set()), ((ReLU(), ReLU()), set())])
+def test_health_is_of_what_the_neurons_of_all_layers_have(neurons, measured):
+    """What one layer lacks would be said of another, by its place in the row."""
+    layers = (*(Layer(f"fc{i}", 3, kernel=None, neuron=neuron) for i, neuron in enumerate(neurons)),
+              Layer("out", CLASSES, kernel=None))
+    params = jax.eval_shape(Network(layers, SHAPE).init, jax.random.key(0), np.zeros((1, *SHAPE), np.float32))["params"]
+    params = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), params)
+    found = measure_health(Network(layers, SHAPE), params, params, jax.tree.map(lambda x: False, params))
+    assert set(found) - {"finite", "zero_gradient"} == measured
+    assert all(len(found[name]) == 2 for name in measured)
 
 
 @pytest.mark.slow

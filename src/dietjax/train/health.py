@@ -15,8 +15,8 @@ class TrainingError(InputError):
 
 
 def measure_health(net, params, gradients, fixed):
-    """Per layer, in order, after the step: whether all is finite, whether the kernel's gradient is exactly zero, mean
-    leak, mean and least threshold.
+    """Per layer, in order, after the step: whether all is finite, whether the kernel's gradient is exactly zero, and
+    mean leak, mean and least threshold where every layer has one (not where some layers' neurons have others).
 
     fixed: which parameters are not trained, and have no gradient by intention.
     """
@@ -26,10 +26,15 @@ def measure_health(net, params, gradients, fixed):
               for name in names]
     zero = [~jnp.any(gradients[name]["kernel"] != 0) & (not fixed[name]["kernel"]) for name in names]
     found = {"finite": jnp.array(finite), "zero_gradient": jnp.array(zero)}
-    if neurons and hasattr(neurons[0], "threshold"):
+    alike = all("neuron" in params[name] for name in names[:-1])
+
+    def have(parameter):
+        return neurons and alike and all(hasattr(neuron, parameter) for neuron in neurons)
+
+    if have("threshold"):
         found["threshold"] = jnp.array([n.threshold.mean() for n in neurons])
         found["least_threshold"] = jnp.array([n.threshold.min() for n in neurons])
-    if neurons and hasattr(neurons[0], "leak"):
+    if have("leak"):
         found["leak"] = jnp.array([n.leak.mean() for n in neurons])
     return found
 
