@@ -31,7 +31,7 @@ def check_spiking(net: Network) -> None:
     for neuron, layers in _grouped(net.neurons()):
         params = neuron.init(jax.random.key(0), (1,))
         # an ANN's neuron may have a threshold too, its trained level: what it lacks is a membrane
-        if not jax.tree.leaves(neuron.initial_state(params, (1, 1))):
+        if not getattr(neuron, "spiking", False) and not jax.tree.leaves(neuron.initial_state(params, (1, 1))):
             raise InputError(f"{layers}: neuron {neuron} has no threshold to set; give the network a spiking one, "
                              "for example net.clone(neuron=dietjax.LIF())")
         if not defined_with_step(neuron, "with_threshold"):

@@ -130,7 +130,7 @@ def _folded(net, params, worth, units) -> dict:
 def _shared(name, threshold, shape):
     """Thresholds [C] as neurons have them whose parameters are of this shape."""
     if shape != ():
-        return threshold
+        return np.broadcast_to(threshold, shape)
     if np.ptp(threshold) > 0:
         raise InputError(f"layer {name!r}: the ANN has a level for each channel, this network one threshold a layer; "
                          "give its neuron sharing='channel'")
