@@ -111,12 +111,31 @@ def test_mean_timesteps_grow_with_the_margin_and_end_at_the_ordinary_accuracy(ne
 @pytest.mark.parametrize("options, says", [
     ({"margins": ()}, "one or more numbers"), ({"margins": (1, -0.1)}, r"numbers >= 0, got \[1, -0.1\]"),
     ({"margins": (float("nan"),)}, "numbers >= 0"), ({"chunk": 3}, "chunk=3, timesteps=8"),
-    ({"timesteps": 0}, "timesteps=0")])
+    ({"timesteps": 0}, "timesteps=0"), ({"margins": 1.0}, r"a sequence of numbers.*got 1\.0; .*\(margin,\)"),
+    ({"timesteps": None}, r"images \(6, 4, 4, 2\) are the same at every timestep: say at how many")])
 def test_what_cannot_be_is_named(network, options, says):
     net, variables, images, _ = network
     options = {"margins": (1.0,), "timesteps": T, **options}
     with pytest.raises(InputError, match=says):
         early_exit.predict(net, variables, images, **options)
+
+
+@pytest.mark.parametrize("value", [float("nan"), INFINITE])
+def test_images_that_are_not_finite_have_no_class(network, value):
+    net, variables, images, _ = network
+    with pytest.raises(InputError, match=r"at timestep 1 no class leads.*images.*NaN or infinity"):
+        early_exit.predict(net, variables, images.at[2, 1, 1, 0].set(value), (INFINITE,), timesteps=T)
+
+
+@pytest.mark.parametrize("options, says", [
+    ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"), ({"batch_size": -2}, "got -2"),
+    ({"batch_size": 1.5}, r"got 1\.5"), ({"margins": 0.5}, r"a sequence of numbers.*got 0\.5"),
+    ({"margins": (1, float("nan"))}, "numbers >= 0, got"), ({"margins": ()}, "one or more numbers")])
+def test_what_no_set_can_be_measured_at_is_named(network, options, says):
+    """Before any image is read."""
+    net, variables, *_ = network
+    with pytest.raises(InputError, match=says):
+        early_exit.measure(net, variables, None, **{"margins": (1.0,), "timesteps": T, **options})
 
 
 def test_a_single_output_has_no_margin():

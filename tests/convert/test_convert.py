@@ -161,7 +161,7 @@ class TestBalance:
 
     def test_plif_has_no_leak_of_one(self, random_variables):
         net, ann = (Network(VGG_LIKE, IMAGE, neuron=neuron) for neuron in (PLIF(), ReLU()))
-        with pytest.raises(ValueError, match=r"leak of 1, where PLIF\(.*would have no input; convert to LIF"):
+        with pytest.raises(ValueError, match=r"conv1, conv2, fc1: PLIF\(.*without leak.*; or convert to LIF"):
             balance_thresholds(net, random_variables(ann), images(dtype=jnp.float32))
 
     def test_batch_norm_is_an_error(self, random_variables):

@@ -90,7 +90,7 @@ def test_an_ann_is_no_network_to_convert_to(random_variables, neuron):
 
 
 def test_what_no_ann_has_is_refused(random_variables):
-    refused(random_variables, "leak of 1, where PLIF", net=Network(VGG_LIKE, IMAGE, neuron=PLIF()))
+    refused(random_variables, "conv1, conv2, fc1: PLIF.*without leak", net=Network(VGG_LIKE, IMAGE, neuron=PLIF()))
     refused(random_variables, "the readout .* fires", net=Network(VGG_LIKE, IMAGE, readout=LIF()))
     recurrent = (dataclasses.replace(VGG_LIKE[0], recurrent=True), *VGG_LIKE[1:])
     refused(random_variables, r"recurrent layers \(conv1\)", net=Network(recurrent, IMAGE))

@@ -228,8 +228,9 @@ def test_axes_may_be_explicit_or_auto():
 
 WEIGHTS = 4 * (3 * 3 * 4 + 3 * 3 * 4 * 8 + 32 * 8 + 8 * 4)
 """Bytes of make_net's kernels."""
-SCALARS = 4 * (2 + 3 * 3 * 2 + 3)
-"""Bytes for loss, accuracy, and three sums for leak and threshold in each of three layers and two timesteps."""
+SCALARS = 4 * (3 + 3 * 3 * 2 + 3)
+"""Bytes for loss, accuracy, finite images, and three sums for leak and threshold in each of three layers and two
+timesteps."""
 
 
 @pytest.mark.slow

@@ -192,7 +192,8 @@ def test_evaluation_counts_every_example_once():
         batches.append(len(labels))
         seen = np.asarray(images, int).sum((1, 2, 3)) % CLASSES
         right = np.stack([np.zeros_like(seen, bool), seen == labels], 1)  # wrong at the first of two timesteps
-        return {"loss": seen.astype(float), "predicted": seen, "correct": right}, {"spike_rate": {"a": seen.mean()}}
+        examples = {"loss": seen.astype(float), "predicted": seen, "correct": right, "finite": seen >= 0}
+        return examples, {"spike_rate": {"a": seen.mean()}}
 
     metrics, predicted = evaluate(step, {}, split, 5, make_mesh(devices=jax.devices()[:1]))
     expected = split.images.astype(int).sum((1, 2, 3)) % CLASSES

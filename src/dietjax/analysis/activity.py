@@ -1,9 +1,11 @@
-"""Layers that tell nothing: silent, firing always, or without a gradient. Decided here, shown by whoever has measured.
+"""Layers that tell nothing: silent, firing always, or without a gradient; and rates that cannot be. Decided here, shown
+by whoever has measured.
 
 Loads no jax: the report reads rates from a file.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -15,7 +17,7 @@ ROUNDING = 1e-6
 class Finding:
     """One thing that is wrong with some layers."""
 
-    kind: Literal["silent", "saturated", "no gradient"]
+    kind: Literal["silent", "saturated", "no gradient", "impossible"]
     layers: tuple[str, ...]
     """From input to output."""
     sentence: str
@@ -32,13 +34,21 @@ def find(rates: Mapping[str, float], timesteps: int | None = None,
         zero_gradient: {layer: share of the training steps at which the gradient of its kernel was exactly 0}.
 
     Returns:
-        At most one finding of each kind: layers of rate 0, of rate T, and those whose gradient was 0 at every step.
+        At most one finding of each kind: layers of rate 0, of rate T, those whose gradient was 0 at every step, and
+        those of a rate that is negative, NaN or infinite.
     """
     silent = tuple(name for name, rate in rates.items() if rate == 0)
     always = tuple(name for name, rate in rates.items()
-                   if timesteps is not None and rate >= timesteps * (1 - ROUNDING) > 0)
+                   if timesteps is not None and math.inf > rate >= timesteps * (1 - ROUNDING) > 0)
     still = tuple(name for name, share in (zero_gradient or {}).items() if share == 1)
+    impossible = tuple(name for name, rate in rates.items() if not 0 <= rate < math.inf)
     found = []
+    if impossible:
+        values = ", ".join(f"{rates[name]:g}" for name in impossible)
+        found.append(Finding("impossible", impossible, f"the rate of {', '.join(impossible)} is {values}, and a number "
+                             "of events per neuron must be finite and >= 0, so nothing that follows from it holds: "
+                             "where it is not finite, look for NaN and infinity in images, weights and thresholds; "
+                             "where it is negative, count events (outputs that are not 0), not their sum"))
     if silent:
         found.append(Finding("silent", silent, f"{', '.join(silent)} fired at no image (0 spikes per neuron), so "
                              "nothing after that depends on the image, and a ratio of energies means nothing: lower "

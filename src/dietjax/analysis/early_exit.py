@@ -9,6 +9,8 @@ in, so that clear images leave early and doubtful ones go on, as in Wald's seque
 """
 
 import functools
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..convert.checks import are_frames, timesteps_of
 from ..core import losses
 from ..data import Dataset, normalise
 from ..errors import InputError
@@ -32,20 +35,20 @@ class Exit(NamedTuple):
     """Timesteps that the batch took."""
 
 
-def predict(net: Network, variables: dict, images: Array, margins: Sequence[float], *, timesteps: int, chunk: int = 1,
-            key: Array | None = None) -> list[Exit]:
+def predict(net: Network, variables: dict, images: Array, margins: Sequence[float], *, timesteps: int | None = None,
+            chunk: int = 1, key: Array | None = None) -> list[Exit]:
     """Classify a batch, at most T timesteps of it; one run serves all margins, and ends where the largest is reached.
 
     The batch leaves as one, when its slowest image is decided; give one image at a time for an exit per image. The
     first synapse of a constant input is computed anew in every chunk, where a whole run computes it once: in a VGG16 on
-    32×32 images, 0.5 % of its operations per chunk.
+    32×32 images, 0.5 % of its operations per chunk. Of frames every chunk sees its own, and none after the exit.
 
     Args:
         net: a spiking network.
         variables: its variables.
-        images: [B, H, W, C], normalised.
+        images: [B, H, W, C], normalised, or frames [B, T, H, W, C].
         margins: differences of the readout's membranes, each >= 0; infinity never exits before T.
-        timesteps: T.
+        timesteps: T; of frames as many as there are, and None will do.
         chunk: timesteps between two looks at the margin, a divisor of T.
         key: for the spikes of a Poisson encoder: the same ones as in `net.apply` over all T.
 
@@ -53,10 +56,11 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
         An `Exit` per margin, in their order.
 
     Raises:
-        InputError: no margin, one that is negative or NaN, a chunk that does not divide T, or fewer than two classes.
+        InputError: no margin, one that is negative or NaN, images without timesteps, frames and timesteps that
+            disagree, a chunk that does not divide T, fewer than two classes, or images or variables with NaN.
     """
-    if not len(margins) or not all(margin >= 0 for margin in margins):
-        raise InputError(f"margins must be one or more numbers >= 0, got {list(margins)}")
+    _check_margins(margins)
+    timesteps = timesteps_of(net, images, timesteps)
     if chunk < 1 or timesteps < 1 or timesteps % chunk:
         raise InputError(f"chunk must divide timesteps, both at least 1; got chunk={chunk}, timesteps={timesteps}")
     if net.layers[-1].features < 2:
@@ -64,8 +68,12 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     exits: dict[int, Exit] = {}
     state: Any = None
     for start in range(0, timesteps, chunk):
-        predicted, least, state = _run_chunk(net, chunk, variables, images, state, start, key)
+        seen = images[:, start:start + chunk] if are_frames(net, images) else images
+        predicted, least, state = _run_chunk(net, chunk, variables, seen, state, start, key)
         reached = float(least)
+        if math.isnan(reached):
+            raise InputError(f"at timestep {start + chunk} no class leads, the readout is NaN: these images, or the "
+                             "network's weights or thresholds (dietjax.check_params), hold NaN or infinity")
         done = start + chunk
         for i, margin in enumerate(margins):
             if i not in exits and (reached >= margin or done == timesteps):
@@ -80,7 +88,14 @@ def measure(net: Network, variables: dict, dataset: Dataset, margins: Sequence[f
     """Early exit on the test set: per margin {"margin", "accuracy", "timesteps": mean over the images}.
 
     Batches of one leave image by image; larger ones wait for their slowest image. See `predict`.
+
+    Raises:
+        InputError: as `predict`, or a batch size below 1.
     """
+    _check_margins(margins)
+    if not isinstance(batch_size, numbers.Integral) or batch_size < 1:
+        raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}; 1 lets every image "
+                         "leave on its own")
     count = dataset.test.num_examples
     correct, taken = np.zeros(len(margins)), np.zeros(len(margins))
     for start, (images, labels) in zip(range(0, count, batch_size), dataset.test.batches(batch_size), strict=True):
@@ -93,9 +108,18 @@ def measure(net: Network, variables: dict, dataset: Dataset, margins: Sequence[f
             for m, c, t in zip(margins, correct, taken, strict=True)]
 
 
+def _check_margins(margins):
+    if np.ndim(margins) != 1:
+        raise InputError(f"margins must be a sequence of numbers, one exit for each, got {margins!r}; "
+                         "of a single one, (margin,)")
+    if not len(margins) or not all(margin >= 0 for margin in margins):
+        raise InputError(f"margins must be one or more numbers >= 0, got {list(margins)}")
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _run_chunk(net, chunk, variables, images, state, start, key):
-    """(classes [B], the batch's least margin, state) after `chunk` more timesteps."""
+    """(classes [B], the batch's least margin, NaN where images are not finite, state) after `chunk` more timesteps."""
     rngs = None if key is None else {"encode": key}
     logits, record = net.apply(variables, images, chunk, state=state, start=start, rngs=rngs)
-    return jnp.argmax(logits, axis=-1), losses.margin(logits).min(), record["state"]
+    least = jnp.where(jnp.isfinite(images).all(), losses.margin(logits).min(), jnp.nan)
+    return jnp.argmax(logits, axis=-1), least, record["state"]

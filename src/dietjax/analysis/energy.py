@@ -1,18 +1,35 @@
-"""Energy of one inference as the field counts it: operations of the real shapes × spike rates × joules each.
+"""Energy of one inference as the field counts it: operations of the real shapes × events × joules each.
 
     E_ANN = E_MAC · Σ MAC          E_SNN = E_MAC · MAC_1 + E_AC · Σ_{l≥2} rate_{l−1} · MAC_l
 
-rate: spikes per neuron summed over the T steps. Under direct encoding the first layer's current is the same at every
-step, so it is counted once, in MACs (Rathi & Roy, arXiv 2008.03658, section VI). Not counted: memory traffic, and what
-an average pool takes; after one, too, the rate is that of the neurons before it, as in the paper.
+rate: events (outputs that are not 0, whatever their sign) per neuron summed over the T steps. Under direct encoding the
+first layer's current is the same at every step, so it is counted once, in MACs (Rathi & Roy, arXiv 2008.03658, section
+VI). Not counted: memory traffic, what pools and residuals take (after an average pool, too, the rate is that of the
+neurons before it, as in the paper), and what neurons compute.
+
+Beyond the paper, what an event costs a synapse:
+
+- **A spike** costs an accumulate, whatever its sign: the weight is added or subtracted.
+- **A graded event** carries a number, so it costs a multiply-accumulate. An event is graded if its neuron's class says
+  so (`graded`, see `types.Neuron`); where that says nothing, if the measured mean magnitude of its events is not 1.
+  Spikes of ±θ are then graded, too: a class whose θ is in fact folded into the weights says graded = False.
+- **Behind a max pool or a spike-element-wise residual** it is the spikes that leave the layer which count (the record's
+  "sent_rate", sums of sizes, in units of the mean size of the layer's events): a sum of two spikes is two accumulates.
+  The layer's own recurrence is fed before these.
+- **Frames** (input over time) of 0 and ±1 cost accumulates at their measured rate, as an encoder's spikes do. Others
+  are analog maps: the first layer costs its MACs once for every frame. The ANN sees the same T frames, one after
+  another, so E_ANN is T times that of one pass. (Spikes that an encoder draws count by their rate, of images and of
+  frames; a record does not tell of which they are, and E_ANN is then that of one pass.)
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError
-from ..models import Network
+from ..models import Connection, Network
+from .activity import ROUNDING
 
 MAC_JOULES = 4.6e-12
 """32-bit floating-point multiply-accumulate, 45 nm CMOS: multiply 3.7 pJ + add 0.9 pJ (Horowitz, ISSCC 2014)."""
@@ -22,24 +39,27 @@ AC_JOULES = 0.9e-12
 
 @dataclasses.dataclass(frozen=True)
 class LayerEnergy:
-    """One synapse; energies per image."""
+    """One synapse; energies per image, or per sequence of frames."""
 
     name: str
     macs: int
     """Multiply-accumulates of one pass."""
     rate: float | None
-    """Spikes per neuron that come in, summed over T; None: an analog input, counted once in MACs."""
+    """Events per neuron that come in, summed over T; None: an analog input, counted in MACs, once for an image and once
+    for each frame."""
+    graded: bool
+    """Whether each of these events costs a MAC, not an AC."""
     ann_joules: float
     snn_joules: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Energy:
-    """Energy per image of the network as an ANN and as an SNN."""
+    """Energy per image (or sequence of frames) of the network as an ANN and as an SNN."""
 
     layers: tuple[LayerEnergy, ...]
     """Every synapse, from input to output; a residual block's 1×1 convolution and a recurrence have rows of their own
-    (a recurrence counts at the layer's own spike rate in the SNN, and once in the ANN)."""
+    (a recurrence counts at the layer's own spike rate in the SNN, and once a pass in the ANN)."""
 
     @property
     def ann_joules(self) -> float:
@@ -53,8 +73,10 @@ class Energy:
 
     @property
     def ratio(self) -> float:
-        """How many times less the SNN takes."""
-        return self.ann_joules / self.snn_joules
+        """How many times less the SNN takes; infinity where it takes nothing, which says as little as any ratio of a
+        silent network (`activity.find` says that one is).
+        """
+        return self.ann_joules / self.snn_joules if self.snn_joules else math.inf
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: the ratio, the sums, and every layer's fields."""
@@ -62,32 +84,82 @@ class Energy:
                 "layers": [dataclasses.asdict(layer) for layer in self.layers]}
 
 
-def estimate(net: Network, record: Mapping[str, Any]) -> Energy:
+def estimate(net: Network, record: Mapping[str, Any], *, timesteps: float | None = None) -> Energy:
     """Energy of a network at measured spike rates.
 
     Args:
         net: gives the real shapes.
-        record: what `net.apply` returns beside the logits; its "spike_rate" {layer: spikes per neuron summed over T}
-            (numbers of your own will do), and under a Poisson encoder its "input_rate".
+        record: what `net.apply` returns beside the logits, or numbers of your own: "spike_rate" {layer: events per
+            neuron summed over T}; where there are, "magnitude" {layer: mean |output| of its events; missing: 1},
+            "sent_rate" {layer: what leaves it per neuron, behind a max pool or a spike-element-wise residual}; of
+            frames or under a Poisson encoder "input_rate" and "input_magnitude" (missing: 1), events per pixel and
+            their mean size.
+        timesteps: T of frames, their mean number where sequences are of unequal length; None: as many as the record's
+            "logits" [B, T, K]. Of images it does not matter.
 
     Raises:
-        InputError: the record lacks the rate of a layer (an ANN's has none).
+        InputError: the record lacks the rate of a layer (an ANN's has none) or of the input, or the T of frames; or a
+            rate or magnitude is negative, NaN or infinite.
     """
-    rates = record["spike_rate"]
-    wanted = [layer.name for layer in net.layers[:-1]]
-    missing = [name for name in wanted if name not in rates]
+    missing = [layer.name for layer in net.layers[:-1] if layer.name not in record["spike_rate"]]
     if missing:
         raise InputError(f"the record has no spike rate for {', '.join(missing)}; run the spiking network "
                          "(logits, record = net.apply(variables, images, timesteps=T)) and pass its record")
     if not net.encoder.constant and "input_rate" not in record:
         raise InputError(f"under {net.encoder} the first layer accumulates spikes: the record needs an 'input_rate'")
+    # a constant image has no rate
+    passes: float = _frames(record, timesteps) if net.encoder.constant and "input_rate" in record else 1
     layers = []
     for c in net.connections():
-        rate: float | None
-        if c.source is not None:
-            rate = float(rates[c.source])
-        else:
-            rate = None if net.encoder.constant else float(record["input_rate"])
-        spiking = MAC_JOULES * c.macs if rate is None else AC_JOULES * rate * c.macs
-        layers.append(LayerEnergy(c.name, c.macs, rate, MAC_JOULES * c.macs, spiking))
+        rate, graded = _of_the_input(net, record) if c.source is None else _of_a_layer(net, record, c)
+        spiking = passes * MAC_JOULES if rate is None else rate * (MAC_JOULES if graded else AC_JOULES)
+        layers.append(LayerEnergy(c.name, c.macs, rate, graded, passes * MAC_JOULES * c.macs, spiking * c.macs))
     return Energy(tuple(layers))
+
+
+def _of_the_input(net: Network, record: Mapping[str, Any]) -> tuple[float | None, bool]:
+    """(Events per pixel over T, None of an analog input; whether they are graded)."""
+    if "input_rate" not in record:
+        return None, False
+    rate = _measured(record["input_rate"], "input_rate")
+    magnitude = _measured(record.get("input_magnitude", 1.0), "input_magnitude")
+    graded = magnitude > 0 and not _is_one(magnitude)
+    return (None, False) if graded and net.encoder.constant else (rate, graded)
+
+
+def _of_a_layer(net: Network, record: Mapping[str, Any], connection: Connection) -> tuple[float, bool]:
+    """(Events per neuron over T that a layer's synapse gets, whether they are graded)."""
+    source = connection.source
+    assert source is not None
+    rate = _measured(record["spike_rate"][source], "spike_rate", source)
+    magnitude = _measured(record.get("magnitude", {}).get(source, 1.0), "magnitude", source)
+    sent = record.get("sent_rate", {})
+    if source in sent and not connection.recurrent:
+        rate = _measured(sent[source], "sent_rate", source) / (magnitude or 1.0)
+    graded = getattr(net.neurons()[source], "graded", None)
+    return rate, magnitude > 0 and not _is_one(magnitude) if graded is None else graded
+
+
+def _is_one(magnitude):
+    """But for rounding: it is a mean of float32, as a rate is, and of batches with as many more roundings."""
+    return abs(magnitude - 1) <= ROUNDING
+
+
+def _measured(value, what, layer=None):
+    """A rate or magnitude of the record."""
+    found = float(value)
+    if not 0 <= found < math.inf:
+        of = "the input" if layer is None else f"layer {layer!r}"
+        raise InputError(f"{of}: its {what!r} is {found:g}, and must be a finite number >= 0: rates count events, "
+                         "magnitudes are their mean size without sign. Pass the record of net.apply; where that is not "
+                         "finite, the images, the weights or a threshold are not (dietjax.check_params names it)")
+    return found
+
+
+def _frames(record, timesteps):
+    """T of frames."""
+    steps = record["logits"].shape[1] if timesteps is None and "logits" in record else timesteps
+    if steps is None or not 0 < steps < math.inf:
+        raise InputError(f"the record is of frames, and timesteps are {timesteps}: say how many frames an example has, "
+                         "energy.estimate(net, record, timesteps=T), or pass a record with its 'logits'")
+    return steps

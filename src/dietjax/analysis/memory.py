@@ -54,7 +54,7 @@ def _transforms(connection, images):
     if connection.pooled:
         columns = 4 * height * width * math.prod(kernel[:3])
         return 2 * columns * convolution.images_at_once(images, columns, pooled.PART_BYTES)
-    if not convolution.suits_winograd(kernel, connection.stride):
+    if connection.groups > 1 or not convolution.suits_winograd(kernel, connection.stride):
         return 0
     # with their cotangents; measured 1 to 3 times (VGG9, VGG4, VGG6 at batch 32 to 128)
     tiles = 4 * height * width * sum(kernel[2:])  # 16 values for 4 pixels, float32

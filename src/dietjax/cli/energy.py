@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 import pathlib
 
 from tyro.conf import Positional
@@ -36,17 +37,17 @@ class EnergyOf:
         if (self.run is None) == (self.rate is None):
             raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
         net, record, timesteps = self._at_the_rate() if self.run is None else self._of_the_run()
-        spent = energy.estimate(net, record)
+        spent = energy.estimate(net, record, timesteps=timesteps)
         print_warnings(found.sentence for found in activity.find(record["spike_rate"], timesteps))
         if self.json:
             print(json.dumps(spent.as_dict()))
             return
-        rows = [(c.name, f"{c.macs:,}", "analog" if c.rate is None else f"{c.rate:.3f}", f"{c.ann_joules * 1e6:.4f}",
-                 f"{c.snn_joules * 1e6:.4f}") for c in spent.layers]
+        rows = [(c.name, f"{c.macs:,}", _coming_in(c), f"{c.ann_joules * 1e6:.4f}", f"{c.snn_joules * 1e6:.4f}")
+                for c in spent.layers]
         rows.append(("all", f"{sum(c.macs for c in spent.layers):,}", "", f"{spent.ann_joules * 1e6:.4f}",
                      f"{spent.snn_joules * 1e6:.4f}"))
         print_table(f"per image, 45 nm CMOS (MAC 4.6 pJ, AC 0.9 pJ): ANN / SNN = {spent.ratio:.2f}",
-                     ("synapse", "MACs", "spikes in", "ANN µJ", "SNN µJ"), rows)
+                     ("synapse", "MACs", "events in", "ANN µJ", "SNN µJ"), rows)
 
     def _of_the_run(self):
         """(The run's SNN, its metrics on the test set, T)."""
@@ -63,8 +64,15 @@ class EnergyOf:
         """(The network that was named, a record with the rate in every layer, None: a rate belongs to no T)."""
         from .. import models
 
-        if self.rate < 0 or min(self.image_shape) < 1 or self.num_classes < 1:
-            raise InputError("--rate must be >= 0, --image-shape and --num-classes > 0, got "
+        if not 0 <= self.rate < math.inf or min(self.image_shape) < 1 or self.num_classes < 1:
+            raise InputError("--rate must be >= 0 and finite, --image-shape and --num-classes > 0, got "
                              f"{self.rate}, {self.image_shape}, {self.num_classes}")
         net = models.build(self.model, self.num_classes, self.image_shape, width=self.width)
         return net, {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}, None
+
+
+def _coming_in(synapse):
+    """What a synapse accumulates, in words."""
+    if synapse.rate is None:
+        return "analog"
+    return f"{synapse.rate:.3f}{' graded' if synapse.graded else ''}"

@@ -12,26 +12,37 @@ from ..core.unroll import unroll
 from ..errors import InputError
 from ..models import Network
 from ..types import Array
-from .checks import check_convertible, check_folded, check_percentile, check_scale, check_spiking
+from .checks import (
+    check_convertible,
+    check_finite,
+    check_folded,
+    check_percentile,
+    check_scale,
+    check_spiking,
+    timesteps_of,
+)
 from .select import kth_smallest
+from .weights import copied, hidden, own_weights
 
 
 def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
-    """The same weights with `net.neuron`'s initial leak and threshold beside each: what an ANN's variables lack.
+    """The same weights with the neurons' initial parameters beside each: what an ANN's variables lack.
 
     Raises:
         InputError: a recurrent layer or a readout that fires, which no ANN has.
     """
     check_convertible(net)
-    params = {name: dict(layer) for name, layer in variables["params"].items()}
-    for connection in net.connections():
-        if connection.name == connection.layer != net.layers[-1].name:
-            layer = params[connection.layer]
-            layer["neuron"] = net.neuron.init(jax.random.key(0), connection.out_shape, layer["kernel"].dtype)
+    params = copied(variables["params"])
+    for population in hidden(net).values():
+        weights = own_weights(params, population)
+        weights.pop("neuron", None)
+        neuron = population.neuron.init(jax.random.key(0), population.shape, weights["kernel"].dtype)
+        if jax.tree.leaves(neuron):
+            weights["neuron"] = neuron
     return {**variables, "params": params}
 
 
-def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array, *, timesteps: int = 100,
+def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array, *, timesteps: int | None = None,
                        percentile: float = 99.7, key: Array | None = None) -> dict:
     """Threshold balancing: layer by layer from the input, θ = the largest over time of a percentile of the current.
 
@@ -41,6 +52,7 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
     the layers before it, at the thresholds just found for them), with every leak 1. Residual blocks are balanced too
     (the authors' code leaves theirs at the default). Thresholds and leaks that `variables` may hold do not matter, so
     converting twice changes nothing. `percentile=100` with a Poisson encoder is SpikeNorm (Sengupta et al. 2019).
+    How a threshold is set, the neuron says (`with_threshold`, see `types.Neuron`).
 
     All layers are found in one pass over the whole block of time: it holds about 3 · images · timesteps · (largest
     layer) numbers. Where that is too much, use fewer images: the first layer of a VGG has 65,536 neurons per image.
@@ -48,8 +60,8 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
     Args:
         net: a spiking network without batch norm (see `fold_batch_norm`).
         variables: its variables, or an ANN's of the same layers.
-        images: [B, H, W, C], normalised; the paper's batch is 512.
-        timesteps: over which currents are measured.
+        images: [B, H, W, C], normalised, or frames [B, T, H, W, C]; the paper's batch is 512.
+        timesteps: over which currents are measured; None: 100, and of frames as many as there are.
         percentile: in (0, 100].
         key: for the spikes of a Poisson encoder.
 
@@ -57,11 +69,15 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         variables with the thresholds found and leaks of 1.
 
     Raises:
-        InputError: not a spiking network, a PLIF's (its leak cannot be 1), a recurrent layer, batch norm, percentile
-            out of range, or a layer whose percentile current is not positive (it could never have a threshold).
+        InputError: not a spiking network, a neuron that does not say how its threshold is set (PLIF: without leak it
+            has no input) or is never reset, a recurrent layer, batch norm, percentile out of range, frames and
+            timesteps that disagree, images that are not finite, or a layer whose percentile current is not positive
+            and finite (it could never have a threshold).
     """
+    timesteps = timesteps_of(net, images, timesteps, 100)
     check_folded(net, variables)
     check_percentile(percentile)
+    check_finite(images)
     variables = with_neurons(net, variables)
     check_spiking(net)
     measuring = net.clone(run_neuron=_Balance(percentile))
@@ -72,20 +88,22 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         return measuring.apply(variables, images, timesteps=timesteps, rngs=rngs)[1]["state"]
 
     found = measure(variables, images)
-    params = variables["params"]
-    for layer in net.layers[:-1]:
-        threshold = np.max(np.asarray(found[layer.name].threshold))
+    for name, population in hidden(net).items():
+        threshold = np.max(np.asarray(found[name].threshold))
+        if not np.isfinite(threshold):
+            raise InputError(f"layer {name!r}: the {percentile}th percentile of its current is {threshold}; its "
+                             "weights, or those before it, hold NaN or infinity: the ANN has diverged")
         if not threshold > 0:
-            raise InputError(f"layer {layer.name!r}: the {percentile}th percentile of its current is {threshold}, a "
+            raise InputError(f"layer {name!r}: the {percentile}th percentile of its current is {threshold}, a "
                              "threshold must be > 0. Too few of its neurons are driven above zero, or no spike reaches "
                              "them in time: use more timesteps, more images, a higher percentile, or train further")
-        params[layer.name] = {**params[layer.name], "neuron": found[layer.name]}
+        own_weights(variables["params"], population)["neuron"] = found[name]
     return variables
 
 
 @dataclasses.dataclass(frozen=True)
 class _Balance:
-    """Runs a neuron in place of `unroll`: sets its threshold from the currents and fires with it.
+    """Runs a neuron in the place of `unroll`: sets its threshold from the currents and fires with it.
 
     Returns the parameters found in place of the state.
     """
@@ -97,9 +115,7 @@ class _Balance:
         by_step = by_step.astype(jnp.promote_types(by_step.dtype, jnp.float32))
         rank = 1 + round(0.01 * self.percentile * (by_step.shape[1] - 1))
         threshold = jax.vmap(lambda x: kth_smallest(x, rank))(by_step).max()
-        params = params._replace(threshold=jnp.full_like(params.threshold, threshold))
-        if hasattr(params, "leak"):
-            params = params._replace(leak=jnp.ones_like(params.leak))
+        params = neuron.with_threshold(params, threshold)
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)  # at its thresholds
         return params, unroll(neuron, params, state, current, timesteps, backend)[1]
 
@@ -111,13 +127,14 @@ def scale_thresholds(variables: Mapping[str, Any], factor: float) -> dict:
         InputError: the factor is not > 0 and finite, or the variables hold no threshold.
     """
     check_scale(factor)
-    params = {}
-    for name, layer in variables["params"].items():
-        params[name] = dict(layer)
-        if "neuron" in layer:
-            params[name]["neuron"] = layer["neuron"]._replace(threshold=factor * layer["neuron"].threshold)
-    if not any("neuron" in layer for layer in params.values()):
+    params = copied(variables["params"])
+    spiking = [weights for layer in params.values() for weights in (layer, layer.get("shortcut", {}))
+               if hasattr(weights.get("neuron"), "threshold")]
+    if not spiking:
         raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
+    for weights in spiking:
+        neuron = weights["neuron"]
+        weights["neuron"] = neuron._replace(threshold=factor * neuron.threshold)
     return {**variables, "params": params}
 
 
@@ -137,14 +154,15 @@ def unit_thresholds(net: Network, variables: Mapping[str, Any]) -> dict:
     check_spiking(net)
     check_folded(net, variables)
     synapses = {c.name for c in net.connections()}
-    params = {name: dict(layer) for name, layer in variables["params"].items()}
-    for layer in net.layers[:-1]:
-        weights = params[layer.name]
+    params = copied(variables["params"])
+    for population in hidden(net).values():
+        layer, weights = population.layer, own_weights(params, population)
         if "neuron" not in weights:
             raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
         if layer.shortcut is None or f"{layer.name}_shortcut" in synapses:
             unit, neuron = jnp.max(weights["neuron"].threshold), weights["neuron"]
-            scaled = {name: weights[name] for name in ("kernel", "bias", "shortcut") if name in weights}
+            into_current = ("kernel", "bias", "shortcut") if layer.residual is None else ("kernel", "bias")
+            scaled = {name: weights[name] for name in into_current if name in weights}
             weights |= jax.tree.map(lambda w, unit=unit: w / unit, scaled)
             weights["neuron"] = neuron._replace(threshold=neuron.threshold / unit)
     return {**variables, "params": params}

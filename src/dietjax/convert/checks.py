@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from ..core.neurons import PLIFParams
+from ..core.scan import defined_with_step
 from ..errors import InputError
 from ..models import Network
+from ..models.inputs import check_input
+from ..types import Array, Neuron
 
 
 def check_convertible(net: Network) -> None:
@@ -23,15 +27,68 @@ def check_convertible(net: Network) -> None:
 
 
 def check_spiking(net: Network) -> None:
-    """Refuse a network whose neurons have no threshold, no membrane, or a leak that cannot be 1."""
-    params = net.neuron.init(jax.random.key(0), (1,))
-    if isinstance(params, PLIFParams):
-        raise InputError(f"thresholds are found at a leak of 1, where {net.neuron} would have no input; "
-                         "convert to LIF, or train this network from its initial variables")
-    # an ANN's neuron may have a threshold too, its trained level: what it lacks is a membrane
-    if not hasattr(params, "threshold") or not jax.tree.leaves(net.neuron.initial_state(params, (1, 1))):
-        raise InputError(f"neuron {net.neuron} has no threshold to set; give the network a spiking one, "
-                         "for example net.clone(neuron=dietjax.LIF())")
+    """Refuse a network with neurons whose threshold conversion cannot set: without one, or that do not say how."""
+    for neuron, layers in _grouped(net.neurons()):
+        params = neuron.init(jax.random.key(0), (1,))
+        # an ANN's neuron may have a threshold too, its trained level: what it lacks is a membrane
+        if not getattr(neuron, "spiking", False) and not jax.tree.leaves(neuron.initial_state(params, (1, 1))):
+            raise InputError(f"{layers}: neuron {neuron} has no threshold to set; give the network a spiking one, "
+                             "for example net.clone(neuron=dietjax.LIF())")
+        if not defined_with_step(neuron, "with_threshold"):
+            raise InputError(f"{layers}: {neuron} does not say how a threshold is set under which it integrates "
+                             "without leak, and one found for another neuron would be wrong. Define "
+                             "with_threshold(params, threshold) in the class that defines its step, where there is "
+                             "such a threshold (as in dietjax.LIF); or convert to LIF; or train this network from its "
+                             "initial variables")
+        if getattr(neuron, "reset", None) == "none":
+            raise InputError(f"{layers}: {neuron} is never reset (reset='none'), so that its spikes do not say how "
+                             "much current came; convert with reset='subtract', or train this network from its "
+                             "initial variables")
+
+
+def check_worth(net: Network) -> None:
+    """Refuse a network in which a spike is not worth its layer's threshold to whatever comes behind."""
+    for layer in net.layers:
+        if layer.pool == "max":
+            raise InputError(f"layer {layer.name!r}: the rate behind a max pool is not the largest of the rates before "
+                             "it, so spikes behind it have no one worth; pool by the mean (pool=True), or find "
+                             "thresholds with dietjax.convert.balance_thresholds")
+        if layer.residual is not None:
+            raise InputError(f"layer {layer.name!r}: a spike-element-wise residual joins spikes of two layers, each of "
+                             "which is worth another threshold; let a shortcut end in the current (shortcut=), or find "
+                             "thresholds with dietjax.convert.balance_thresholds")
+    for neuron, layers in _grouped(net.neurons()):
+        if getattr(neuron, "graded", False):
+            raise InputError(f"{layers}: the events of {neuron} are graded, and match_activations takes each for one "
+                             "threshold; convert to a neuron whose spikes are 1, such as dietjax.LIF()")
+
+
+def _grouped(neurons):
+    """[(neuron, "layers conv1, conv2")] of those that are not equal."""
+    layers: dict[Neuron, list[str]] = {}
+    for name, neuron in neurons.items():
+        layers.setdefault(neuron, []).append(name)
+    return [(neuron, f"layer{'s' if len(names) > 1 else ''} {', '.join(names)}") for neuron, names in layers.items()]
+
+
+def timesteps_of(net: Network, images: Array, timesteps: int | None, default: int | None = None) -> int:
+    """T: of frames [B, T, H, W, C] their number; of images what was asked for, or the default.
+
+    Raises:
+        InputError: input that is not the network's, frames and timesteps that disagree, or images without timesteps
+            where there is no default.
+    """
+    if timesteps is None and not are_frames(net, images):
+        if default is None:
+            raise InputError(f"images {images.shape} are the same at every timestep: say at how many, timesteps=T "
+                             "(of frames [B, T, H, W, C] they are known)")
+        timesteps = default
+    return check_input(net, images, timesteps, None)
+
+
+def are_frames(net: Network, images: Array) -> bool:
+    """Whether this is input over time, [B, T, *image_shape], not [B, *image_shape]."""
+    return images.ndim == 2 + len(net.image_shape)
 
 
 def check_folded(net: Network, variables: Mapping[str, Any]) -> None:
@@ -39,6 +96,14 @@ def check_folded(net: Network, variables: Mapping[str, Any]) -> None:
     if net.batch_norm or any("norm" in layer for layer in variables["params"].values()):
         raise InputError("conversion works on weights without batch norm; call "
                          "ann, variables = dietjax.convert.fold_batch_norm(ann, variables) first")
+
+
+def check_finite(images: Array) -> None:
+    """Refuse images with NaN or infinity: a percentile is taken past a few of them without a word."""
+    wrong = np.flatnonzero(~np.asarray(jnp.isfinite(images).all(tuple(range(1, images.ndim)))))
+    if len(wrong):
+        raise InputError(f"{len(wrong)} of {len(images)} images hold NaN or infinity, the first of them images"
+                         f"[{wrong[0]}]: leave them out, and look whether a standard deviation of 0 normalised them")
 
 
 def check_percentile(percentile: float) -> None:

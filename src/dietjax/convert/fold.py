@@ -20,6 +20,12 @@ def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network
     """
     if not net.batch_norm:
         raise InputError("this network has no batch norm to fold")
+    wiring = {c.name for c in net.connections()}
+    for layer in net.layers:
+        if layer.residual is not None and f"{layer.name}_shortcut" in wiring:
+            raise InputError(f"layer {layer.name!r}: its residual passes a projection with batch norm and neurons of "
+                             "its own, and no bias there would take up the norm's shift; let a residual start where "
+                             "the shape is the same, or use a shortcut into the current")
     params = {}
     for name, layer in variables["params"].items():
         weights = {k: v for k, v in layer.items() if k not in ("norm", "shortcut")}

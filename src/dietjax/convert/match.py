@@ -16,7 +16,16 @@ from ..errors import InputError
 from ..models import Layer, Network
 from ..types import Array
 from .balance import with_neurons
-from .checks import check_convertible, check_folded, check_percentile, check_scale, check_spiking
+from .checks import (
+    are_frames,
+    check_convertible,
+    check_finite,
+    check_folded,
+    check_percentile,
+    check_scale,
+    check_spiking,
+    check_worth,
+)
 from .select import kth_smallest
 
 
@@ -36,7 +45,8 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     λ_l is the layer's trained level where `variables` hold one (an ANN's neuron with a `threshold` among its
     parameters, such as QCFS; one a channel too), else the percentile of its activations over all images and neurons,
     those of ReLU. Lower thresholds (s < 1) fire more and clip more. The limit asks for reset="subtract" (with "zero"
-    a spike takes more than its worth) and for a readout LI() of leak 1.
+    a spike takes more than its worth) and for a readout LI() of leak 1. The ANN sees every frame by itself: of frames,
+    activations are those of all of them.
 
     Sources: levels and the worth of a spike, Rueckauer et al. 2017 (doi 10.3389/fnins.2017.00682), with their 99.9, and
     Diehl et al. 2015, with 100, whose normalised weights are these in units of θ = 1; membranes at half the threshold,
@@ -45,7 +55,7 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     Args:
         net: a spiking network without batch norm (see `fold_batch_norm`).
         variables: those of an ANN of the same layers; a spiking network's are refused, for theirs are folded already.
-        images: [B, H, W, C], normalised; a few hundred training images.
+        images: [B, H, W, C], normalised, or frames [B, T, H, W, C]; a few hundred training examples.
         percentile: in (0, 100]; where there are trained levels it is not used.
         scale: s > 0.
 
@@ -53,24 +63,31 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
         variables for `net`, leaks of 1.
 
     Raises:
-        InputError: not a spiking network, a PLIF's (its leak cannot be 1), a recurrent layer, a readout that fires or
-            that an identity shortcut enters, batch norm, percentile or scale out of range, variables of a spiking
-            network, trained levels that are not > 0 or that this net's neurons cannot share, or layers that are silent
-            on these images.
+        InputError: not a spiking network, a neuron that does not say how its threshold is set (PLIF: without leak it
+            has no input), whose events are graded or that is never reset, a max pool, a spike-element-wise residual, a
+            recurrent layer, a readout that fires or that an identity shortcut enters, batch norm, percentile or scale
+            out of range, images that are not finite, variables of a spiking network, trained levels that are not > 0
+            or that this net's neurons cannot share, or layers that are silent on these images.
     """
     check_convertible(net)
     check_spiking(net)
+    check_worth(net)
     check_folded(net, variables)
     check_percentile(percentile)
     check_scale(scale)
+    check_finite(images)
+    if are_frames(net, images):
+        images = images.reshape(-1, *images.shape[2:])
     levels = _levels(net, variables["params"], images, percentile)
     worth: dict[str | None, np.ndarray] = {None: np.ones(1), **{name: scale * level for name, level in levels.items()}}
     units = {layer.name: _unit(net, layer, worth) for layer in net.layers}
     params = _folded(net, variables["params"], worth, units)
     converted = with_neurons(net, {**variables, "params": params})
-    for name in levels:
+    neurons: dict[str, Any] = net.neurons()
+    for name, neuron in neurons.items():
         layer = converted["params"][name]
-        layer["neuron"] = _with_threshold(name, layer["neuron"], worth[name] / units[name])
+        shape = layer["neuron"].threshold.shape
+        layer["neuron"] = neuron.with_threshold(layer["neuron"], _shared(name, worth[name] / units[name], shape))
     return converted
 
 
@@ -87,13 +104,16 @@ def _unit(net: Network, layer: Layer, worth: Mapping[str | None, np.ndarray]) ->
 
 def _folded(net, params, worth, units) -> dict:
     """Weights [..., in, out] that take spikes for what they are worth, and give currents in their layer's unit."""
-    sources = {c.name: c.source for c in net.connections()}
+    wiring = {c.name: c for c in net.connections()}
 
     def fold(kernel, synapse, unit):
+        arriving, groups = worth[wiring[synapse].source], wiring[synapse].groups
         # a fully connected layer's inputs are a map's [H, W, C], flattened: channels come again for every pixel
-        arriving = worth[sources[synapse]]
-        arriving = np.tile(arriving, kernel.shape[-2] // len(arriving))
-        return kernel * jnp.asarray(arriving[:, None] / unit, kernel.dtype)
+        arriving = np.tile(arriving, groups * kernel.shape[-2] // len(arriving))
+        arriving = arriving.reshape(groups, -1).T
+        if groups > 1:  # each group's outputs have the inputs of that group: [in / groups, out]
+            arriving = np.repeat(arriving, kernel.shape[-1] // groups, axis=1)
+        return kernel * jnp.asarray(arriving / unit, kernel.dtype)
 
     folded = {}
     for name, layer in params.items():
@@ -107,20 +127,21 @@ def _folded(net, params, worth, units) -> dict:
     return folded
 
 
-def _with_threshold(name, neuron, threshold):
-    """A spiking neuron's parameters with these thresholds [C], and without leak."""
-    if neuron.threshold.shape == () and np.ptp(threshold) > 0:
+def _shared(name, threshold, shape):
+    """Thresholds [C] as neurons have them whose parameters are of this shape."""
+    if shape != ():
+        return np.broadcast_to(threshold, shape)
+    if np.ptp(threshold) > 0:
         raise InputError(f"layer {name!r}: the ANN has a level for each channel, this network one threshold a layer; "
                          "give its neuron sharing='channel'")
-    values = threshold[0] if neuron.threshold.shape == () else threshold
-    found = {"threshold": jnp.broadcast_to(jnp.asarray(values, neuron.threshold.dtype), neuron.threshold.shape)}
-    return neuron._replace(**found, **({"leak": jnp.ones_like(neuron.leak)} if hasattr(neuron, "leak") else {}))
+    return threshold[0]
 
 
 def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
     """{layer: its levels [C]}, trained or the percentile of its activations, of every layer but the readout."""
     hidden = net.layers[:-1]
-    trained = {layer.name: _trained_levels(layer, params[layer.name]["neuron"])
+    spiking = {name: type(neuron.init(jax.random.key(0), (1,))) for name, neuron in net.neurons().items()}
+    trained = {layer.name: _trained_levels(layer, params[layer.name]["neuron"], spiking[layer.name])
                for layer in hidden if "neuron" in params[layer.name]}
     if trained and len(trained) < len(hidden):
         without = ", ".join(layer.name for layer in hidden if layer.name not in trained)
@@ -129,7 +150,8 @@ def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
     levels = trained or {layer.name: np.full(layer.features, np.inf) for layer in hidden}
     clipped = {name: {**layer, "neuron": IFParams(jnp.asarray(levels[name], layer["kernel"].dtype))}
                if name in levels else layer for name, layer in params.items()}
-    ann = net.clone(neuron=_Clip(), encoder=Direct(), backend="auto", run_neuron=unroll)
+    ann = net.clone(layers=tuple(dataclasses.replace(layer, neuron=None) for layer in net.layers), neuron=_Clip(),
+                    encoder=Direct(), backend="auto", run_neuron=unroll)
     share = 100 if trained else percentile  # of trained levels only the silent ones are looked for
 
     @jax.jit
@@ -152,9 +174,9 @@ def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
     return trained or {layer.name: np.full(layer.features, found[layer.name]) for layer in hidden}
 
 
-def _trained_levels(layer, neuron) -> np.ndarray:
-    """The levels [C] among the parameters of an ANN's neuron."""
-    if isinstance(neuron, SpikingParams):
+def _trained_levels(layer, neuron, spiking) -> np.ndarray:
+    """The levels [C] among the parameters of an ANN's neuron; `spiking` is the type of those that are converted to."""
+    if isinstance(neuron, SpikingParams | spiking):
         raise InputError(f"layer {layer.name!r} holds a spiking neuron's parameters ({type(neuron).__name__}), whose "
                          "weights may be folded already; give the variables of the ANN")
     if not hasattr(neuron, "threshold"):

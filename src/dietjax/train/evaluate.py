@@ -1,6 +1,6 @@
 """The test set through a network: a compiled step over one batch, and the sum over all of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -9,12 +9,16 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ..core import losses
-from ..data import Dataset, Split, Stream, normalise
+from ..data import DataError, Dataset, Split, Stream, normalise
 from ..models import Network
 from ..parallel.mesh import assemble, batch_sharding, distribute, replicated, rows_here
 from .plan import Plan
 from .state import TimeSchedule
 
+EVENTS = {"magnitude": "spike_rate", "input_magnitude": "input_rate"}
+"""What a record holds as a mean over events -> how many events there are."""
+MEASURED = ("spike_rate", "sent_rate", "input_rate", *EVENTS)
+"""What an evaluation keeps of a network's record."""
 TOP = 5
 """Where there are more classes, an evaluation also says how often the label is among this many largest logits."""
 
@@ -32,10 +36,11 @@ def make_eval_step(net: Network, dataset: Dataset, schedule: TimeSchedule, mesh:
         x = normalise(images, dataset.mean, dataset.std, jnp.float32)
         logits, record = net.apply(variables, x, schedule.timesteps, chunk=schedule.chunk, rngs={"encode": key})
         examples = {"loss": losses.cross_entropy(logits, labels), "predicted": jnp.argmax(logits, axis=-1),
-                    "correct": losses.correct(record["logits"], labels)}
+                    "correct": losses.correct(record["logits"], labels),
+                    "finite": jnp.isfinite(x).all(tuple(range(1, x.ndim)))}
         if dataset.num_classes > TOP:
             examples["in_top"] = losses.correct_in_top(logits, labels, TOP)
-        return examples, {k: record[k] for k in ("spike_rate", "input_rate") if k in record}
+        return examples, {k: record[k] for k in MEASURED if k in record}
 
     return eval_step
 
@@ -47,23 +52,27 @@ def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_
     stop: asked after every batch whether to stop here; must give every process the same answer.
 
     Returns:
-        ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes,
-        "spike_rate" {layer: ...}, "input_rate" under Poisson}, predicted classes [N]).
+        ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes, and as
+        far as the network records them "spike_rate", "magnitude", "sent_rate" {layer: ...}, "input_rate",
+        "input_magnitude": of all examples, whatever the batches}, predicted classes [N]).
 
     Raises:
         Interrupted: `stop` said so.
+        DataError: images with NaN or infinity, for which a network would answer class 0.
     """
     def sharding(size):  # the last batch may not divide over the devices: then each takes it whole
         return batch_sharding(mesh) if size % mesh.size == 0 else replicated(mesh)
 
-    examples, rates, count, start = [], [], split.num_examples, 0
+    examples, records, sizes, count, start = [], [], [], split.num_examples, 0
     for batch in split.batches(batch_size, lambda size: rows_here(sharding(size), size)):
         size = min(batch_size, count - start)
         images, labels = assemble(batch, sharding(size), size)
         key = jax.random.fold_in(jax.random.key(seed), start)
-        seen, rate = jax.device_get(eval_step(variables, images, labels, key))
+        seen, record = jax.device_get(eval_step(variables, images, labels, key))
+        _check_finite(seen.pop("finite"), start)
         examples.append(seen)
-        rates.append(jax.tree.map(lambda r, size=size: float(r) * size / count, rate))
+        records.append(record)
+        sizes.append(size)
         start += size
         if stop():
             raise Interrupted
@@ -72,7 +81,37 @@ def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_
     metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}
     if "in_top" in gathered:
         metrics["top5_accuracy"] = float(gathered["in_top"].mean())
-    return metrics | jax.tree.map(lambda *r: sum(r), *rates), gathered["predicted"]
+    return metrics | _of_all(records, sizes), gathered["predicted"]
+
+
+def _check_finite(finite, start):
+    """Refuse a batch of test images from this number on of which some are not finite."""
+    wrong = start + np.flatnonzero(~finite)
+    if len(wrong):
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise DataError(f"test images {', '.join(map(str, wrong[:3]))}{more} (the first is 0) hold NaN or infinity "
+                        "once they are normalised, and what a network answers to them means nothing: repair them or "
+                        "leave them out, and see that no standard deviation of the set is 0")
+
+
+def _of_all(records, sizes):
+    """What was measured of batches, of all their examples: sums of events by the share of examples, means over events
+    by that of events.
+    """
+    def mean(values, weights):
+        return float(values @ weights / weights.sum()) if weights.sum() != 0 else 0.0  # 0: no event at all
+
+    shares = np.array(sizes) / sum(sizes)
+    measured = jax.tree.map(lambda *values: np.array(values, np.float64), *records)
+    whole = {}
+    for name, found in measured.items():
+        events = measured[EVENTS[name]] if name in EVENTS else None
+        if isinstance(found, Mapping):
+            whole[name] = {layer: mean(values, shares if events is None else shares * events[layer])
+                           for layer, values in found.items()}
+        else:
+            whole[name] = mean(found, shares if events is None else shares * events)
+    return whole
 
 
 class Evaluator:

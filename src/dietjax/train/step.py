@@ -72,7 +72,9 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
     shardings = state_shardings(mesh, abstract_state(net, optimizer, phase.ema_decay > 0))
 
     def gradients_of(rest, params, x, targets, keys):
-        """(batch statistics after these images, (loss, accuracy, spike rates, gradients) of their mean)."""
+        """(batch statistics after these images, (loss, accuracy, share of finite images, spike rates, gradients) of
+        their mean).
+        """
         def loss_of(params):
             params = jax.tree.map(lambda x, still: jax.lax.stop_gradient(x) if still else x, params,
                                   named(params, freeze))
@@ -85,7 +87,8 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
 
         (loss, (accuracy, rates, updates)), gradients = jax.value_and_grad(loss_of, has_aux=True)(params)
         gradients = jax.lax.with_sharding_constraint(gradients, shardings.variables["params"])
-        return {**rest, **updates}, (loss, accuracy, rates, gradients)
+        finite = jnp.isfinite(x).all(tuple(range(1, x.ndim))).mean()  # a sum over devices as the loss is, and with it
+        return {**rest, **updates}, (loss, accuracy, finite, rates, gradients)
 
     def train_step(state, *arguments):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step), 3)
@@ -94,10 +97,10 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         # Said explicitly: a partitioner might otherwise split the layer as its weights are, and gather activations.
         whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
         run = gradients_of if phase.accumulate == 1 else partial(_by_microbatches, gradients_of, phase.accumulate)
-        rest, (loss, accuracy, rates, gradients) = run(rest, whole, x, targets, keys[1:])
+        rest, (loss, accuracy, finite, rates, gradients) = run(rest, whole, x, targets, keys[1:])
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
         new = {"params": clamp_leaks(optax.apply_updates(params, changes)), **rest}
-        metrics = {"loss": loss, "accuracy": accuracy,
+        metrics = {"loss": loss, "accuracy": accuracy, "finite_images": finite,
                    **measure_health(net, new["params"], gradients, named(params, freeze))}
         if rates:
             metrics["spike_rate"] = jnp.array(list(rates.values()))
