@@ -19,7 +19,7 @@ from dietjax.train.state import abstract_state
 FILES = sorted((pathlib.Path(__file__).parents[2] / "experiments").glob("*.py"))
 SECTIONS = ["Paper", "Command", "Hardware", "Hours", "Expected", "Obtained"]
 SETS = {  # (H, W, C) as stored, classes, training images
-    "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000), "cifar10_part": ((32, 32, 3), 10, 10_000),
+    "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000),
     "mnist": ((28, 28, 1), 10, 60_000), "cifar100": ((32, 32, 3), 100, 50_000),
     "imagenet2012": ((None, None, 3), 1000, 1_281_167)}
 PAPER = {  # file -> what the authors call ANN and SNN, per cent

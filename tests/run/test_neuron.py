@@ -1,8 +1,7 @@
-"""Laws of run.neuron: a kind by name or of the user's own is what the SNN has; what it cannot be is said before a run."""
+"""Laws of run.neuron: a kind by name, or the user's own, is the SNN's; what it cannot be is said before a run."""
 
 import dataclasses
 import json
-import textwrap
 
 import jax
 import numpy as np
@@ -14,7 +13,7 @@ from dietjax import config, data
 from dietjax.analysis import memory
 from dietjax.config import Experiment, Model, Neuron, Phase
 from dietjax.errors import InputError
-from dietjax.run import assemble, summary
+from dietjax.run import assemble, folder
 from dietjax.run.neuron import make_neuron, parameters
 
 MINE = '''
@@ -119,7 +118,8 @@ def test_a_users_class_comes_from_the_current_folder(mine):
 
 
 def test_a_class_that_takes_timesteps_gets_the_experiments(tmp_path, monkeypatch):
-    (tmp_path / "timed_neuron.py").write_text(MINE.replace("bound: float\n", "timesteps: int\n    bound: float = 1.0\n"))
+    timed = MINE.replace("bound: float\n", "timesteps: int\n    bound: float = 1.0\n")
+    (tmp_path / "timed_neuron.py").write_text(timed)
     monkeypatch.chdir(tmp_path)
     assert made("timed_neuron:Mine", timesteps=7).timesteps == 7
     assert made("timed_neuron:Mine", ("timesteps=2",), timesteps=7).timesteps == 2
@@ -175,16 +175,19 @@ def test_what_is_frozen_are_the_neurons_parameters_alone():
                                 for name in ("threshold", "decay_logit")}
 
 
-def test_conversion_starts_all_but_the_threshold_as_the_experiment_says():
-    asked = dataclasses.replace(
-        TINY, ann=Phase(epochs=1, batch_size=16), model=Model("VGG4", (8,), width=0.0625), neuron=Neuron(leak=0.75),
-        conversion=config.Conversion("match", images=16))
-    dataset = quadrants.make_dataset()
-    ann, snn = assemble.networks(asked, dataset)
-    variables = assemble.initial_variables(asked, ann, dataset)
-    found = summary.neuron_means(assemble.convert_ann(asked, ann, variables, snn, dataset))
-    assert set(found) == {"leak", "threshold"} and set(found["leak"].values()) == {0.75}
-    assert all(value != 1 for value in found["threshold"].values())
+def test_a_run_begun_before_there_were_kinds_goes_on(tmp_path):
+    """Its config.json spells out the paper's neuron; another one is named with what is asked for."""
+    (tmp_path / "checkpoints" / "snn" / "23").mkdir(parents=True)
+    stored = dataclasses.asdict(TINY)
+    stored["neuron"] = {"leak": 1.0, "sharing": "layer", "reset": "subtract", "surrogate": "piecewise_linear",
+                        "freeze": [], "initial_membrane": None}
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    folder.check(TINY, tmp_path)
+    folder.check(dataclasses.replace(TINY, neuron=Neuron(leak=1.0, reset="subtract")), tmp_path)
+    for neuron, says in ((Neuron(leak=0.9), "neuron.leak: there 1.0, asked for 0.9"),
+                         (Neuron("if"), "neuron.kind: there 'lif', asked for 'if'")):
+        with pytest.raises(InputError, match=says):
+            folder.check(dataclasses.replace(TINY, neuron=neuron), tmp_path)
 
 
 # ---- a whole run
@@ -199,7 +202,7 @@ def run(tmp_path, monkeypatch, dietjax):
     monkeypatch.setattr(memory, "device_memory", lambda: 10**10)
 
     def train(*options):
-        status, out, err = dietjax("train", file, "--workdir", tmp_path / "run", *options)
+        status, _, err = dietjax("train", file, "--workdir", tmp_path / "run", *options)
         assert status == 0, err
         return tmp_path / "run"
 
@@ -235,9 +238,9 @@ def test_plif_from_scratch(run, dietjax):
 
 @pytest.mark.slow
 def test_a_neuron_of_the_users_own_from_scratch(run, mine, dietjax):
-    workdir = run("--neuron.kind", f"{mine}:Mine", "--neuron.parameters", "bound=1")
+    workdir = run("--neuron.kind", f"{mine}:Mine", "--neuron.parameters", "bound=0.25")
     trained_by_name(workdir, ("bound", "rise"))
-    assert json.loads((workdir / "config.json").read_text())["neuron"]["parameters"] == ["bound=1"]
+    assert json.loads((workdir / "config.json").read_text())["neuron"]["parameters"] == ["bound=0.25"]
     for command in ("evaluate", "energy"):
         status, _, err = dietjax(command, workdir, "--json")
         assert status == 0, err

@@ -50,11 +50,11 @@ def _idle(experiment: Experiment) -> Iterator[str]:
     left_out: tuple[str, ...] = ()
     if experiment.from_scratch:
         left_out = ("ann.", "ann_neuron.", "conversion.") if experiment.model.batch_norm else ("ann.", "ann_neuron.")
-    needs = [(name, used(experiment), what) for name, (used, what) in IDLE.items()]
+    needs = [(name, uses(experiment), what) for name, (uses, what) in IDLE.items()]
     for phase in ("ann", "snn"):
-        for name, (used, what) in IDLE_OF_A_PHASE.items():
+        for name, (phase_uses, what) in IDLE_OF_A_PHASE.items():
             what = f"to be snn.{name}" if phase == "ann" and name in OF_AN_SNN else f"{phase}.{what}"
-            needs.append((f"{phase}.{name}", used(getattr(experiment, phase)), what))
+            needs.append((f"{phase}.{name}", phase_uses(getattr(experiment, phase)), what))
     for name, used, what in needs:
         if not used and given[name] != usual[name] and not name.startswith(left_out):
             yield f"{name} {given[name]} does nothing: it needs {what}"

@@ -1,6 +1,7 @@
 """What None stands for in an experiment."""
 
 import dataclasses
+from typing import Any
 
 from .experiment import Conversion, Experiment
 from .scale import default_scale
@@ -15,7 +16,7 @@ def resolved(experiment: Experiment) -> Experiment:
     with batch norm they are not, and the conversion, which is not used, stays as it is.
     """
     conversion, neuron = _conversion(experiment), experiment.neuron
-    meant = dict(LIF) if neuron.kind == "lif" else {}
+    meant: dict[str, Any] = dict(LIF) if neuron.kind == "lif" else {}
     if conversion.method == "match" and not experiment.from_scratch:
         meant["initial_membrane"] = 0.5
     elif neuron.kind == "lif":
