@@ -92,11 +92,15 @@ def made(*given, timesteps=3, **settings):
 # ---- which neuron it is
 
 
+NEEDS = {"sliding_psn": ("order=2",)}
+"""Parameters of kinds that have no default for them."""
+
+
 @pytest.mark.parametrize("kind", config.names.NEURONS)
 def test_every_name_is_a_neuron_that_runs(kind):
-    neuron = made(kind)
-    assert type(neuron).__name__.lower() == kind
-    made(kind, timesteps=1)
+    for timesteps in (1, 3):
+        neuron = made(kind, NEEDS.get(kind, ()), timesteps=timesteps)
+        assert type(neuron).__name__.lower() == kind.replace("_", "")
 
 
 def test_settings_and_parameters_are_those_of_the_class():
