@@ -7,11 +7,15 @@
 #   there, call 2:    bash experiments/gpu/cifar10.sh unpack lent2     carry lent2; in the same call:
 #                     bash experiments/gpu/cifar10.sh train cifar10_vgg16 [OPTIONS of dietjax train]
 #
-# FOLDER holds SET_train*.imgpack.xz, SET_test.imgpack.xz and imgpack.py, which reads them. `pack` fills lent1/ and lent2/,
-# which git ignores, with the images and with the packages that the machine lacks, as this environment has them: all of them
-# Python alone. What is unpacked stays in $KEEP as long as the machine does: make call 2 at once. `train` copies summary,
-# page, metrics and config to $OUT/EXPERIMENT, and with RUN=NAME before it (for another seed, say) to $OUT/NAME; it stops
-# after $LIMIT seconds, saved: the same call goes on from there.
+# FOLDER holds SET_train*.imgpack.xz, SET_test.imgpack.xz and imgpack.py: the set's images compressed for the 64 MiB of a
+# call, and the reader of that format. Neither is part of dietjax; images.py says what the reader has to return. On a machine
+# that takes a whole set no pack is needed: put any file of the form that `--data.name npz:PATH` reads (README, "Data") there
+# as $KEEP/SET.npz, install what is lacking, and call `train` alone.
+#
+# `pack` fills lent1/ and lent2/, which git ignores, with the images and with the packages that the machine lacks, as this
+# environment has them: all of them Python alone. What is unpacked stays in $KEEP as long as the machine does: make call 2
+# at once. `train` copies summary, page, metrics and config to $OUT/EXPERIMENT, and with RUN=NAME before it (for another
+# seed, say) to $OUT/NAME; it stops after $LIMIT seconds, saved: the same call goes on from there.
 set -euo pipefail
 
 KEEP=${KEEP:-/tmp/dietjax}
@@ -64,7 +68,8 @@ train() {
     local name=$1 set=${1#paper_} out=${OUT:-out}/${RUN:-$1} run=$KEEP/runs/${RUN:-$1} status=0 npz watts=""
     shift
     environment
-    npz=$("$PYTHON" "$here/images.py" join "$KEEP" "${set%%_*}")
+    npz=$KEEP/${set%%_*}.npz
+    [ -f "$npz" ] || npz=$("$PYTHON" "$here/images.py" join "$KEEP" "${set%%_*}")
     mkdir -p "$out"
     if command -v nvidia-smi >/dev/null; then
         nvidia-smi --query-gpu=name,driver_version --format=csv,noheader
@@ -85,5 +90,5 @@ train() {
 
 case ${1:-} in
     pack | unpack | train) "$@" ;;
-    *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

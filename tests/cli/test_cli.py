@@ -6,11 +6,13 @@ import re
 import shutil
 import subprocess
 import sys
+import typing
 
 import pytest
 import tiny_run
 
 from dietjax.analysis.energy import AC_JOULES, MAC_JOULES
+from dietjax.config import names
 from dietjax.run import summary as measuring
 
 pytestmark = pytest.mark.usefixtures("quick_compile", "narrow_networks")
@@ -41,6 +43,7 @@ def summary(workdir):
 
 HELPS = """
 import sys
+import typing
 from dietjax.cli import main as cli
 
 for command in sys.argv[1:]:
@@ -75,6 +78,15 @@ def test_help_shows_the_values_of_the_file(dietjax, folder):
     assert "(default: tiny)" in words and "(default: VGG4)" in words and "(default: 16)" in words
     assert re.search(r"--snn\.epochs INT .{,300}?\(default: 3\)", words)
     assert re.search(r"--ann\.batch-size INT \(default: 64\)", words)
+
+
+def test_help_shows_what_there_is_to_choose_from(dietjax, folder):
+    _, out, _ = dietjax("train", folder / "tiny.py", "--help")
+    words = re.sub(r"[│╭╮╰╯─\s]", "", out)  # however it was broken into lines
+    for option, choices in (("model.name", typing.get_args(names.Network)),
+                            ("neuron.kind", names.NEURONS),
+                            ("neuron.surrogate", ("None", *typing.get_args(names.Surrogate)))):
+        assert f"--{option}{{{','.join(choices)}}}" in words
 
 
 # ---- what a finished run prints
@@ -277,9 +289,14 @@ MISTAKES = {
     "no workdir": (["train", "{}/tiny.py"], "--workdir"),
     "unknown option": (["train", "{}/tiny.py", "--workdir", "{}/new", "--snn.epoch", "3"], "--snn.epoch"),
     "word for a number": (["train", "{}/tiny.py", "--workdir", "{}/new", "--timesteps", "two"], "two"),
-    "network": (["train", "{}/tiny.py", "--workdir", "{}/new", "--model.name", "VGG17"], "'VGG17'; did you mean"),
-    "network in the file": (["train", "{}/vgg7.py", "--workdir", "{}/new"], "unknown network 'VGG7'"),
-    "surrogate": (["train", "{}/tiny.py", "--workdir", "{}/new", "--neuron.surrogate", "arctn"], "mean 'arctan'"),
+    "network": (["train", "{}/tiny.py", "--workdir", "{}/new", "--model.name", "VGG17"],
+                "'VGG17' .*Expected one of .*'VGG16'"),
+    "network in the file": (["train", "{}/vgg7.py", "--workdir", "{}/new"], "unknown model.name 'VGG7'; did you"),
+    "surrogate": (["train", "{}/tiny.py", "--workdir", "{}/new", "--neuron.surrogate", "arctn"],
+                  "'arctn' .*Expected one of .*'arctan'"),
+    "neuron": (["train", "{}/tiny.py", "--workdir", "{}/new", "--neuron.kind", "plfi"], "'plfi'; did you mean 'plif'"),
+    "neuron without a conversion": (["train", "{}/tiny.py", "--workdir", "{}/new", "--neuron.kind", "plif"],
+                                    "neuron.kind plif cannot be converted to.*--ann.epochs 0"),
     "timesteps": (["train", "{}/tiny.py", "--workdir", "{}/new", "--timesteps", "0"], "timesteps must be > 0, got 0"),
     "leak": (["train", "{}/tiny.py", "--workdir", "{}/new", "--neuron.leak", "1.5"], r"leak must be in \[0, 1\].*1.5"),
     "rate": (["train", "{}/tiny.py", "--workdir", "{}/new", "--ann.learning-rate", "-1"], "ann.learning_rate must"),

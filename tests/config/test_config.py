@@ -159,7 +159,7 @@ def test_an_unknown_choice_names_the_nearest(field, value, near):
 
 @pytest.mark.parametrize("field, value", [
     ("timesteps", 2.5), ("timesteps", "5"), ("timesteps", True), ("timesteps", None), ("ann.learning_rate", "1e-3"),
-    ("model", "VGG9"), ("neuron.freeze", "leak"), ("neuron.freeze", ("leaks",)), ("model.classifier", 16),
+    ("model", "VGG9"), ("neuron.freeze", "leak"), ("model.classifier", 16),
     ("truncate", 1), ("neuron.initial_membrane", "half"), ("data.dir", 3), ("data.skip_corrupt", 1),
     ("data.image_size", 22.5),
 ])

@@ -7,7 +7,7 @@ from dietjax.config import Conversion, Data, Experiment, Model, Neuron, Phase
 FULL = Experiment(
     name="λ", timesteps=20, seed=3, data=Data("cifar10", "/data", 4, True, 224, True, 3),
     model=Model("ResNet20", (10, 20), 0.1, 0.3, True, 0.5), encoder="poisson",
-    neuron=Neuron(0.5, "channel", "zero", "arctan", ("leak", "threshold"), 0.25),
+    neuron=Neuron("lif", (), 0.5, "channel", "zero", "arctan", ("leak", "threshold"), 0.25),
     ann=Phase(1, 2, "sgd", 0.5, 0.8, 0.25, 3), conversion=Conversion("spikenorm", 99.0, 7, 8, 0.7), snn=Phase(2),
     chunk=5, truncate=True, dtype="bfloat16")
 

@@ -19,7 +19,7 @@ from dietjax.report import page as report
 from dietjax.report import plots
 
 SECTIONS = (
-    "accuracy", "timesteps", "loss", "neurons", "rates", "energy", "spikes", "mistakes", "configuration"
+    "accuracy", "loss", "neurons", "energy", "spikes", "mistakes", "configuration"
 )  # fmt: skip
 
 
@@ -230,6 +230,35 @@ def test_any_size_of_run_has_a_page(tmp_path, shape):
     assert len(page) < 3_000_000
 
 
+@pytest.mark.parametrize("names, says", [
+    (("b<ound", "rise"), ["Of each layer&#x27;s neurons: b&lt;ound and rise. Each row", "B&lt;ound before and after"]),
+    (("threshold", "leak"), ["<h2>Thresholds and leaks</h2>", "together with each layer&#x27;s threshold and leak",
+                             "keeps the fraction leak of it"]),
+    (("threshold",), ["<h2>Neurons</h2>", "together with each layer&#x27;s threshold.",
+                       "neurons: threshold. Each row"]),
+    ((), ["These neurons have no parameters: only the weights between them are trained.</p>",
+          "fine-tuned through time."]),
+], ids=["mine", "lif", "if", "none"])
+@pytest.mark.thin(1)
+def test_whatever_parameters_the_neurons_have_are_shown(tmp_path, names, says):
+    """Of every layer but the last, which has none, as with a neuron of its own."""
+    run = make_run(tmp_path, layers=2, epochs=1)
+    summary = json.loads((run / "summary.json").read_text())
+    for i, layer in enumerate(summary["layers"]):
+        old = [key for key in layer if key.endswith(("_before", "_after"))]
+        for key in old:
+            del layer[key]
+        if i == 0:
+            layer |= {f"{name}_{when}": value for name in names for when, value in (("before", 0.25), ("after", 0.5))}
+    (run / "summary.json").write_text(json.dumps(summary))
+    page = report.write(run).read_text(encoding="utf-8").replace("'", "&#x27;")
+    assert [sentence for sentence in says if sentence not in page] == []
+    table = page.split('<section id="neurons">')[1].split("<table")[1].split("</table>")[0]
+    first, second = re.findall("<tr>(.*?)</tr>", table.split("<tbody>")[1])
+    cells = [re.findall("<td>(.*?)</td>", row)[2:-1] for row in (first, second)]
+    assert cells == [["0.250", "0.500"] * len(names), ["–", "–"] * len(names)]
+
+
 def test_mistakes_say_how_many_are_shown(tmp_path, page):
     assert "got 740 of 10,000 test images wrong. The first 12:" in page
     none = report.write(make_run(tmp_path, wrong=0, epochs=1)).read_text(encoding="utf-8")
@@ -280,6 +309,15 @@ def test_timestep_lines_are_the_recorded_accuracies():
     np.testing.assert_allclose(line(figure, "converted"), [[1, 2], [10, 40]])
     np.testing.assert_allclose(line(figure, "SNN"), [[1, 2], [60, 80]])
     np.testing.assert_allclose(line(figure, "ANN")[1], 90)
+
+
+@pytest.mark.parametrize("values, span", [
+    ((0.997, 1.0), (95.25, 100.25)), ((0.5, 0.51), (48, 53)), ((0.2, 0.9), (16.5, 93.5))])
+def test_an_axis_of_accuracies_shows_five_points_at_least(values, span):
+    """All that is drawn among them; a wider one is what it was: the data and a twentieth more."""
+    rows = [{"phase": "snn", "split": "test", "epoch": i, "accuracy": value} for i, value in enumerate(values)]
+    for figure in (plots.accuracy_over_timesteps(None, {"snn": values}), plots.curves(rows, "snn", "accuracy")):
+        np.testing.assert_allclose(figure.axes[0].get_ylim(), span)
 
 
 def test_layers_are_drawn_from_the_first_down_with_their_values():

@@ -19,7 +19,7 @@ from dietjax.train.state import abstract_state
 FILES = sorted((pathlib.Path(__file__).parents[2] / "experiments").glob("*.py"))
 SECTIONS = ["Paper", "Command", "Hardware", "Hours", "Expected", "Obtained"]
 SETS = {  # (H, W, C) as stored, classes, training images
-    "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000), "cifar10_part": ((32, 32, 3), 10, 10_000),
+    "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000),
     "mnist": ((28, 28, 1), 10, 60_000), "cifar100": ((32, 32, 3), 100, 50_000),
     "imagenet2012": ((None, None, 3), 1000, 1_281_167)}
 PAPER = {  # file -> what the authors call ANN and SNN, per cent
@@ -90,8 +90,9 @@ def test_its_docstring_says_what_is_needed_and_what_came_out(path):
 def test_the_papers_experiments_follow_the_paper(path):
     e, expected = load_experiment(path), sections(path)["Expected"]
     assert (e.timesteps, e.encoder) == (5, "direct")
-    assert (e.neuron.leak, e.neuron.sharing, e.neuron.reset, e.neuron.surrogate, e.neuron.freeze) == (
-        1.0, "layer", "subtract", "piecewise_linear", ())
+    neuron = resolved(e).neuron
+    assert (neuron.kind, neuron.leak, neuron.sharing, neuron.reset, neuron.surrogate, neuron.freeze) == (
+        "lif", 1.0, "layer", "subtract", "piecewise_linear", ())
     assert (e.model.width, e.model.classifier, e.model.conv_dropout, e.model.classifier_dropout,
             e.model.batch_norm) == (1.0, None, 0.2, 0.5, False)
     assert (e.conversion.method, e.conversion.percentile, e.conversion.scale) == ("percentile", 99.7, 0.2)

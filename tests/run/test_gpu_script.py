@@ -114,6 +114,14 @@ def test_parts_become_the_set_that_they_are_of(packs, tmp_path, name, classes):
     assert found.class_names == tuple(f"class {i}" for i in range(classes)) and found.name == name
 
 
+def test_a_set_that_lies_there_whole_needs_no_packs(script, tmp_path):
+    """It is handed on as it is: its few arrays, and the options, are what `dietjax train` refuses here."""
+    (tmp_path / "keep").mkdir()
+    np.savez(tmp_path / "keep" / "cifar10.npz", train_images=np.zeros((2, 32, 32, 3), np.uint8))
+    call = script("train", "cifar10_vgg16", PYTHON=sys.executable)
+    assert call.returncode == 2 and "keep/cifar10.npz" in call.stderr and "unpack" not in call.stderr
+
+
 def test_what_is_missing_is_named(script, packs, tmp_path):
     folder, _ = packs("cifar10", 10)
     assert script("pack", folder, "cifar100").stderr.startswith(f"there is no {folder}/cifar100_train*.imgpack.xz")

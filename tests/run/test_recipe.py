@@ -350,7 +350,7 @@ def test_a_damaged_config_is_refused(digits, tmp_path, text):
 @pytest.mark.parametrize("changes, says", [
     ({"conversion": Conversion(images=1438)}, "conversion.images=1438, but digits has 1437 training images"),
     ({"model": Model("VGG9")}, "image of 8×8 does not fit"),
-    ({"neuron": Neuron(surrogate="arctn")}, "unknown surrogate 'arctn'; did you mean 'arctan'"),
+    ({"neuron": Neuron(surrogate="arctn")}, "unknown neuron.surrogate 'arctn'; did you mean 'arctan'"),
     ({"timesteps": 0}, "timesteps must be > 0"),
     ({"model": Model("VGG4", width=4.0, whiten=True)}, "32 features, and 3×3 patches of 1 channel .* at most 18; do"),
 ])
@@ -414,14 +414,14 @@ def test_every_choice_runs_through_with_finite_results(few_digits, tmp_path, var
     assert np.isfinite(numbers([*lines.values()])).all()
     assert len(lines) == 5
     for layer in summary["layers"]:
-        assert layer["leak_before"] == pytest.approx(experiment.neuron.leak, rel=1e-7)
+        assert layer["leak_before"] == pytest.approx(resolved(experiment).neuron.leak, rel=1e-7)
         assert layer["leak_after"] <= 1 and layer["threshold_after"] > 0
         if experiment.neuron.freeze:
             assert layer["leak_after"] == layer["leak_before"]
             assert layer["threshold_after"] == layer["threshold_before"]
     _, _, networks = assemble.open_run(tmp_path / "run")
     assert networks["snn"][1]["params"]["conv1"]["neuron"].threshold.shape == {
-        "layer": (), "channel": (8,), "neuron": (8, 8, 8)}[experiment.neuron.sharing]
+        "layer": (), "channel": (8,), "neuron": (8, 8, 8)}[resolved(experiment).neuron.sharing]
 
 
 @pytest.mark.slow
@@ -476,7 +476,7 @@ def test_a_phase_may_have_dropout_of_its_own(digits):
 
 
 def test_the_variants_cover_every_surrogate_and_method():
-    assert {v["neuron"].surrogate for v in VARIANTS.values()} | {Neuron().surrogate} == set(DERIVATIVES)
+    assert {resolved(tiny(**v)).neuron.surrogate for v in VARIANTS.values()} == set(DERIVATIVES)
     methods = {resolved(tiny(**v)).conversion.method for v in VARIANTS.values()}
     assert methods == {"match", "max", "spikenorm", "percentile"}
 

@@ -171,15 +171,16 @@ class Convert:
         snn = assemble.networks(experiment, dataset)[1]
         converted = assemble.convert_ann(experiment, ann, variables, snn, dataset)
         result, _ = summary.measure(snn, converted, dataset, experiment, experiment.timesteps)
-        result |= summary.neuron_means(converted)
-        print_warnings(found.sentence for found in activity.find(result["spike_rate"], experiment.timesteps))
+        found = summary.neuron_means(converted)
+        result |= found
+        print_warnings(finding.sentence for finding in activity.find(result["spike_rate"], experiment.timesteps))
         if self.json:
             print(json.dumps(result))
             return
-        rows = [(name, f"{result['threshold'][name]:.4f}", f"{rate:.3f}")
+        rows = [(name, *(f"{means[name]:.4f}" for means in found.values()), f"{rate:.3f}")
                 for name, rate in result["spike_rate"].items()]
         print_table(f"converted, {experiment.timesteps} timesteps: {result['accuracy']:.2%}",
-                     ("layer", "threshold", "spikes per neuron"), rows)
+                     ("layer", *found, "spikes per neuron"), rows)
 
 
 @dataclasses.dataclass(frozen=True)

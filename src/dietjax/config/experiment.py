@@ -7,6 +7,8 @@ the command line (`dietjax train FILE --snn.epochs 3`).
 import dataclasses
 from typing import Literal
 
+from . import names
+
 
 @dataclasses.dataclass(frozen=True)
 class Data:
@@ -42,8 +44,8 @@ class Data:
 class Model:
     """Which network, as `dietjax.models.build` takes it."""
 
-    name: str = "VGG16"
-    """VGG4/6/9/11/13/16/19, ResNet12/18/19/20/34, or Compact8 (small, for two CPU cores)."""
+    name: names.Network = "VGG16"
+    """ResNet12, 20 and 34 are DIET-SNN's, ResNet18 and 19 the field's; Compact8 is small, for two CPU cores."""
     classifier: tuple[int, ...] | None = None
     """Widths of the hidden fully connected layers; None: the paper's; (): none, the last map goes into the output."""
     conv_dropout: float = 0.2
@@ -63,21 +65,30 @@ class Model:
 
 @dataclasses.dataclass(frozen=True)
 class Neuron:
-    """The spiking neuron, as `dietjax.LIF` takes it. The threshold is set by conversion."""
+    """The spiking neuron. Conversion sets the thresholds; other parameters start as they are said here.
 
-    leak: float = 1.0
+    A setting of None is the kind's own default, which for lif is the paper's. A kind that has no such setting refuses
+    it.
+    """
+
+    kind: names.Kind = "lif"
+    """One of the library's (lif: the paper's, `dietjax.LIF`), or MODULE:CLASS, a class of yours with the methods of
+    `dietjax.types.Neuron`, in the current folder or installed."""
+    parameters: tuple[str, ...] = ()
+    """What else the kind's class is made with, NAME=VALUE each: with kind plif, `tau=4`."""
+    leak: float | None = None
     """Initial leak: membrane kept per step, in [0, 1] (paper: 1)."""
-    sharing: Literal["layer", "channel", "neuron"] = "layer"
+    sharing: Literal["layer", "channel", "neuron"] | None = None
     """How far a leak and a threshold are shared (paper: layer)."""
-    reset: Literal["subtract", "zero"] = "subtract"
+    reset: Literal["subtract", "zero"] | None = None
     """What a spike does to the membrane (paper: subtract the threshold)."""
-    surrogate: str = "piecewise_linear"
-    """Surrogate derivative, a name in `dietjax.surrogate.DERIVATIVES`."""
-    freeze: tuple[Literal["leak", "threshold"], ...] = ()
-    """What fine-tuning leaves as it is: `leak threshold` trains the weights only (Rathi et al., ICLR 2020)."""
+    surrogate: names.Surrogate | None = None
+    """Surrogate derivative, as in `dietjax.surrogate` (paper: piecewise_linear)."""
+    freeze: tuple[str, ...] = ()
+    """Parameters of the neurons that fine-tuning leaves as they are: with lif `leak threshold` trains the weights only
+    (Rathi et al., ICLR 2020)."""
     initial_membrane: float | None = None
-    """Where membranes start, as a fraction of the threshold (paper: 0). None: 0.5 after the conversion `match`, else
-    0."""
+    """Where membranes start, as a fraction of the threshold (paper: 0). None: 0.5 after the conversion `match`."""
 
 
 @dataclasses.dataclass(frozen=True)

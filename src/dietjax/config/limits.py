@@ -7,7 +7,9 @@ import typing
 from typing import Literal
 
 from ..errors import InputError, unknown
-from .experiment import Experiment, Phase
+from .experiment import Experiment, Neuron, Phase
+from .names import NEURONS
+from .values import fits, named_values
 
 
 def _of_phases(*fields):
@@ -51,6 +53,7 @@ def check(experiment: Experiment) -> None:
         _check_schedule(name, getattr(experiment, name))
         _check_optimizer(name, experiment)
     _check_losses(experiment)
+    _check_neuron(experiment.neuron)
     if experiment.data.flip_alternates and not experiment.data.flip:
         raise InputError("data.flip_alternates says how images are flipped, and data.flip is False: set both")
     if experiment.from_scratch:
@@ -71,35 +74,6 @@ def _check_optimizer(name: str, experiment: Experiment) -> None:
         raise InputError(f"{name}.weight_decay must be 0 with muon, which keeps the norm of kernels as it is")
 
 
-def doubts(experiment: Experiment) -> list[str]:
-    """What can run and is hardly meant, a sentence each with the remedy."""
-    if experiment.from_scratch:
-        return []
-    return [*_doubts_of_method(experiment), *_doubts_of_levels(experiment)]
-
-
-def _doubts_of_method(experiment):
-    method = experiment.conversion.method
-    if not experiment.model.batch_norm or method in (None, "match"):
-        return []
-    return [f"conversion.method {method} scales thresholds under the biases that model.batch_norm leaves, which is "
-            "another function than the ANN's: set conversion.method to match or None, and conversion.percentile and "
-            "conversion.scale to None"]
-
-
-def _doubts_of_levels(experiment):
-    """A neuron of T timesteps can say T + 1 numbers, one of L levels L + 1."""
-    levels, timesteps = experiment.ann_neuron.levels, experiment.timesteps
-    if experiment.ann_neuron.kind != "qcfs" or levels == timesteps:
-        return []
-    asked = f"the ANN has ann_neuron.levels {levels} and the SNN {timesteps} timesteps"
-    if timesteps < levels:
-        return [f"{asked}, so conversion rounds {levels + 1} values of an activation to {timesteps + 1}, which costs "
-                f"accuracy (compare the converted SNN's with the ANN's) that fine-tuning has to win back; "
-                f"ann_neuron.levels {timesteps} rounds less"]
-    return [f"{asked}: each beyond {levels} costs energy, and wins back only what deep layers round"]
-
-
 def _check_schedule(name: str, phase: Phase) -> None:
     """The parts of a schedule must lie in the run, and nothing be set that it does not use."""
     rises = phase.schedule in ("one_cycle", "warmup_cosine")
@@ -113,6 +87,17 @@ def _check_schedule(name: str, phase: Phase) -> None:
     if (phase.schedule == "steps") != bool(phase.milestones):
         raise InputError(f"{name}.milestones are the epochs after which schedule steps falls: set both, or neither "
                          f"(schedule is {phase.schedule}, milestones are {phase.milestones})")
+
+
+def _check_neuron(neuron: Neuron) -> None:
+    """The form of its kind and of its parameters; whether the class takes them, `run.neuron` sees."""
+    module, colon, name = neuron.kind.partition(":")
+    if neuron.kind not in NEURONS and not (colon and all(part.isidentifier() for part in (*module.split("."), name))):
+        raise unknown("neuron.kind", neuron.kind, (*NEURONS, "MODULE:CLASS (of your own)"))
+    settings = {field.name for field in dataclasses.fields(Neuron)}
+    for given in named_values(neuron.parameters):
+        if given in settings:
+            raise InputError(f"neuron.parameters say {given}, which is a setting of its own: set neuron.{given}")
 
 
 def _check_losses(experiment: Experiment) -> None:
@@ -145,20 +130,9 @@ def _check_kinds(config, prefix=""):
         value = getattr(config, name)
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
             _check_kinds(value, f"{prefix}{name}.")
-        elif not _fits(value, kind):
+        elif not fits(value, kind):
             kinds = typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,)
             if typing.get_origin(kinds[0]) is Literal:
                 raise unknown(f"{prefix}{name}", str(value), typing.get_args(kinds[0]))
             wanted = kind.__name__ if isinstance(kind, type) else kind
             raise InputError(f"{prefix}{name} must be {wanted}, got {value!r}")
-
-
-def _fits(value, kind):
-    inside = typing.get_args(kind)
-    if typing.get_origin(kind) is Literal:
-        return value in inside
-    if typing.get_origin(kind) is tuple:  # tuple[kind, ...]
-        return isinstance(value, tuple) and all(_fits(v, inside[0]) for v in value)
-    if inside:  # a union
-        return any(_fits(value, k) for k in inside)
-    return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))

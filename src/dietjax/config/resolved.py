@@ -1,21 +1,28 @@
 """What None stands for in an experiment."""
 
 import dataclasses
+from typing import Any
 
 from .experiment import Conversion, Experiment
 from .scale import default_scale
 
+LIF = {"leak": 1.0, "sharing": "layer", "reset": "subtract", "surrogate": "piecewise_linear"}
+"""The paper's neuron: what None stands for with neuron.kind lif, as in `dietjax.LIF`."""
+
 
 def resolved(experiment: Experiment) -> Experiment:
-    """The experiment with what None stands for in its conversion: the method, its percentile and its scale, and
-    where membranes start after it. Without an ANN thresholds are balanced; with batch norm they are not, and the
-    conversion, which is not used, stays as it is.
+    """The experiment with what None stands for in its conversion: the method, its percentile and its scale, and in its
+    neuron: lif's own settings, and where membranes start after the conversion. Without an ANN thresholds are balanced;
+    with batch norm they are not, and the conversion, which is not used, stays as it is.
     """
-    conversion, membrane = _conversion(experiment), experiment.neuron.initial_membrane
-    if membrane is None:
-        membrane = 0.5 if conversion.method == "match" and not experiment.from_scratch else 0.0
-    return dataclasses.replace(experiment, conversion=conversion,
-                               neuron=dataclasses.replace(experiment.neuron, initial_membrane=membrane))
+    conversion, neuron = _conversion(experiment), experiment.neuron
+    meant: dict[str, Any] = dict(LIF) if neuron.kind == "lif" else {}
+    if conversion.method == "match" and not experiment.from_scratch:
+        meant["initial_membrane"] = 0.5
+    elif neuron.kind == "lif":
+        meant["initial_membrane"] = 0.0
+    unset = {name: value for name, value in meant.items() if getattr(neuron, name) is None}
+    return dataclasses.replace(experiment, conversion=conversion, neuron=dataclasses.replace(neuron, **unset))
 
 
 def _conversion(experiment: Experiment) -> Conversion:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError, unknown
 from .experiment import Experiment, Neuron
+from .resolved import LIF
 
 RENAMED: dict[type, dict[str, str]] = {Neuron: {"per": "sharing", "fixed": "freeze"}}
 """Class -> {a field as earlier versions stored it: its name now}: their runs go on."""
@@ -19,6 +20,8 @@ def from_dict(cls: type, values: Mapping[str, Any]) -> Any:
     for old, new in RENAMED.get(cls, {}).items():
         if old in values and new not in values:
             values = {new if name == old else name: value for name, value in values.items()}
+    if cls is Neuron and "kind" not in values:  # of an earlier version: lif's own settings stood there as values
+        values = {name: None if LIF.get(name) == value else value for name, value in values.items()}
     fields = {f.name: typing.get_type_hints(cls)[f.name] for f in dataclasses.fields(cls)}
     for name in values:
         if name not in fields:

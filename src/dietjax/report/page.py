@@ -96,28 +96,29 @@ def _neurons(layers: Sequence[Mapping], timesteps: int, training: str) -> dict[s
     """Return what became of each layer's neurons in `training`, as it is called."""
     names = [layer["name"] for layer in layers]
     rates = [layer["spike_rate"] for layer in layers]
-    thresholds, leaks = (
-        [[layer[f"{what}_{when}"] for layer in layers] for when in ("before", "after")]
-        for what in ("threshold", "leak")
-    )
+    parameters = phases.parameters(layers)
     return {
-        "thresholds": figure(
-            plots.dumbbells(names, *thresholds, "threshold (membrane units)", 0),
-            f"Threshold before and after {training}",
-            "values in the table below",
-        ),
-        "leaks": figure(
-            plots.dumbbells(names, *leaks, "leak (fraction kept per timestep)", 1),
-            f"Leak before and after {training}",
-            "values in the table below",
-        ),
-        "neuron_table": _neuron_table(layers),
+        "parameters": "".join(_parameter(layers, name, training) for name in parameters),
+        "neuron_table": _neuron_table(layers, parameters),
         "rates": figure(
             plots.rate_bars(names, rates, timesteps),
             "Spikes per neuron and image",
             ", ".join(f"{name} {rate:.2f}" for name, rate in zip(names, rates, strict=True)),
         ),
     }
+
+
+def _parameter(layers: Sequence[Mapping], name: str, training: str) -> str:
+    """Return the figure of one parameter of the neurons, of the layers that have it."""
+    having = [layer for layer in layers if f"{name}_after" in layer]
+    before, after = ([layer[f"{name}_{when}"] for layer in having] for when in ("before", "after"))
+    unit, upto = {"threshold": ("membrane units", 0), "leak": ("fraction kept per timestep", 1)}.get(name, ("", 0))
+    axis = f"{name} ({unit})" if unit else name
+    return figure(
+        plots.dumbbells([layer["name"] for layer in having], before, after, axis, upto),
+        f"{name.capitalize()} before and after {training}",
+        "values in the table below",
+    )
 
 
 def _energy(energy: Mapping) -> dict[str, str]:
@@ -172,11 +173,14 @@ def _facts(summary: Mapping) -> str:
     )
 
 
-def _neuron_table(layers: Sequence[Mapping]) -> str:
-    head = ("layer", "neurons", "threshold before", "threshold after", "leak before", "leak after", "spikes per neuron")
-    keys = ("threshold_before", "threshold_after", "leak_before", "leak_after", "spike_rate")
-    rows = [[layer["name"], f"{layer['neurons']:,}", *(f"{layer[key]:.3f}" for key in keys)] for layer in layers]
-    return table(head, rows)
+def _neuron_table(layers: Sequence[Mapping], parameters: Sequence[str]) -> str:
+    keys = [f"{name}_{when}" for name in parameters for when in ("before", "after")]
+    heads = [f"{name} {when}" for name in parameters for when in ("before", "after")]
+    rows = [
+        [layer["name"], f"{layer['neurons']:,}", *(f"{layer[key]:.3f}" if key in layer else "–" for key in keys),
+         f"{layer['spike_rate']:.3f}"] for layer in layers
+    ]  # fmt: skip
+    return table(("layer", "neurons", *heads, "spikes per neuron"), rows)
 
 
 def _energy_table(energy: Mapping) -> str:

@@ -1,5 +1,6 @@
 """The parts of the page that depend on which phases a run had: ANN, conversion and SNN, or an SNN from scratch."""
 
+import html
 from collections.abc import Mapping, Sequence
 
 from . import plots
@@ -7,7 +8,7 @@ from .elements import figure
 
 AFTER_AN_ANN = {
     "origin": "a spiking network made by DIET-SNN, that is, an ordinary network (ANN) is trained, converted to spiking "
-    "neurons, and fine-tuned through time together with each layer's threshold and leak",
+    "neurons, and fine-tuned through time{together}",
     "accuracy_heading": "Accuracy through the phases",
     "accuracy_words": "Test accuracy of the ANN, of the same weights right after conversion to a spiking network, and "
     "after fine-tuning. The gap that conversion opens is what fine-tuning has to close.",
@@ -17,8 +18,8 @@ AFTER_AN_ANN = {
     "energy_of": "the ANN",
 }
 FROM_SCRATCH = {
-    "origin": "a spiking network trained from scratch, that is, through time from its initial weights, together with "
-    "each layer's threshold and leak; there was no ordinary network (ANN) before it",
+    "origin": "a spiking network trained from scratch, that is, through time from its initial weights{together}; "
+    "there was no ordinary network (ANN) before it",
     "accuracy_heading": "Accuracy",
     "accuracy_words": "Test accuracy of the spiking network. Batch norm, where it was trained with it, was folded into "
     "its weights at the end, and what is shown below is of the network without it.",
@@ -29,9 +30,31 @@ FROM_SCRATCH = {
 }
 
 
+EXPLAINED = {
+    ("threshold", "leak"): "A neuron fires when its membrane exceeds the threshold, and keeps the fraction leak of it "
+    "from one timestep to the next (1: nothing is lost).",
+    (): "These neurons have no parameters: only the weights between them are trained.",
+}
+"""What parameters of neurons mean, for the kinds that most runs have."""
+
+
+def parameters(layers: Sequence[Mapping]) -> tuple[str, ...]:
+    """Return the names of what the neurons of a summary's layers have besides weights; threshold and leak first."""
+    names = dict.fromkeys(key.removesuffix("_after") for layer in layers for key in layer if key.endswith("_after"))
+    return tuple(sorted(names, key=lambda name: (name != "threshold", name != "leak")))
+
+
 def words(summary: Mapping) -> dict[str, str]:
-    """Return what the page says of a run with an ANN, or of one without."""
-    return AFTER_AN_ANN if summary["ann"] else FROM_SCRATCH
+    """Return what the page says of a run with an ANN, or of one without, and of its neurons."""
+    said, names = dict(AFTER_AN_ANN if summary["ann"] else FROM_SCRATCH), parameters(summary["layers"])
+    *most, last = [html.escape(name) for name in names] or [""]
+    listed = f"{', '.join(most)} and {last}" if most else last
+    said["origin"] = said["origin"].format(together=f" together with each layer's {listed}" if names else "")
+    said["neurons_heading"] = "Thresholds and leaks" if names == ("threshold", "leak") else "Neurons"
+    explained = EXPLAINED.get(names, f"Of each layer's neurons: {listed}.")
+    rows = (f" Each row is a layer: the hollow mark is the value {said['began']}, the filled one what training made of "
+            "it. Where neurons of a layer have values of their own, the mean is shown.") if names else ""
+    return said | {"neurons_words": explained + rows}
 
 
 def accuracies(summary: Mapping) -> dict[str, str]:

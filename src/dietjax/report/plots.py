@@ -33,6 +33,7 @@ COLOURS = {
     "extra3": "#56b4e9",
 }
 PHASES = {"ann": "ANN", "converted": "converted", "snn": "SNN"}
+LEAST_SPAN = 5  # percentage points that an axis of accuracies shows: else one image of a few hundred fills it
 MARKERS = {"ann": "s", "converted": "D", "snn": "o"}
 
 Row = Mapping[str, Any]
@@ -71,6 +72,8 @@ def curves(metrics: Sequence[Row], phase: str, key: str) -> Figure:
         axes.plot([0], [value], MARKERS["converted"], color=COLOURS["converted"], label="converted, test")
     if axes.lines:
         _legend(axes)
+        if percent:
+            _widen(axes)
     else:
         axes.text(0.5, 0.5, "no training recorded", transform=axes.transAxes, ha="center", color=COLOURS["muted"])
     return figure
@@ -86,6 +89,7 @@ def accuracy_over_timesteps(ann: float | None, by_timestep: Mapping[str, Sequenc
         steps, percent = np.arange(1, len(values) + 1), 100 * np.asarray(values)
         axes.plot(steps, percent, color=COLOURS[phase], marker=marker, markersize=5, label=PHASES[phase])
     _timesteps(axes, max(len(values) for values in by_timestep.values()))
+    _widen(axes)
     _legend(axes)
     return figure
 
@@ -134,7 +138,7 @@ def raster(spikes: Mapping[str, np.ndarray], sizes: Sequence[int]) -> Figure:
 
     `sizes` are the layers' numbers of neurons, of which the n recorded ones may be a sample.
     """
-    strip = 0.75 if len(spikes) <= 10 else 0.55  # inches
+    strip = max(0.75 if len(spikes) <= 10 else 0.55, min(1.4, 4.8 / len(spikes)))  # inches: few fill their place too
     figure = Figure(figsize=(WIDTH, 0.5 + strip * len(spikes)), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.06)
     panels = figure.subplots(len(spikes), 1, sharex=True, squeeze=False)[:, 0]
@@ -228,6 +232,14 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 def _timesteps(axes: Axes, timesteps: int) -> None:
     axes.set_xlim(0.5, timesteps + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, min_n_ticks=1))
+
+
+def _widen(axes: Axes) -> None:
+    """Let an axis of accuracies show `LEAST_SPAN` points at least, and none above 100 % but a margin."""
+    low, high = axes.get_ylim()
+    if high - low < LEAST_SPAN:
+        top = min((low + high + LEAST_SPAN) / 2, 100 + 0.05 * LEAST_SPAN)
+        axes.set_ylim(top - LEAST_SPAN, top)
 
 
 def _steps(timesteps: int) -> str:

@@ -9,15 +9,17 @@ from .. import config, convert, data, models
 from ..analysis import memory
 from ..checkpoint import Checkpoints
 from ..config import Experiment
+from ..convert.checks import check_spiking
 from ..core import encode
-from ..core.neurons import LIF, QCFS, ReLU
-from ..errors import InputError
+from ..core.neurons import QCFS, ReLU
+from ..errors import InputError, unknown
 from ..models import Network
 from ..parallel import processes
 from ..parallel.mesh import make_mesh
 from ..train.optimizer import make_optimizer
 from ..train.plan import Plan
 from ..train.state import TimeSchedule, abstract_state
+from . import neuron
 
 WHITENING_IMAGES = 5000
 """Training images whose patches make a whitened kernel: as in Jordan's program."""
@@ -35,7 +37,7 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
     """(ANN, SNN) of an experiment: the same layers but for dropout, other neurons; the SNN has biases where there is
     batch norm, which is folded into them.
     """
-    model, neuron = experiment.model, config.resolved(experiment).neuron
+    model = experiment.model
 
     def build(phase, **options):
         conv, classifier = (getattr(model if getattr(phase, name) is None else phase, name)
@@ -46,11 +48,9 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
 
     levels = experiment.ann_neuron
     analog = ReLU() if levels.kind == "relu" else QCFS(levels=levels.levels, threshold=levels.threshold)
-    lif = LIF(leak=neuron.leak, sharing=neuron.sharing, reset=neuron.reset, surrogate=neuron.surrogate,
-              initial_membrane=neuron.initial_membrane)
     encoder = encode.Poisson() if experiment.encoder == "poisson" else encode.Direct()
     return (build(experiment.ann, neuron=analog, batch_norm=model.batch_norm),
-            build(experiment.snn, neuron=lif, encoder=encoder, bias=model.batch_norm))
+            build(experiment.snn, neuron=neuron.make_neuron(experiment), encoder=encoder, bias=model.batch_norm))
 
 
 def trained_networks(experiment: Experiment, dataset: data.Dataset) -> dict[str, Network]:
@@ -76,6 +76,7 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
         InputError: a phase cannot run on these devices, or on this data.
     """
     nets = trained_networks(experiment, dataset)
+    _check_neuron(experiment, nets["snn"])
     schedules = {"ann": TimeSchedule(),
                  "snn": TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)}
     shared = {"dataset": dataset, "mesh": make_mesh(experiment.parallel), "augment": experiment.data,
@@ -95,14 +96,36 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
     return plans
 
 
+def _check_neuron(experiment, snn):
+    """Refuse a neuron whose thresholds cannot be set where they have to be, and to freeze what it has not."""
+    kind, shape = experiment.neuron.kind, snn.connections()[0].out_shape
+    if not snn.batch_norm:  # trained from scratch with it, every neuron starts as it is
+        try:
+            check_spiking(snn)
+        except InputError as error:
+            raise InputError(
+                f"neuron.kind {kind} cannot be converted to: {error}. Train it from scratch: set ann.epochs to 0 "
+                "(--ann.epochs 0), with model.batch_norm" if not experiment.from_scratch else
+                f"thresholds of neuron.kind {kind} cannot be balanced: {error}. Set model.batch_norm") from error
+    known = neuron.parameters(jax.eval_shape(lambda key: snn.neuron.init(key, shape), jax.random.key(0)))
+    for name in experiment.neuron.freeze:
+        if name not in known:
+            raise unknown(f"parameter in neuron.freeze, of neuron.kind {kind}:", name, known)
+
+
 def _frozen_names(experiment, net):
     """Names of the parameters of one of an experiment's networks that training leaves as they are."""
     names = [f"{net.layers[0].name}/kernel"] if experiment.model.whiten else []
     if net.batch_norm and not experiment.model.norm_scale:
         names.append("scale")
-    if getattr(net.neuron, "spiking", False):
-        names += experiment.neuron.freeze
+    if not is_ann(net):
+        names += [f"{layer.name}/neuron/{name}" for layer in net.layers[:-1] for name in experiment.neuron.freeze]
     return tuple(names)
+
+
+def is_ann(net: Network) -> bool:
+    """Whether one of an experiment's networks is its ANN."""
+    return isinstance(net.neuron, ReLU | QCFS)
 
 
 def initial_variables(experiment: Experiment, net: Network, dataset: data.Dataset) -> dict:
@@ -123,7 +146,7 @@ def initial_variables(experiment: Experiment, net: Network, dataset: data.Datase
 
 
 def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Network, dataset: data.Dataset) -> dict:
-    """The SNN's variables from the ANN's, by the experiment's method; leaks as the experiment starts them."""
+    """The SNN's variables from the ANN's, by the experiment's method; all but thresholds start as it says."""
     _check_images(experiment, dataset)
     settings = config.resolved(experiment).conversion
     images = _training_images(experiment, dataset, settings.images)
@@ -135,9 +158,10 @@ def convert_ann(experiment: Experiment, ann: Network, variables: dict, snn: Netw
     else:
         variables = _balanced(settings, snn, variables, images, jax.random.key(experiment.seed))
         variables = convert.scale_thresholds(variables, settings.scale)
-    for layer in variables["params"].values():
+    initial = convert.with_neurons(snn, variables)["params"]
+    for name, layer in variables["params"].items():
         if "neuron" in layer:
-            layer["neuron"] = layer["neuron"]._replace(leak=jnp.full_like(layer["neuron"].leak, experiment.neuron.leak))
+            layer["neuron"] = neuron.reset_but_threshold(layer["neuron"], initial[name]["neuron"])
     return variables
 
 

@@ -126,7 +126,7 @@ def _measure_converted(experiment, variables, evaluator, workdir, log, console):
     path = workdir / "converted.json"
     measured = processes.broadcast(files.read_text(path))
     if measured:
-        return json.loads(measured)
+        return json.loads(measured) | means
     tested, _ = evaluator.whole(variables)
     log.begin("converted", -1)  # what a killed run logged without finishing
     found = activity.find(tested["spike_rate"], experiment.timesteps)

@@ -18,8 +18,11 @@ from ..config import Experiment
 from ..data import Dataset, normalise
 from ..models import Network
 from ..parallel.mesh import make_mesh
-from ..train.evaluate import evaluate, make_eval_step
+from ..train.evaluate import Evaluator
+from ..train.plan import Plan
 from ..train.state import TimeSchedule
+from .assemble import is_ann
+from .neuron import parameters
 
 RASTER_NEURONS = 200
 """Neurons of a layer drawn in the raster, evenly spaced."""
@@ -30,18 +33,24 @@ WRONG_IMAGES = 64
 def measure(net: Network, variables: dict, dataset: Dataset, experiment: Experiment,
             timesteps: int = 1) -> tuple[dict, np.ndarray]:
     """Test-set metrics and predictions of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
-    mesh, spiking = make_mesh(), getattr(net.neuron, "spiking", False)
-    phase = experiment.snn if spiking else experiment.ann
-    chunk = experiment.chunk if spiking and timesteps == experiment.timesteps else None
-    step = make_eval_step(net, dataset, TimeSchedule(timesteps, chunk), mesh)
-    return evaluate(step, variables, dataset.test, phase.microbatch_size, mesh, experiment.seed)
+    name = "ann" if is_ann(net) else "snn"
+    chunk = experiment.chunk if name == "snn" and timesteps == experiment.timesteps else None
+    plan = Plan(name, net, dataset, getattr(experiment, name), TimeSchedule(timesteps, chunk), make_mesh(),
+                seed=experiment.seed)
+    return Evaluator(plan).whole(variables)
 
 
 def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
-    """{"threshold": {layer: mean}, "leak": {layer: mean}} of a spiking network."""
-    neurons = {name: layer["neuron"] for name, layer in variables["params"].items() if "neuron" in layer}
-    return {field: {name: np.asarray(getattr(neuron, field), np.float64).mean().item()
-                    for name, neuron in neurons.items()} for field in ("threshold", "leak")}
+    """{parameter: {layer: its mean}} of a spiking network's neurons: {"leak": ..., "threshold": ...} of LIF's. A leak
+    that follows from another parameter, as PLIF's, is among them.
+    """
+    means: dict[str, dict[str, float]] = {}
+    for layer, params in variables["params"].items():
+        neuron = params.get("neuron", ())
+        derived = {"leak": neuron.leak} if hasattr(neuron, "leak") else {}
+        for name, values in (parameters(neuron) | derived).items():
+            means.setdefault(name, {})[layer] = np.asarray(values, np.float64).mean().item()
+    return means
 
 
 def summarise(experiment: Experiment, dataset: Dataset, snn: Network, variables: dict, tested_ann: dict | None,
@@ -82,12 +91,15 @@ def portable(experiment: Experiment) -> dict:
 
 
 def _layers(net, before, after, spike_rates):
-    """Per layer that spikes: its mean threshold and leak before and after its training, and its rate after it."""
+    """Per layer that spikes: its neurons' mean parameters before and after its training, and its rate after it."""
     shapes = {c.name: c.out_shape for c in net.connections()}
-    return [{"name": name, "neurons": int(np.prod(shapes[name])),
-             "threshold_before": before["threshold"][name], "threshold_after": after["threshold"][name],
-             "leak_before": before["leak"][name], "leak_after": after["leak"][name], "spike_rate": rate}
-            for name, rate in spike_rates.items()]
+
+    def means(layer):
+        return {f"{name}_{when}": found[name][layer] for name, of_layers in after.items() if layer in of_layers
+                for when, found in (("before", before), ("after", after))}
+
+    return [{"name": layer, "neurons": int(np.prod(shapes[layer])), **means(layer), "spike_rate": rate}
+            for layer, rate in spike_rates.items()]
 
 
 def record(experiment: Experiment, dataset: Dataset, workdir: pathlib.Path, net: Network, variables: dict,
@@ -115,7 +127,7 @@ def record(experiment: Experiment, dataset: Dataset, workdir: pathlib.Path, net:
 
 def _raster(spikes):
     """Whether each of a layer's neurons fired at each timestep, of those that are drawn: bool [T, n] of [T, ...]."""
-    fired = np.asarray(spikes.reshape(len(spikes), -1)) > 0
+    fired = np.asarray(spikes.reshape(len(spikes), -1)) != 0  # of some neurons also below 0
     return fired[:, np.unique(np.linspace(0, fired.shape[1] - 1, RASTER_NEURONS).astype(int))]
 
 

@@ -1,0 +1,91 @@
+"""What can run and is hardly meant."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+from .experiment import Experiment, Phase
+from .resolved import resolved
+from .stored import flat
+from .values import named_values
+
+IDLE: dict[str, tuple[Callable[[Experiment], bool], str]] = {
+    "data.crop_fill": (lambda e: e.data.crop_padding > 0, "data.crop_padding above 0"),
+    "model.norm_scale": (lambda e: e.model.batch_norm, "model.batch_norm"),
+    "model.classifier_dropout": (lambda e: e.model.classifier != (), "hidden layers in model.classifier"),
+    "ann_neuron.levels": (lambda e: e.ann_neuron.kind == "qcfs", "ann_neuron.kind qcfs"),
+    "ann_neuron.threshold": (lambda e: e.ann_neuron.kind == "qcfs", "ann_neuron.kind qcfs"),
+    "conversion.percentile": (lambda e: resolved(e).conversion.method in ("match", "percentile"),
+                              "conversion.method match or percentile"),
+    "conversion.timesteps": (lambda e: resolved(e).conversion.method in ("percentile", "spikenorm"),
+                             "conversion.method percentile or spikenorm"),
+    "truncate": (lambda e: e.chunk is not None and e.chunk < e.timesteps, "chunk below timesteps"),
+}
+"""{setting: (whether this experiment uses it, what it needs)}."""
+IDLE_OF_A_PHASE: dict[str, tuple[Callable[[Phase], bool], str]] = {
+    "momentum": (lambda p: p.optimizer in ("sgd", "muon"), "optimizer sgd or muon"),
+    "adam_learning_rate": (lambda p: p.optimizer == "muon", "optimizer muon"),
+    "step_factor": (lambda p: p.schedule == "steps", "schedule steps"),
+    "temperature": (lambda p: p.distillation > 0, "distillation above 0"),
+    "tet_mean": (lambda p: p.tet_lambda > 0, "tet_lambda above 0"),
+    "label_smoothing": (lambda p: p.distillation < 1, "distillation below 1"),
+    "tet_weight": (lambda p: p.distillation < 1, "distillation below 1"),
+}
+OF_AN_SNN = ("temperature", "tet_mean")
+"""Those of them that are idle in an ANN's phase whatever else is set: `check` refuses what they need there."""
+
+
+def doubts(experiment: Experiment) -> list[str]:
+    """What can run and is hardly meant, a sentence each with the remedy."""
+    found = [*_idle(experiment), *_doubts_of_threshold(experiment)]
+    if not experiment.from_scratch:
+        found += [*_doubts_of_method(experiment), *_doubts_of_levels(experiment)]
+    return found
+
+
+def _idle(experiment: Experiment) -> Iterator[str]:
+    """What was set to another value than the default, and is not used. A whole phase that is left out, as ann.epochs 0
+    does with the ANN's, was left out on purpose.
+    """
+    usual, given = (flat(dataclasses.asdict(e)) for e in (Experiment(experiment.name), experiment))
+    left_out: tuple[str, ...] = ()
+    if experiment.from_scratch:
+        left_out = ("ann.", "ann_neuron.", "conversion.") if experiment.model.batch_norm else ("ann.", "ann_neuron.")
+    needs = [(name, uses(experiment), what) for name, (uses, what) in IDLE.items()]
+    for phase in ("ann", "snn"):
+        for name, (phase_uses, what) in IDLE_OF_A_PHASE.items():
+            what = f"to be snn.{name}" if phase == "ann" and name in OF_AN_SNN else f"{phase}.{what}"
+            needs.append((f"{phase}.{name}", phase_uses(getattr(experiment, phase)), what))
+    for name, used, what in needs:
+        if not used and given[name] != usual[name] and not name.startswith(left_out):
+            yield f"{name} {given[name]} does nothing: it needs {what}"
+
+
+def _doubts_of_threshold(experiment):
+    if "threshold" not in named_values(experiment.neuron.parameters):
+        return []
+    if experiment.from_scratch and experiment.model.batch_norm:
+        return []
+    return ["threshold in neuron.parameters does nothing: thresholds are set by conversion (conversion.scale scales "
+            "them), or with ann.epochs 0 and without model.batch_norm balanced"]
+
+
+def _doubts_of_method(experiment):
+    method = experiment.conversion.method
+    if not experiment.model.batch_norm or method in (None, "match"):
+        return []
+    return [f"conversion.method {method} scales thresholds under the biases that model.batch_norm leaves, which is "
+            "another function than the ANN's: set conversion.method to match or None, and conversion.percentile and "
+            "conversion.scale to None"]
+
+
+def _doubts_of_levels(experiment):
+    """A neuron of T timesteps can say T + 1 numbers, one of L levels L + 1."""
+    levels, timesteps = experiment.ann_neuron.levels, experiment.timesteps
+    if experiment.ann_neuron.kind != "qcfs" or levels == timesteps:
+        return []
+    asked = f"the ANN has ann_neuron.levels {levels} and the SNN {timesteps} timesteps"
+    if timesteps < levels:
+        return [f"{asked}, so conversion rounds {levels + 1} values of an activation to {timesteps + 1}, which costs "
+                f"accuracy (compare the converted SNN's with the ANN's) that fine-tuning has to win back; "
+                f"ann_neuron.levels {timesteps} rounds less"]
+    return [f"{asked}: each beyond {levels} costs energy, and wins back only what deep layers round"]
