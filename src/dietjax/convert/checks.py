@@ -16,7 +16,10 @@ from ..types import Array, Neuron
 
 
 def check_convertible(net: Network) -> None:
-    """Refuse a network with parts that no ANN has: recurrent layers, a readout that fires."""
+    """Refuse a network with parts that no ANN has: recurrent layers, weights of timesteps, a readout that fires."""
+    if net.time_weights is not None:
+        raise InputError("weights of timesteps (time_weights) have no counterpart in an ANN to convert from; train this "
+                         "network from its initial variables, or leave them out")
     if getattr(net.readout, "spiking", False):
         raise InputError(f"the readout {net.readout} fires, and an ANN's logits are sums of its currents: "
                          "use readout=dietjax.LI(), or train this network from its initial variables")
@@ -83,7 +86,7 @@ def timesteps_of(net: Network, images: Array, timesteps: int | None, default: in
             raise InputError(f"images {images.shape} are the same at every timestep: say at how many, timesteps=T "
                              "(of frames [B, T, H, W, C] they are known)")
         timesteps = default
-    return check_input(net, images, timesteps, None)
+    return check_input(net, images, timesteps, None, 0)
 
 
 def are_frames(net: Network, images: Array) -> bool:

@@ -6,6 +6,7 @@ Currents travel by name: {layer: current}, each layer's share from every source 
 import dataclasses
 import functools
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 Currents = dict[str, Array]
 """{layer: current [B, T, N]}."""
 
-POOL = {True: average_pool, "max": max_pool, "global": global_average}
-COMBINE = {"add": jnp.add, "and": jnp.multiply, "iand": lambda a, s: (1 - a) * s}  # of a residual
+POOL: dict[bool | str, Callable[[Array], Array]] = {True: average_pool, "max": max_pool, "global": global_average}
+COMBINE: dict[str, Callable[[Array, Array], Array]] = {  # of a residual
+    "add": jnp.add, "and": jnp.multiply, "iand": lambda a, s: (1 - a) * s}
 ONLY_CURRENTS = jax.checkpoint_policies.save_only_these_names("current")
 
 
@@ -121,7 +123,8 @@ class Forward:
         """
         outputs: dict[str, Any] = {name: OrderedDict() for name in ("spike_rate", "size", "sent_rate", *RECORDED)}
         outputs["updates"] = dict(seen)
-        arrived, after = dict(arrived), {}
+        arrived = dict(arrived)
+        after: dict[str, State] = {}
         for layer in self.net.layers[:-1]:
             # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
             fire = jax.checkpoint(functools.partial(self.fire, layer, chunk), policy=ONLY_CURRENTS)

@@ -58,7 +58,8 @@ def populations(net: "Network") -> dict[str, Population]:
         if layer is net.layers[-1]:
             neuron = SpikeCount(net.readout) if getattr(net.readout, "spiking", False) else net.readout
         elif layer.recurrent:
-            neuron = Recurrent(own[layer.name], None if layer.kernel is None else wiring[layer.name].kernel[:2])
+            height, width, *_ = wiring[layer.name].kernel
+            neuron = Recurrent(own[layer.name], None if layer.kernel is None else (height, width))
         else:
             neuron = own[layer.name]
         found[layer.name] = Population(layer, False, neuron, wiring[layer.name].out_shape)
@@ -74,8 +75,8 @@ def check_trained_with(net: "Network", params: dict[str, Any]) -> None:
         weights = params[layer.name].get("time")
         if (None if weights is None else len(weights)) != net.time_weights:
             count = "no" if weights is None else len(weights)
-            raise InputError(f"layer {layer.name!r} has {count} weights of timesteps, and the network's time_weights are "
-                             f"{net.time_weights}; build it as it was trained")
+            raise InputError(f"layer {layer.name!r} has {count} weights of timesteps, and the network's time_weights "
+                             f"are {net.time_weights}; build it as it was trained")
     for name, population in populations(net).items():
         found = params[population.layer.name]
         has = "neuron" in (found.get("shortcut", {}) if population.projected else found)

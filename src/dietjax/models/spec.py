@@ -2,7 +2,7 @@
 
 import dataclasses
 import numbers
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import InputError, unknown
 from ..types import Neuron
@@ -102,8 +102,8 @@ class Layer:
         raise InputError(f"layer {self.name!r}: {field} must be {wanted}, got {getattr(self, field)!r}")
 
 
-def both(value: int | tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of a kernel or stride that may be given as one number; anything else is returned as it is."""
+def both(value: Any) -> tuple[int, int]:
+    """(height, width) of a kernel or stride that may be given as one number for both."""
     return tuple(value) if isinstance(value, tuple | list) and len(value) == 2 else (value, value)
 
 

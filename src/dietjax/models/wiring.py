@@ -102,7 +102,7 @@ def _main(layer, source, shape, layers, image_shape):
             raise InputError(f"layer {layer.name!r} has {layer.groups} groups, and {channels} channels {name}, which "
                              "do not divide into them; a depthwise convolution has as many groups as channels that "
                              "come in, and features a multiple of them")
-    out = (*(-(-n // step) for n, step in zip(shape[:2], stride, strict=True)), layer.features)
+    out: Shape = (*(-(-n // step) for n, step in zip(shape[:2], stride, strict=True)), layer.features)
     if layer.pool_current:
         if 1 in out[:2]:
             raise InputError(f"layer {layer.name!r} pools its current over 2×2, and its map is {out[0]}×{out[1]}; pool "
