@@ -1,5 +1,5 @@
-"""Laws of computing in bfloat16 and float16: with the spikes of float64, gradients are float64's but for the rounding of
-what travels between layers. Sums over neurons, batch and time are float32's.
+"""Laws of computing in bfloat16 and float16: with the spikes of float64, gradients are float64's but for the rounding
+of what travels between layers. Sums over neurons, batch and time are float32's.
 
 Numbers here are few bits long, so that every current and membrane is exact in each dtype, and no spike differs.
 """

@@ -89,8 +89,8 @@ def connections(layers: tuple[Layer, ...], image_shape: Shape) -> tuple[Connecti
 def _main(layer, source, shape, layers, image_shape):
     """The synapse from the layer before, or the image."""
     if layer.kernel is None:
-        kernel, out = (math.prod(shape), layer.features), (layer.features,)
-        return Connection(layer.name, layer.name, source, kernel, (1, 1), shape, out)
+        dense = (math.prod(shape), layer.features)
+        return Connection(layer.name, layer.name, source, dense, (1, 1), shape, (layer.features,))
     if len(shape) == 1:
         raise InputError(f"layer {layer.name!r} is a convolution, and what comes in is {shape}, which is no map; make "
                          "it fully connected (kernel=None), or put it before the fully connected layers")
