@@ -18,7 +18,15 @@ State = Any
 
 
 class Neuron(Protocol):
-    """Static choices in a frozen dataclass, pure methods. Anything with these methods can be put into a network."""
+    """Static choices in a frozen dataclass, pure methods. Anything with these methods can be put into a network.
+
+    A class may also have (docs/neuron.md says what is done with each):
+
+    - run(params, state, current [B, T, N] or [B, 1, N], timesteps, backend) -> (state, outputs [B, T, N]): a block;
+    - with_threshold(params, threshold) -> params: with this threshold, and integrating without leak, for conversion;
+    - spiking: ClassVar[bool], whether outputs are spikes;
+    - graded: ClassVar[bool], whether an event carries a number by which a synapse has to multiply.
+    """
 
     def init(self, key: Array, shape: tuple[int, ...], dtype: Any = ...) -> Params:
         """Parameters for neurons of shape N (without batch)."""

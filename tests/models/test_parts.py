@@ -9,7 +9,7 @@ import pytest
 
 from dietjax import IF, LIF, ReLU, unroll
 from dietjax.errors import InputError
-from dietjax.models import Layer, Network, Residual
+from dietjax.models import Layer, Network, Residual, resnet, vgg
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -189,6 +189,16 @@ def test_gradients_are_those_of_finite_differences(random_variables, layers):
     slope = sum(jax.tree.leaves(jax.tree.map(lambda g, d: (g * d).sum(), jax.grad(loss)(variables), direction)))
     ahead, behind = (loss(jax.tree.map(lambda v, d, s=s: v + s * 1e-5 * d, variables, direction)) for s in (1, -1))
     np.testing.assert_allclose(slope, (ahead - behind) / 2e-5, rtol=1e-6)
+
+
+def test_families_with_residuals_of_spikes_and_max_pools():
+    plain, sew = (resnet("ResNet18", 10, (8, 8, 3), width=1 / 16, sew=sew) for sew in (None, "add"))
+    assert [c.name for c in sew.connections()] == [c.name for c in plain.connections()]
+    for before, after in zip(plain.layers, sew.layers, strict=True):
+        residual = before.shortcut and Residual(before.shortcut, "add")
+        assert after == dataclasses.replace(before, shortcut=None, residual=residual)
+    pools = [layer.pool for layer in vgg("VGG9", 10, (32, 32, 3), max_pool=True).layers]
+    assert pools == ["max" if layer.pool else False for layer in vgg("VGG9", 10, (32, 32, 3)).layers]
 
 
 def test_an_ann_of_residuals_and_max_pools_has_no_rates(random_variables):

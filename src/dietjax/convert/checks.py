@@ -18,8 +18,8 @@ from ..types import Array, Neuron
 def check_convertible(net: Network) -> None:
     """Refuse a network with parts that no ANN has: recurrent layers, weights of timesteps, a readout that fires."""
     if net.time_weights is not None:
-        raise InputError("weights of timesteps (time_weights) have no counterpart in an ANN to convert from; train this "
-                         "network from its initial variables, or leave them out")
+        raise InputError("weights of timesteps (time_weights) have no counterpart in an ANN to convert from; train "
+                         "this network from its initial variables, or leave them out")
     if getattr(net.readout, "spiking", False):
         raise InputError(f"the readout {net.readout} fires, and an ANN's logits are sums of its currents: "
                          "use readout=dietjax.LI(), or train this network from its initial variables")

@@ -205,7 +205,8 @@ def _joined(state, outputs):
     for name in RECORDED:
         if outputs[name]:
             of_images[name] = OrderedDict((k, _join_chunks(v)) for k, v in outputs[name].items())
-    rates: Record = {name: OrderedDict((k, v.sum(0)) for k, v in outputs[name].items()) for name in ("spike_rate", "sent_rate")}
+    rates: Record = {name: OrderedDict((k, v.sum(0)) for k, v in outputs[name].items())
+                     for name in ("spike_rate", "sent_rate")}
     sizes = {k: v.sum(0) for k, v in outputs["size"].items()}
     rates["magnitude"] = magnitudes(sizes, rates["spike_rate"])
     if "input_rate" in outputs:

@@ -1,15 +1,16 @@
-"""ResNets of basic blocks (He et al. 2016) whose shortcut is added to the CURRENT of a block's second neuron.
+"""ResNets of basic blocks (He et al. 2016) whose shortcut is added to the CURRENT of a block's second neuron, or, of
+SEW-ResNets, combined with its spikes.
 
 ResNet12, 20 and 34 as in DIET-SNN: a stem of three 3×3 convolutions and a pool; the last map is flattened.
 ResNet18 and 19 as the field trains them on CIFAR: a stem of one 3×3 convolution; the last map is averaged.
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from .make import dense_layers, exact_name, make
 from .network import Network
-from .spec import Layer
+from .spec import Layer, Residual
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +42,8 @@ give none."""
 
 
 def resnet(name: str, num_classes: int, image_shape: tuple[int, int, int], *, classifier: tuple[int, ...] | None = None,
-           conv_dropout: float = 0.2, classifier_dropout: float = 0.5, width: float = 1.0, **options: Any) -> Network:
+           conv_dropout: float = 0.2, classifier_dropout: float = 0.5, width: float = 1.0,
+           sew: Literal["add", "and", "iand"] | None = None, **options: Any) -> Network:
     """A ResNet by name.
 
     Args:
@@ -52,6 +54,8 @@ def resnet(name: str, num_classes: int, image_shape: tuple[int, int, int], *, cl
         conv_dropout: after the first two convolutions of a stem of three, and the first of every block.
         classifier_dropout: after every hidden fully connected layer.
         width: factor on the features of every layer but the output layer.
+        sew: how a block's input is combined with its spikes (SEW-ResNet, Fang et al., NeurIPS 2021, arXiv 2102.04159),
+            instead of being added to the current of its second neuron; None: that.
         **options: fields of `Network`: neuron, encoder, bias, batch_norm, dtype ...
     """
     plan = PLANS[exact_name(name, PLANS)]
@@ -61,7 +65,8 @@ def resnet(name: str, num_classes: int, image_shape: tuple[int, int, int], *, cl
         for block in range(1, count + 1):
             first = f"stage{stage}_block{block}_conv1"
             layers += [Layer(first, features, stride=2 if stage > 1 and block == 1 else 1, dropout=conv_dropout),
-                       Layer(f"stage{stage}_block{block}_conv2", features, shortcut=first)]
+                       Layer(f"stage{stage}_block{block}_conv2", features, shortcut=first if sew is None else None,
+                             residual=None if sew is None else Residual(first, sew))]
     layers[-1] = dataclasses.replace(layers[-1], pool="global" if plan.average else min(image_shape[:2]) >= LARGE_IMAGE)
     hidden = plan.classifier if classifier is None else classifier
     layers += dense_layers(hidden, num_classes, classifier_dropout)

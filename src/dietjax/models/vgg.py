@@ -23,7 +23,8 @@ LARGE_IMAGE = 224
 
 
 def vgg(name: str, num_classes: int, image_shape: tuple[int, int, int], *, classifier: tuple[int, ...] | None = None,
-        conv_dropout: float = 0.2, classifier_dropout: float = 0.5, width: float = 1.0, **options: Any) -> Network:
+        conv_dropout: float = 0.2, classifier_dropout: float = 0.5, width: float = 1.0, max_pool: bool = False,
+        **options: Any) -> Network:
     """A VGG by name.
 
     Args:
@@ -35,6 +36,7 @@ def vgg(name: str, num_classes: int, image_shape: tuple[int, int, int], *, class
         conv_dropout: after every convolution that is not pooled.
         classifier_dropout: after every hidden fully connected layer.
         width: factor on the features of every layer but the output layer, hidden fully connected ones too.
+        max_pool: whether pools take the largest instead of the average (`match_activations` refuses those).
         **options: fields of `Network`: neuron, encoder, bias, batch_norm, dtype ...
     """
     name = exact_name(name, PLANS)
@@ -46,7 +48,8 @@ def vgg(name: str, num_classes: int, image_shape: tuple[int, int, int], *, class
     layers: list[Layer] = []
     for item, following in zip(plan, (*plan[1:], None), strict=True):
         if isinstance(item, int):
-            pool = following == "A"
-            layers.append(Layer(f"conv{len(layers) + 1}", item, pool=pool, dropout=0.0 if pool else conv_dropout))
+            pooled = following == "A"
+            layers.append(Layer(f"conv{len(layers) + 1}", item, pool="max" if pooled and max_pool else pooled,
+                                dropout=0.0 if pooled else conv_dropout))
     layers += dense_layers(classifier, num_classes, classifier_dropout)
     return make(tuple(layers), image_shape, options, width)
