@@ -36,7 +36,7 @@ def params_of(neuron, dtype=jnp.float32):
 
 @pytest.mark.parametrize("neuron", STEPPED, ids=named)
 @pytest.mark.parametrize("chunk", [1, 2, 3])
-@pytest.mark.thin(7)
+@pytest.mark.thin(4)
 def test_chunks_that_hand_on_their_state_are_the_whole(x64, neuron, chunk):
     params, currents = params_of(neuron, jnp.float64), example(jnp.float64)
 
@@ -56,7 +56,7 @@ def test_chunks_that_hand_on_their_state_are_the_whole(x64, neuron, chunk):
 
 @pytest.mark.parametrize("neuron", [ALIF(adaptation=0), CuBaLIF(synaptic_leak=0), RefractoryLIF(period=0)], ids=named)
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
-@pytest.mark.thin(3)
+@pytest.mark.thin(2)
 def test_without_what_it_adds_each_is_a_lif(x64, neuron, reset):
     neuron = dataclasses.replace(neuron, reset=reset)
     currents, weights = example(jnp.float64), np.random.default_rng(1).normal(size=(B, T, N))
@@ -171,7 +171,7 @@ def test_bfloat16_currents_fire_as_the_same_numbers_in_float32(neuron):
 
 
 @pytest.mark.parametrize("neuron", [*STEPPED, Binary(threshold=0.5)], ids=named)
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_each_can_be_recurrent(neuron):
     """With a kernel of 0 it hears nothing of itself; with another, its gradient reaches the kernel."""
     layer, currents = Recurrent(neuron), example()
@@ -190,7 +190,7 @@ def test_each_can_be_recurrent(neuron):
 
 
 @pytest.mark.parametrize("neuron", STEPPED, ids=named)
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_each_runs_in_a_network_whole_or_in_chunks_and_trains(neuron):
     layers = Layer("conv", 3, pool=True), Layer("fc", 4, kernel=None, recurrent=True), Layer("out", 5, kernel=None)
     net = Network(layers, (4, 4, 2), neuron=dataclasses.replace(neuron, surrogate="arctan"))
