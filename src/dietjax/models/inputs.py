@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..core.neurons import PSN
 from ..core.neurons.checks import concrete
 from ..errors import InputError
 from ..types import Array
@@ -32,6 +33,10 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
         raise InputError(f"timesteps must be a whole number of at least 1, got {timesteps!r}")
     if framed:
         timesteps = _frames_of(shape, timesteps, lengths)
+        looks_ahead = [name for name, neuron in net.neurons().items() if isinstance(neuron, PSN)]
+        if lengths is not None and looks_ahead:
+            raise InputError(f"layers {', '.join(looks_ahead)}: a PSN hears every timestep at each of them, also what "
+                             "lies beyond an example's end; use SlidingPSN, or sequences of one length")
     elif lengths is not None:
         raise InputError("lengths say how many frames each example has, and these are images, the same at every "
                          "timestep; pass frames [B, T, ...], or leave out lengths")

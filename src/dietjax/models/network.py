@@ -110,9 +110,9 @@ class Network(nn.Module):
         check_recorded(record)
         images, chunk = as_maps(self, images), timesteps if chunk is None else chunk
         learns = train and not self.is_initializing()
-        params, stats, masks = self._variables(images.shape[0], learns)
-        if stats and learns and chunk != timesteps:
-            raise InputError("batch norm in training needs every timestep at once: use chunk=None, or fold it first")
+        params, stats, masks = self._variables(images.shape[0], learns, chunk == timesteps)
+        if self.is_initializing():  # variables follow from shapes alone, so nothing has to run
+            return jnp.full((images.shape[0], self.layers[-1].features), jnp.nan), {}
         key = None if self.encoder.constant else self.make_rng("encode")
 
         def run(params, stats, masks, key, state, start, images, lengths):
@@ -130,13 +130,17 @@ class Network(nn.Module):
             found["logits"] = hold_last(found["logits"], lengths)
         return found["logits"][:, -1], found | rates
 
-    def _variables(self, batch, learns):
+    def _variables(self, batch, learns, at_once):
         """(parameters, running statistics, dropout masks) by name."""
         wiring = {c.name: c for c in self.connections()}
         params = {layer.name: self.param(layer.name, self._init_layer, wiring, layer) for layer in self.layers}
         if not self.is_initializing():
             check_trained_with(self, params)
-        return params, self._batch_stats(wiring), self._dropout_masks(wiring, batch) if learns else {}
+        stats = self._batch_stats(wiring)
+        if stats and learns and not at_once:
+            raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
+                             "or fold it first (dietjax.convert.fold_batch_norm)")
+        return params, stats, self._dropout_masks(wiring, batch) if learns else {}
 
     def _init_layer(self, key, wiring, layer):
         key, shortcut_key, neuron_key = jax.random.split(key, 3)

@@ -43,7 +43,8 @@ class Population:
     def at_rest(self, params: dict[str, Any], batch: int, dtype: Any) -> State:
         """Their state before the first timestep, for currents of so many images and this dtype."""
         state = self.neuron.initial_state(self.params(params), (batch, *self.shape), dtype)
-        if isinstance(self.neuron, Recurrent) and not jax.tree.leaves(state.neuron):
+        spiking = getattr(getattr(self.neuron, "neuron", None), "spiking", False)
+        if isinstance(self.neuron, Recurrent) and not jax.tree.leaves(state.neuron) and not spiking:
             raise InputError(f"layer {self.layer.name!r} is recurrent, and {self.neuron.neuron} has no memory: at an "
                              "ANN's one timestep nothing would come back; use a spiking neuron, or recurrent=False")
         return state
