@@ -71,6 +71,9 @@ def curves(metrics: Sequence[Row], phase: str, key: str) -> Figure:
         value = start[-1][key] * (100 if percent else 1)
         axes.plot([0], [value], MARKERS["converted"], color=COLOURS["converted"], label="converted, test")
     if axes.lines:
+        last = max((row["epoch"] for row in metrics if row["phase"] == phase), default=0) or 1
+        axes.set_xlim(-0.04 * last, 1.04 * last)
+        axes.ticklabel_format(axis="y", useOffset=False)
         _legend(axes)
         if percent:
             _widen(axes)
