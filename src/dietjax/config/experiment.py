@@ -80,8 +80,8 @@ class Neuron:
     """Initial leak: membrane kept per step, in [0, 1] (paper: 1)."""
     sharing: Literal["layer", "channel", "neuron"] | None = None
     """How far a leak and a threshold are shared (paper: layer)."""
-    reset: Literal["subtract", "zero"] | None = None
-    """What a spike does to the membrane (paper: subtract the threshold)."""
+    reset: Literal["subtract", "zero", "none"] | None = None
+    """What a spike does to the membrane (paper: subtract the threshold). none cannot be converted."""
     surrogate: names.Surrogate | None = None
     """Surrogate derivative, as in `dietjax.surrogate` (paper: piecewise_linear)."""
     freeze: tuple[str, ...] = ()
