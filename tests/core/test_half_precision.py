@@ -18,9 +18,9 @@ from dietjax.models import Layer, Network
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 HALVES = ("bfloat16", "float16")
-ULP = {"bfloat16": 2**-8, "float16": 2**-11, "float32": 2**-20, "float64": 0.0}
+ROUNDING = {"bfloat16": 2**-8, "float16": 2**-11, "float32": 2**-20}
 """The largest relative error of one rounding; of float32 that of a sum of them."""
-THRESHOLD = 0.75
+THRESHOLD = 0.5  # a power of two: XLA may multiply by its reciprocal, which then is exact too
 
 
 def short_numbers(rng, shape, least, most, unit):
@@ -39,25 +39,32 @@ def gradients(neuron, backend, dtype, param_dtype, currents, weights):
     return jax.grad(loss, (0, 1), has_aux=True)(params, currents.astype(dtype))
 
 
-@pytest.mark.parametrize("backend", ["xla", "scan", pytest.param("pallas_interpret", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("constant", [False, True])
-@pytest.mark.thin(4)
-def test_what_is_summed_over_neurons_batch_and_time_is_summed_in_float32(x64, backend, dtype, constant):
-    """20 000 terms: in bfloat16 a sum of equal ones ends at 256 of them. Half-precision parameters are rounded once."""
+@functools.cache
+def block(constant):
+    """(currents, weights, gradients and spikes in float64), of 20 000 spikes."""
     rng = np.random.default_rng(0)
-    shape = (5, 20, 200)
-    currents = short_numbers(rng, (5, 1 if constant else 20, 200), -4, 12, 1 / 8)
-    weights = short_numbers(rng, shape, 1, 4, 1 / 4)  # of one sign, as the terms of the threshold's gradient then are
-    expected, spikes = gradients(LIF(), "scan", "float64", "float64", currents, weights)
-    for param_dtype in ("float32", dtype):
-        found, same = gradients(LIF(), backend, dtype, param_dtype, currents, weights)
-        assert same.dtype == dtype and 0.1 < spikes.mean() < 0.9
-        np.testing.assert_array_equal(np.asarray(same, np.float64), spikes)
-        for a, b in zip(found[0], expected[0], strict=True):
-            assert a.dtype == param_dtype
-            np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=ULP[param_dtype])
-        np.testing.assert_allclose(np.asarray(found[1], np.float64), expected[1], rtol=1.01 * ULP[dtype], atol=1e-6)
+    currents = short_numbers(rng, (5, 1 if constant else 16, 250), -4, 12, 1 / 8)
+    weights = short_numbers(rng, (5, 16, 250), 1, 4, 1 / 4)  # of one sign, as the terms of the gradients then are
+    return currents, weights, *gradients(LIF(), "scan", "float64", "float64", currents, weights)
+
+
+@pytest.mark.parametrize("backend, dtype, param_dtype, constant", [
+    ("xla", "bfloat16", "float32", False), ("xla", "float16", "float16", True), ("xla", "bfloat16", "bfloat16", True),
+    ("scan", "float16", "float32", False), ("scan", "bfloat16", "bfloat16", True),
+    pytest.param("pallas_interpret", "bfloat16", "float32", True, marks=pytest.mark.slow)])
+@pytest.mark.thin(2)
+def test_what_is_summed_over_neurons_batch_and_time_is_summed_in_float32(x64, backend, dtype, param_dtype, constant):
+    """In bfloat16 a sum of equal terms ends at 256 of them. What has half precision itself is rounded twice at most:
+    each step's share of its gradient, and their sum.
+    """
+    currents, weights, expected, spikes = block(constant)
+    found, same = gradients(LIF(), backend, dtype, param_dtype, currents, weights)
+    assert same.dtype == dtype and 0.1 < spikes.mean() < 0.9
+    np.testing.assert_array_equal(np.asarray(same, np.float64), spikes)
+    for a, b in zip(found[0], expected[0], strict=True):
+        assert a.dtype == param_dtype
+        np.testing.assert_allclose(np.asarray(a, np.float64), b, rtol=2 * ROUNDING[param_dtype])
+    np.testing.assert_allclose(np.asarray(found[1], np.float64), expected[1], rtol=2 * ROUNDING[dtype], atol=1e-6)
 
 
 LAYERS = (Layer("conv1", 6), Layer("conv2", 8, pool=True), Layer("conv3", 8, pool=True), Layer("fc1", 16, kernel=None),
@@ -66,7 +73,8 @@ LAYERS = (Layer("conv1", 6), Layer("conv2", 8, pool=True), Layer("conv3", 8, poo
 
 def short_network(dtype):
     """A VGG whose weights are −1/2, 0 and 1/2, in float32, and images of whole numbers."""
-    net = Network(LAYERS, (8, 8, 3), neuron=LIF(threshold=THRESHOLD), dtype=jnp.dtype(dtype))
+    net = Network(LAYERS, (8, 8, 3), neuron=LIF(threshold=THRESHOLD, sharing="neuron", surrogate="arctan"),
+                  dtype=jnp.dtype(dtype))
     rng = np.random.default_rng(1)
     images = jnp.asarray(short_numbers(rng, (4, 8, 8, 3), -2, 2, 1), "float64" if dtype == "float64" else "float32")
     shapes = jax.eval_shape(net.init, jax.random.key(0), images)
@@ -80,28 +88,30 @@ def short_network(dtype):
 
 
 def network_gradients(dtype):
-    """{layer: (∂L/∂leak, ∂L/∂threshold)} and the spikes, T = 4."""
+    """{layer: (∂L/∂leak, ∂L/∂threshold) of each neuron} and the spikes, T = 3."""
     net, variables, images = short_network(dtype)
 
     @jax.jit
     def gradient(variables):
         def loss(variables):
-            logits, record = net.apply(variables, images, timesteps=4, spikes=True)
+            logits, record = net.apply(variables, images, timesteps=3, spikes=True)
             return (jax.nn.logsumexp(logits, axis=-1) - logits[:, 0]).mean(), record["spikes"]
 
         return jax.grad(loss, has_aux=True)(variables)
 
     found, spikes = gradient(variables)
-    return {layer.name: np.array(found["params"][layer.name]["neuron"], np.float64) for layer in LAYERS[:-1]}, spikes
+    return {layer.name: [np.asarray(gradient, np.float64) for gradient in found["params"][layer.name]["neuron"]]
+            for layer in LAYERS[:-1]}, spikes
 
 
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.thin(1)
 def test_a_networks_gradients_of_thresholds_and_leaks_are_those_of_float64(x64, dtype):
-    """But for the rounding of the cotangents, at each of four layers: a few units in the last place."""
+    """But for the rounding of the cotangents, twice at each of four layers. Of each neuron's: their sum may cancel."""
     expected, spikes = network_gradients("float64")
     found, same = network_gradients(dtype)
     for name in expected:
         assert same[name].dtype == dtype and 0.02 < spikes[name].mean() < 0.9
         np.testing.assert_array_equal(np.asarray(same[name], np.float64), spikes[name])
-        np.testing.assert_allclose(found[name], expected[name], rtol=4 * ULP[dtype], err_msg=name)
+        for a, b in zip(found[name], expected[name], strict=True):
+            assert np.linalg.norm(a - b) < 2 * ROUNDING[dtype] * np.linalg.norm(b), name

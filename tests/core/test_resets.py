@@ -161,6 +161,8 @@ def test_what_no_kernel_runs_is_refused_by_name():
                 dj.unroll(LIF(**option), LIFParams(jnp.ones(()), jnp.ones(())), None, currents, backend=backend)
     with pytest.raises(InputError, match="reset='none' has nothing for a gradient to pass through"):
         LIF(reset="none", reset_gradient=True)
+    with pytest.raises(InputError, match="delay must be True or False, got 1"):
+        IF(delay=1)
     with pytest.raises(InputError, match="unknown reset 'nome'; did you mean 'none'"):
         PLIF(reset="nome")
 

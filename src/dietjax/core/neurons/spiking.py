@@ -79,6 +79,9 @@ class IF:
         check_sharing(self.sharing)
         if self.reset not in RESETS:
             raise unknown("reset", str(self.reset), RESETS)
+        for field in ("reset_gradient", "delay"):
+            if not isinstance(getattr(self, field), bool):
+                raise InputError(f"{field} must be True or False, got {getattr(self, field)!r}")
         if self.reset == "none" and self.reset_gradient:
             raise InputError("reset='none' has nothing for a gradient to pass through; leave out reset_gradient")
         if isinstance(self.surrogate, str):
@@ -139,7 +142,7 @@ class IF:
 
     def with_threshold(self, params: Any, threshold: Array | float) -> SpikingParams:
         """Its parameters with this threshold, > 0, a scalar or of `params.threshold`'s shape, and without leak: how
-        conversion sets a neuron. The rest of a parameter tree keeps its dtypes.
+        conversion sets a neuron. Their shapes and dtypes stay.
         """
         wanted = params.threshold
         if jnp.shape(threshold) not in ((), wanted.shape):
