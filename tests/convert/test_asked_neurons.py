@@ -136,6 +136,13 @@ def test_layers_behind_which_a_spike_has_no_worth_are_refused_where_it_is_folded
         match_activations(net, variables, images(dtype=jnp.float32))
 
 
+@CONVERSIONS
+def test_weights_of_timesteps_have_no_counterpart_in_an_ann(random_variables, convert):
+    net, variables = ann_and(random_variables, LIF())
+    with pytest.raises(InputError, match=r"weights of timesteps \(time_weights\) have no counterpart"):
+        converted(convert, net.clone(time_weights=5), variables)
+
+
 def test_one_layer_s_own_neuron_is_asked_for_itself(random_variables):
     layers = (DENSE[0], dataclasses.replace(DENSE[1], neuron=PLIF()), DENSE[2])
     net, variables = ann_and(random_variables, LIF(), DENSE)
