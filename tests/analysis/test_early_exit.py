@@ -111,7 +111,8 @@ def test_mean_timesteps_grow_with_the_margin_and_end_at_the_ordinary_accuracy(ne
 @pytest.mark.parametrize("options, says", [
     ({"margins": ()}, "one or more numbers"), ({"margins": (1, -0.1)}, r"numbers >= 0, got \[1, -0.1\]"),
     ({"margins": (float("nan"),)}, "numbers >= 0"), ({"chunk": 3}, "chunk=3, timesteps=8"),
-    ({"timesteps": 0}, "timesteps=0"), ({"margins": 1.0}, r"a sequence of numbers.*got 1\.0; .*\(margin,\)"),
+    ({"timesteps": 0}, "whole number of at least 1, got 0"),
+    ({"margins": 1.0}, r"a sequence of numbers.*got 1\.0; .*\(margin,\)"),
     ({"timesteps": None}, r"images \(6, 4, 4, 2\) are the same at every timestep: say at how many")])
 def test_what_cannot_be_is_named(network, options, says):
     net, variables, images, _ = network

@@ -136,6 +136,13 @@ def test_layers_behind_which_a_spike_has_no_worth_are_refused_where_it_is_folded
         match_activations(net, variables, images(dtype=jnp.float32))
 
 
+@CONVERSIONS
+def test_weights_of_timesteps_have_no_counterpart_in_an_ann(random_variables, convert):
+    net, variables = ann_and(random_variables, LIF())
+    with pytest.raises(InputError, match=r"weights of timesteps \(time_weights\) have no counterpart"):
+        converted(convert, net.clone(time_weights=5), variables)
+
+
 def test_one_layer_s_own_neuron_is_asked_for_itself(random_variables):
     layers = (DENSE[0], dataclasses.replace(DENSE[1], neuron=PLIF()), DENSE[2])
     net, variables = ann_and(random_variables, LIF(), DENSE)
@@ -190,10 +197,19 @@ def test_the_neurons_of_a_residuals_projection_are_balanced_scaled_and_put_in_un
     assert float(in_units["params"]["conv2"]["shortcut"]["neuron"].threshold) == pytest.approx(1, rel=1e-12)
 
 
-def test_batch_norm_of_a_residuals_projection_has_no_bias_to_go_into(random_variables):
-    net = Network(SEW, IMAGE, batch_norm=True)
-    with pytest.raises(InputError, match="layer 'conv2': its residual passes a projection with batch norm"):
-        fold_batch_norm(net, random_variables(net))
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.thin(1)
+def test_batch_norm_of_a_residuals_projection_folds_into_its_own_weights(x64, random_variables, bias):
+    net = Network(SEW, IMAGE, neuron=LIF(threshold=0.5), batch_norm=True, bias=bias)
+    variables = random_variables(net, dtype=jnp.float64)
+    folded, without = fold_batch_norm(net, variables)
+    shapes = jax.eval_shape(folded.init, jax.random.key(0), images())
+    assert jax.tree.map(lambda x: x.shape, without) == jax.tree.map(lambda x: x.shape, shapes)
+    run = jax.jit(lambda net, v: net.apply(v, images(), 3, record=("spikes",)), static_argnums=0)
+    (logits, record), (expected, before) = run(folded, without), run(net, variables)
+    jax.tree.map(np.testing.assert_array_equal, record["spikes"], before["spikes"])
+    assert record["sent_rate"]["conv2"] > record["spike_rate"]["conv2"] > 0
+    np.testing.assert_allclose(logits, expected, rtol=1e-9)
 
 
 def test_graded_events_are_not_worth_a_threshold(random_variables):

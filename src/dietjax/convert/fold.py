@@ -15,30 +15,35 @@ def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network
 
         W ← W · γ/√(σ²+ε),   b ← b + β − μ·γ/√(σ²+ε)          (b is added after the norm)
 
+    A shortcut's goes into the bias of the layer whose current it enters; that of a residual's projection, which has neurons
+    of its own, into a bias there.
+
     Returns:
         (net with bias=True and batch_norm=False, variables).
     """
     if not net.batch_norm:
         raise InputError("this network has no batch norm to fold")
-    wiring = {c.name for c in net.connections()}
-    for layer in net.layers:
-        if layer.residual is not None and f"{layer.name}_shortcut" in wiring:
-            raise InputError(f"layer {layer.name!r}: its residual passes a projection with batch norm and neurons of "
-                             "its own, and no bias there would take up the norm's shift; let a residual start where "
-                             "the shape is the same, or use a shortcut into the current")
+    layers = {layer.name: layer for layer in net.layers}
     params = {}
     for name, layer in variables["params"].items():
-        weights = {k: v for k, v in layer.items() if k not in ("norm", "shortcut")}
-        bias = weights.get("bias", jnp.zeros(layer["kernel"].shape[-1:], layer["kernel"].dtype))
-        if "norm" in layer:
-            weights["kernel"], bias = _fold(layer, variables["batch_stats"][name], bias)
+        stats = variables["batch_stats"]
+        weights = _folded(layer, stats[name]) if "norm" in layer else {"bias": _bias(layer), **layer}
         if "shortcut" in layer:
-            kernel, extra = _fold(layer["shortcut"], variables["batch_stats"][f"{name}_shortcut"], 0.0)
-            weights["shortcut"], bias = {"kernel": kernel}, bias + extra
-        params[name] = {**weights, "bias": bias}
+            shortcut = _folded(layer["shortcut"], stats[f"{name}_shortcut"])
+            if layers[name].residual is None:  # it ends in the same current
+                weights["bias"] += shortcut.pop("bias")
+            weights["shortcut"] = shortcut
+        params[name] = weights
     return net.clone(batch_norm=False, bias=True), {"params": params}
 
 
-def _fold(weights, stats, bias):
+def _folded(weights, stats):
+    """A synapse's weights without their norm, everything else as it was."""
     factor = weights["norm"]["scale"] / jnp.sqrt(stats["var"] + NORM_EPSILON)
-    return weights["kernel"] * factor, bias + weights["norm"]["bias"] - stats["mean"] * factor
+    bias = _bias(weights) + weights["norm"]["bias"] - stats["mean"] * factor
+    kept = {name: value for name, value in weights.items() if name != "norm"}
+    return kept | {"kernel": weights["kernel"] * factor, "bias": bias}
+
+
+def _bias(weights):
+    return weights.get("bias", jnp.zeros(weights["kernel"].shape[-1:], weights["kernel"].dtype))

@@ -226,7 +226,7 @@ class Forward:
                 if name in self.stats:
                     current = checkpoint_name(current, "current")
                     current, seen[name] = batch_norm(weights["norm"], self.stats[name], current, self.train, valid)
-                if main and "bias" in weights:
+                if "bias" in weights:  # a shortcut's is in its layer's
                     current = current + weights["bias"].astype(x.dtype)
             found[target] = found[target] + current if target in found else current
         return found, seen if self.train else {}

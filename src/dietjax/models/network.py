@@ -170,7 +170,8 @@ class Network(nn.Module):
             params["time"] = jnp.ones(self.time_weights, self.param_dtype)
         if shortcut is not None:
             params["shortcut"] = weights(shortcut_key, shortcut)
-            if shortcut.name in there:
+            if shortcut.name in there:  # neurons of their own, and so a bias
+                params["shortcut"] |= {"bias": jnp.zeros(layer.features, self.param_dtype)} if self.bias else {}
                 params["shortcut"] = with_neuron(params["shortcut"], there[shortcut.name], neuron_key)
         return with_neuron(params, there[name], neuron_key)
 
