@@ -10,6 +10,7 @@ import pytest
 from dietjax import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams
 from dietjax.core import kernels
 from dietjax.core.kernels import tile
+from dietjax.core.surrogate import DERIVATIVES
 from dietjax.core.unroll import unroll
 from dietjax.errors import InputError
 
@@ -106,7 +107,7 @@ def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
 
 
 @pytest.mark.parametrize("backend, surrogate", on_backends(
-    ("piecewise_linear", "rectangular", "arctan", "fast_sigmoid", "sigmoid", "stdb", jnp.cos), ("sigmoid", jnp.cos)))
+    (*DERIVATIVES, jnp.cos), ("sigmoid", jnp.cos)))
 @pytest.mark.thin(3)
 def test_every_surrogate(x64, backend, surrogate):
     neuron = LIF(surrogate=surrogate)

@@ -118,7 +118,7 @@ def test_two_steps_through_the_comparison_of_the_reset_by_hand(x64):
 @pytest.mark.parametrize("neuron", [
     LIF(sharing="channel"), LIF(reset="zero", initial_membrane=0.6), IF(reset="none", surrogate="arctan"),
     PLIF(threshold=0.4, reset="subtract"), LIF(surrogate="stdb", leak=0.8), LIF(reset_gradient=True)], ids=repr)
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_with_delay_the_same_spikes_and_gradients_come_one_timestep_later(x64, neuron):
     current, _, _, weights, _ = example()
     params = neuron.init(jax.random.key(0), (N,), jnp.float64)
@@ -138,7 +138,7 @@ def test_with_delay_the_same_spikes_and_gradients_come_one_timestep_later(x64, n
 @pytest.mark.parametrize("neuron", [LIF(leak=0.9, delay=True, initial_membrane=0.5), LIF(reset="none"),
                                     LIF(reset="zero", delay=True, surrogate="stdb"), LIF(reset_gradient=True)],
                          ids=repr)
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_a_state_that_is_carried_on_is_the_whole_run(x64, neuron):
     current = jnp.asarray(example()[0])
     params = neuron.init(jax.random.key(0), (N,), jnp.float64)
