@@ -15,8 +15,8 @@ def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network
 
         W ← W · γ/√(σ²+ε),   b ← b + β − μ·γ/√(σ²+ε)          (b is added after the norm)
 
-    A shortcut's goes into the bias of the layer whose current it enters; that of a residual's projection, which has neurons
-    of its own, into a bias there.
+    A shortcut's goes into the bias of the layer whose current it enters; that of a residual's projection, which has
+    neurons of its own, into a bias there.
 
     Returns:
         (net with bias=True and batch_norm=False, variables).
