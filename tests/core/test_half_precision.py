@@ -94,7 +94,7 @@ def network_gradients(dtype):
     @jax.jit
     def gradient(variables):
         def loss(variables):
-            logits, record = net.apply(variables, images, timesteps=2, spikes=True)
+            logits, record = net.apply(variables, images, timesteps=2, record=("spikes",))
             return (jax.nn.logsumexp(logits, axis=-1) - logits[:, 0]).mean(), record["spikes"]
 
         return jax.grad(loss, has_aux=True)(variables)

@@ -477,7 +477,7 @@ def test_a_phase_may_have_dropout_of_its_own(digits):
 
 def test_every_surrogate_may_be_asked_for(few_digits):
     for name in DERIVATIVES:
-        _, snn = assemble.networks(tiny(neuron=Neuron(surrogate=name)), few_digits)
+        _, snn = assemble.networks(tiny(neuron=Neuron(surrogate=name)), data.load("digits"))
         assert snn.neuron.surrogate.name == name
 
 

@@ -134,7 +134,10 @@ class Network(nn.Module):
         """(parameters, running statistics, dropout masks) by name."""
         wiring = {c.name: c for c in self.connections()}
         params = {layer.name: self.param(layer.name, self._init_layer, wiring, layer) for layer in self.layers}
-        if not self.is_initializing():
+        if self.is_initializing():  # what cannot be at rest cannot run
+            there = populations(self).values()
+            jax.eval_shape(lambda params: [p.at_rest(params, batch, jnp.float32) for p in there], params)
+        else:
             check_trained_with(self, params)
         stats = self._batch_stats(wiring)
         if stats and learns and not at_once:
