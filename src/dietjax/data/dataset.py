@@ -24,7 +24,7 @@ class Split(NamedTuple):
     """Examples in memory, in the order they are stored. `Stream` has the same methods for a split that does not fit."""
 
     images: np.ndarray
-    """uint8 [N, H, W, C]."""
+    """uint8 [N, H, W, C], or frames [N, T, H, W, C]."""
     labels: np.ndarray
     """int32 [N]."""
 
@@ -36,10 +36,15 @@ class Split(NamedTuple):
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
-        return self.images.shape[1:]
+        return self.images.shape[-3:]
+
+    @property
+    def frames(self) -> int | None:
+        """T of examples that have a frame for each timestep; None of images."""
+        return self.images.shape[1] if self.images.ndim == 5 else None
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(images [n, H, W, C], labels [n]) of these examples, not augmented."""
+        """(images [n, H, W, C] or frames [n, T, H, W, C], labels [n]) of these examples, not augmented."""
         return self.images[indices], self.labels[indices]
 
     def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange
@@ -74,3 +79,8 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
         return self.train.image_shape
+
+    @property
+    def frames(self) -> int | None:
+        """T of examples that have a frame for each timestep; None of images."""
+        return self.train.frames if isinstance(self.train, Split) else None

@@ -1,5 +1,7 @@
 """What the compiled step does to a batch of raw images."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +9,25 @@ import numpy as np
 from ..types import Array
 
 
+def _alike(function):
+    """Of frames [B, T, H, W, C], what is drawn for an example is the same for all of them."""
+    @functools.wraps(function)
+    def of_examples(key, images, *settings, **options):
+        if images.ndim == 4:
+            return function(key, images, *settings, **options)
+        batch, steps, height, width, channels = images.shape
+        as_one = jnp.moveaxis(images, 1, 3).reshape(batch, height, width, steps * channels)
+        found = function(key, as_one, *settings, **options).reshape(batch, height, width, steps, channels)
+        return jnp.moveaxis(found, 3, 1)
+
+    return of_examples
+
+
+@_alike
 def random_crop_flip(key: Array, images: Array, padding: int, flip: bool, *, fill: str = "black",
                      mirrored: Array | None = None) -> Array:
-    """Random crop after padding, then random horizontal flip, per example: [B, H, W, C] -> [B, H, W, C].
+    """Random crop after padding, then random horizontal flip, per example: [B, H, W, C] -> [B, H, W, C], or frames
+    [B, T, H, W, C], all of an example alike.
 
     For raw images, before `normalise`: the authors, with torchvision, pad with black, not with the mean.
 
@@ -36,6 +54,7 @@ def random_crop_flip(key: Array, images: Array, padding: int, flip: bool, *, fil
     return images
 
 
+@_alike
 def cutout(key: Array, images: Array, size: int) -> Array:
     """A square of zeros, size×size pixels, around a random pixel of each image; what lies outside is lost (DeVries &
     Taylor 2017, arXiv 1708.04552, section 3.2): [B, H, W, C] -> [B, H, W, C].

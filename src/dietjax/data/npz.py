@@ -11,7 +11,8 @@ import numpy as np
 from .source import DataError, Example, StoredImages
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""What the file holds: uint8 [N, H, W] or [N, H, W, 1 or 3], and the classes [N] as integers 0..K-1."""
+"""What the file holds: uint8 images [N, H, W] or [N, H, W, 1 or 3], or frames [N, T, H, W, 1 or 3], and the classes [N]
+as integers 0..K-1."""
 NAMES = "class_names"
 """Optional: the K classes' names, as strings; without it they are called by their numbers."""
 
@@ -46,13 +47,13 @@ def open_npz(path: Path) -> StoredImages:
     train, test = (_split(path, split, arrays) for split in ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(f"{path}: training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; "
-                        "both need one size and the same channels")
+                        "both need one size, the same channels and as many frames")
     names = _names(path, arrays[NAMES]) if NAMES in arrays else _numbers(path, train.labels, test.labels)
     for split, labels in (("train", train.labels), ("test", test.labels)):
         if labels.min() < 0 or labels.max() >= len(names):
             raise DataError(f"{path}: labels of {split} span {labels.min()}..{labels.max()}, but there are "
                             f"{len(names)} classes, 0..{len(names) - 1}: number them from 0, as in {NAMES}")
-    return StoredImages(path.stem, train, test, names, train.images.shape[1:])
+    return StoredImages(path.stem, train, test, names, train.images.shape[-3:])
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
@@ -89,12 +90,12 @@ def _array(path: Path, key: str, stored: Any) -> np.ndarray:
 
 
 def _split(path: Path, split: str, arrays: dict[str, np.ndarray]) -> Arrays:
-    """Its images [N, H, W, C] and labels int32 [N]."""
+    """Its images [N, H, W, C] or frames [N, T, H, W, C], and labels int32 [N]."""
     images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
     images = images[..., None] if images.ndim == 3 else images
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3) or not images.size:
+    if images.dtype != np.uint8 or images.ndim not in (4, 5) or images.shape[-1] not in (1, 3) or not images.size:
         raise DataError(f"{split}_images of {path} are {images.dtype.name} of shape {images.shape}; needed are uint8 "
-                        f"[N, H, W] or [N, H, W, 1 or 3]{_remedy_for_images(images)}")
+                        f"[N, H, W] or [N, H, W, 1 or 3], of frames [N, T, H, W, 1 or 3]{_remedy_for_images(images)}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
         raise DataError(f"{split}_labels of {path} are {labels.dtype.name} of shape {labels.shape}; needed are "
                         f"{len(images)} integers{_remedy_for_labels(labels, len(images))}")

@@ -28,7 +28,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
         name: as in `tfds.load` ("cifar10", "imagenet2012", "imagenet_resized/32x32", "cifar10:3.0.2"), prepared as
             array_record; "digits", which comes with scikit-learn and is built on first use; "folder:PATH", with
             PATH/{train,test}/CLASS/*.{png,jpg,jpeg}; or "npz:PATH", a file of NumPy arrays, see `npz`: read whole, as
-            it is, with NumPy alone.
+            it is, with NumPy alone. Its examples may have a frame for each timestep; they are held in memory.
         data_dir: a tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets. gs:// works (gcsfs
             lists it, array_record reads it, with Google's default credentials), at one request for each example: a
             set that is read often is better copied, or mounted.
@@ -53,8 +53,12 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
                                num_classes=len(stored.class_names), threads=threads)
     train: Split | Stream = stream(stored.train, skip_corrupt=skip_corrupt)
     test: Split | Stream = stream(stored.test)
+    framed = isinstance(stored.train, Arrays) and stored.train.images.ndim == 5
+    if framed and image_size is not None:
+        raise DataError(f"{name} has frames, which are taken as they are: leave out data.image_size ({image_size}), or "
+                        "resize them before they are written")
     size = (train.num_examples + test.num_examples) * height * width * channels
-    if image_size is None and size <= RESIDENT_BYTES:
+    if framed or (image_size is None and size <= RESIDENT_BYTES):  # frames are not streamed
         train, test = _in_memory(stored.train, train), _in_memory(stored.test, test)
     mean, std = stored.statistics or _statistics(_sample(train))
     if 0 in std:
@@ -96,7 +100,8 @@ def _sample(split: Split | Stream) -> np.ndarray:
 
 def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation per channel of pixels in [0, 1]."""
-    mean = images.mean((0, 1, 2))
+    axes = tuple(range(images.ndim - 1))
+    mean = images.mean(axes)
     # E[x²] - E[x]² over uint16 squares: a quarter of the memory that images.std takes
-    std = np.sqrt(np.square(images, dtype=np.uint16).mean((0, 1, 2)) - mean**2)
+    std = np.sqrt(np.square(images, dtype=np.uint16).mean(axes) - mean**2)
     return tuple((mean / 255).tolist()), tuple((std / 255).tolist())

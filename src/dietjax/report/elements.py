@@ -20,10 +20,15 @@ def figure(drawn: plots.Figure, title: str, description: str) -> str:
 
 
 def image(pixels: np.ndarray, description: str) -> str:
-    """Return a uint8 [H, W, C] image, C = 1 (grey) or 3 (RGB), as an inline PNG."""
+    """Return a uint8 [H, W, C] image, C = 1 (grey) or 3 (RGB), as an inline PNG; frames [T, H, W, C] as a strip."""
+    largest = LARGEST_IMAGE
+    if pixels.ndim == 4:
+        largest *= 4
+        gaps = np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=128)
+        pixels = np.concatenate(list(gaps), axis=1)[:, :-1]
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
-    sharp = ' class="pixels"' if max(picture.size) <= 64 else ""  # a small image is shown larger, its pixels as squares
-    picture.thumbnail((LARGEST_IMAGE, LARGEST_IMAGE))
+    sharp = ' class="pixels"' if min(picture.size) <= 64 else ""  # a small image is shown larger, its pixels as squares
+    picture.thumbnail((largest, largest))
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     data = base64.b64encode(buffer.getvalue()).decode()

@@ -202,8 +202,9 @@ def _sample(layers: Sequence[Mapping], recorded: Mapping[str, np.ndarray]) -> di
     spikes = {layer["name"]: recorded[f"spikes/{layer['name']}"] for layer in layers}
     logits = recorded["logits_by_timestep"]
     answer = f"{classes[label]}, {'recognised' if label == prediction else f'taken for {classes[prediction]}'}"
+    what = "The image" if recorded["image"].ndim == 3 else "The frames, one a timestep"
     return {
-        "sample": f'<figure class="sample"><figcaption>The image: {html.escape(answer)}</figcaption>'
+        "sample": f'<figure class="sample"><figcaption>{what}: {html.escape(answer)}</figcaption>'
         f"{image(recorded['image'], answer)}</figure>",
         "readout": figure(
             plots.readout(logits, classes, label, prediction),

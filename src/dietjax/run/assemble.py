@@ -77,7 +77,8 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
     """
     nets = trained_networks(experiment, dataset)
     _check_neuron(experiment, nets["snn"])
-    schedules = {"ann": TimeSchedule(),
+    _check_frames(experiment, dataset)
+    schedules = {"ann": TimeSchedule(dataset.frames or 1),  # frames pass it one by one
                  "snn": TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)}
     shared = {"dataset": dataset, "mesh": make_mesh(experiment.parallel), "augment": experiment.data,
               "seed": experiment.seed}
@@ -91,9 +92,20 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
         plan.check()
     if not nets["snn"].batch_norm:
         settings = config.resolved(experiment).conversion
-        steps = settings.timesteps if settings.method in ("percentile", "spikenorm") else 1  # else the ANN is measured
+        # the ANN is measured by the other methods
+        steps = dataset.frames or (settings.timesteps if settings.method in ("percentile", "spikenorm") else 1)
         memory.check_conversion(nets["snn"], settings.images, steps)
     return plans
+
+
+def _check_frames(experiment, dataset):
+    """Refuse what does not go with examples that have a frame for each timestep."""
+    if dataset.frames not in (None, experiment.timesteps):
+        raise InputError(f"timesteps are {experiment.timesteps}, and the examples of {dataset.name} have "
+                         f"{dataset.frames} frames, one for each timestep: set timesteps to {dataset.frames}")
+    if dataset.frames is not None and experiment.model.whiten:
+        raise InputError(f"model.whiten makes the first kernel from images, and {dataset.name} has frames: leave it "
+                         "out")
 
 
 def _check_neuron(experiment, snn):
@@ -173,8 +185,9 @@ def _balanced(settings, snn, variables, images, key):
         variables = convert.match_activations(snn, variables, images)
     if settings.method == "spikenorm":
         snn = snn.clone(encoder=encode.Poisson())
-    return convert.balance_thresholds(snn, variables, images, percentile=settings.percentile,
-                                      timesteps=settings.timesteps, key=key)
+    timesteps = settings.timesteps if images.ndim == 4 else None  # frames have their own
+    return convert.balance_thresholds(snn, variables, images, percentile=settings.percentile, timesteps=timesteps,
+                                      key=key)
 
 
 def _training_images(experiment, dataset, count):

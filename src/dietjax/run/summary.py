@@ -34,6 +34,7 @@ def measure(net: Network, variables: dict, dataset: Dataset, experiment: Experim
             timesteps: int = 1) -> tuple[dict, np.ndarray]:
     """Test-set metrics and predictions of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
     name = "ann" if is_ann(net) else "snn"
+    timesteps = dataset.frames or 1 if name == "ann" else timesteps
     chunk = experiment.chunk if name == "snn" and timesteps == experiment.timesteps else None
     plan = Plan(name, net, dataset, getattr(experiment, name), TimeSchedule(timesteps, chunk), make_mesh(),
                 seed=experiment.seed)
@@ -74,7 +75,7 @@ def summarise(experiment: Experiment, dataset: Dataset, snn: Network, variables:
         "snn": {"accuracy": tested_snn["accuracy"], "timesteps": experiment.timesteps,
                 "accuracy_by_timestep": tested_snn["accuracy_by_timestep"]},
         "layers": _layers(snn, began, neuron_means(variables), tested_snn["spike_rate"]),
-        "energy": energy.estimate(snn, tested_snn).as_dict(),
+        "energy": energy.estimate(snn, tested_snn, timesteps=experiment.timesteps).as_dict(),
         "machine": _machine(),
         "versions": {"dietjax": __version__,  # its own word: it may run from a checkout that is not installed
                      **{name: metadata.version(name) for name in ("jax", "jaxlib", "flax", "optax")}},
