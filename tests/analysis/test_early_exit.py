@@ -93,6 +93,7 @@ def test_poisson_spikes_are_those_of_a_whole_run(network, chunk):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])  # 4: the last batch is smaller
+@pytest.mark.thin(1)
 def test_mean_timesteps_grow_with_the_margin_and_end_at_the_ordinary_accuracy(network, batch_size):
     net, variables, _, _ = network
     rng = np.random.default_rng(1)

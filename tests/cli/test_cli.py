@@ -204,6 +204,7 @@ def test_energy_of_a_run_is_the_summary_s(dietjax, finished):
     assert f"ANN / SNN = {summary(finished)['energy']['ratio']:.2f}" in out
 
 
+@pytest.mark.slow
 def test_report_writes_the_same_page_again(dietjax, finished):
     before = (finished / "report.html").read_bytes()
     (finished / "report.html").unlink()
@@ -240,6 +241,7 @@ def test_energy_of_a_silent_network_says_so(dietjax):
     assert dietjax("energy", "--model", "VGG4", "--rate", 1)[2] == ""
 
 
+@pytest.mark.slow
 def test_converting_to_thresholds_that_nothing_reaches_says_so(dietjax, finished):
     status, out, err = dietjax("convert", finished, "--conversion.scale", 1e6, "--json")
     assert status == 0 and set(json.loads(out)["spike_rate"].values()) == {0.0}

@@ -173,6 +173,7 @@ def test_in_groups_a_weight_takes_the_spikes_of_its_own_group():
 SEW = (Layer("conv1", 4, pool=True), Layer("conv2", 6, residual=Residual("conv2")), Layer("fc1", 4, kernel=None))
 
 
+@pytest.mark.slow
 def test_the_neurons_of_a_residuals_projection_are_balanced_scaled_and_put_in_units_too(x64, random_variables):
     ann = Network(SEW, IMAGE, neuron=ReLU())
     net = ann.clone(neuron=LIF())
@@ -198,7 +199,7 @@ def test_the_neurons_of_a_residuals_projection_are_balanced_scaled_and_put_in_un
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_batch_norm_of_a_residuals_projection_folds_into_its_own_weights(x64, random_variables, bias):
     net = Network(SEW, IMAGE, neuron=LIF(threshold=0.5), batch_norm=True, bias=bias)
     variables = random_variables(net, dtype=jnp.float64)

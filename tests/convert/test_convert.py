@@ -121,6 +121,7 @@ class TestBalance:
             np.testing.assert_array_equal(balanced["params"][name]["kernel"], layer["kernel"])
 
     @pytest.mark.parametrize("sharing, shape", [("channel", (8,)), ("neuron", (8, 8, 8))])
+    @pytest.mark.thin(1)
     def test_shared_threshold_fills_whatever_shape_the_neuron_has(self, x64, random_variables, sharing, shape):
         one = Network(VGG_LIKE, IMAGE)
         variables = random_variables(one, dtype=jnp.float64)
@@ -207,7 +208,7 @@ class TestScale:
 class TestUnitThresholds:
     @NETWORKS
     @pytest.mark.parametrize("sharing", ["layer", "channel", "neuron"])
-    @pytest.mark.thin(2)
+    @pytest.mark.thin(1)
     def test_no_spike_changes_and_every_threshold_is_one(self, x64, random_variables, layers, sharing):
         net = Network(layers, IMAGE, neuron=LIF(leak=0.9, threshold=0.5, sharing=sharing), bias=True)
         variables = random_variables(net, dtype=jnp.float64)
@@ -241,7 +242,7 @@ class TestFold:
     @NETWORKS
     @pytest.mark.parametrize("neuron, timesteps", [(ReLU(), 1), (LIF(threshold=0.5), 4)], ids=["ann", "snn"])
     @pytest.mark.parametrize("bias", [pytest.param(False, marks=pytest.mark.slow), True])
-    @pytest.mark.thin(2)
+    @pytest.mark.thin(1)
     def test_folded_network_is_the_same_function(self, x64, random_variables, layers, neuron, timesteps, bias):
         net = Network(layers, IMAGE, neuron=neuron, batch_norm=True, bias=bias)
         variables = random_variables(net, dtype=jnp.float64)

@@ -88,7 +88,7 @@ def test_logits_come_to_the_clipped_anns_like_one_over_t(
 
 
 @NETWORKS
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_trained_levels_are_the_clip(x64, random_variables, layers):
     """A level for each layer, none of them an activation's percentile; the images do not matter then."""
     ann, variables = folded_ann(random_variables, layers)
@@ -134,6 +134,7 @@ def test_one_hidden_layer_of_as_many_levels_as_timesteps_is_exact(x64, random_va
     assert len(np.unique(np.round(np.asarray(logits), 9))) > 4
 
 
+@pytest.mark.slow
 def test_an_identity_shortcut_from_the_image_adds_the_image(x64, random_variables):
     layers = (Layer("conv1", 2), Layer("conv2", 2, shortcut="conv1"), Layer("out", 4, kernel=None))
     ann = Network(layers, IMAGE, neuron=ReLU(), bias=True, readout=LI())
@@ -167,7 +168,7 @@ def test_weights_and_thresholds_by_hand(x64):
 
 
 @NETWORKS
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_a_layer_in_another_unit_fires_the_same_spikes(x64, random_variables, layers):
     """Kernels, bias and threshold divided by one number: what makes all choices of units one conversion. A layer that
     an identity shortcut enters has no choice: what is added is 1."""

@@ -78,7 +78,7 @@ def test_first_and_second_derivatives_of_a_block_are_those_of_its_steps(x64, neu
 
 
 @pytest.mark.parametrize("neuron", KINDS, ids=repr)
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_forward_mode_gives_the_directional_derivative_of_reverse_mode(x64, neuron):
     params, currents, weights = example(neuron, 3)
     direction = jax.tree.map(wave, (params, currents))

@@ -123,6 +123,7 @@ def drawn(neuron, rng):
 
 
 @pytest.mark.parametrize(("neuron", "equation"), CASES, ids=lambda x: getattr(x, "__name__", None))
+@pytest.mark.thin(4)
 def test_values_and_every_derivative_are_those_of_the_equation(x64, neuron, equation):
     rng = np.random.default_rng(3)
     params, currents, weights = drawn(neuron, rng), rng.normal(0.3, 0.6, (B, T, N)), rng.normal(size=(T, B, N))

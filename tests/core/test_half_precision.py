@@ -105,7 +105,7 @@ def network_gradients(dtype):
 
 
 @pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_a_networks_gradients_of_thresholds_and_leaks_are_those_of_float64(x64, dtype):
     """But for the rounding of the cotangents, twice at each of three layers. Of each neuron's: their sum may cancel."""
     expected, spikes = network_gradients("float64")

@@ -108,7 +108,7 @@ def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
 
 @pytest.mark.parametrize("backend, surrogate", on_backends(
     (*DERIVATIVES, jnp.cos), ("sigmoid", jnp.cos)))
-@pytest.mark.thin(3)
+@pytest.mark.thin(1)
 def test_every_surrogate(x64, backend, surrogate):
     neuron = LIF(surrogate=surrogate)
     arguments = 4, make_params(neuron), make_currents(1, seed=2)[:, 0], make_currents(4)
@@ -118,7 +118,7 @@ def test_every_surrogate(x64, backend, surrogate):
 @pytest.mark.parametrize("backend, dtype", on_backends(("bfloat16", "float16", "float32"), ("bfloat16",),
                                                         quick=("bfloat16",)))
 @pytest.mark.parametrize("neuron", [LIF(sharing="channel"), PLIF(sharing="channel")], ids=repr)
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_membranes_are_float32_whatever_the_currents(backend, dtype, neuron):
     """Spikes and currents' gradients come in the currents' dtype, the rest in float32."""
     params, membrane = make_params(neuron, dtype=jnp.float32), make_currents(1, jnp.float32, 2)[:, 0]
@@ -148,6 +148,7 @@ def test_only_the_currents_are_saved_for_the_backward_pass(backend):
 
 @pytest.mark.parametrize("backend", [slow("scan"), "xla", slow(PALLAS)])
 @pytest.mark.parametrize("threshold", [1e-4, 300.0])  # whose square float16 takes for 0, and for infinity
+@pytest.mark.thin(1)
 def test_gradients_of_half_precision_parameters_are_those_of_wide_ones_rounded(backend, threshold):
     neuron = LIF(leak=0.9, threshold=threshold)
     currents = threshold * make_currents(20, jnp.float32)

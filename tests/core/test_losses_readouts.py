@@ -53,6 +53,7 @@ def test_a_readout_is_its_loop_over_the_timesteps_that_count(x64, readout):
 
 
 @pytest.mark.parametrize("readout", PLAIN, ids=lambda f: f.__name__)
+@pytest.mark.thin(2)
 def test_a_readouts_gradient_is_that_of_finite_differences(x64, readout):
     x = membranes((2, 3, 2))
     loss = jax.jit(lambda x: losses.cross_entropy(readout(x, jnp.array([3, 2])), LABELS[1:] % 2).sum())

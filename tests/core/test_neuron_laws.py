@@ -56,7 +56,7 @@ def test_chunks_that_hand_on_their_state_are_the_whole(x64, neuron, chunk):
 
 @pytest.mark.parametrize("neuron", [ALIF(adaptation=0), CuBaLIF(synaptic_leak=0), RefractoryLIF(period=0)], ids=named)
 @pytest.mark.parametrize("reset", ["subtract", "zero"])
-@pytest.mark.thin(2)
+@pytest.mark.slow
 def test_without_what_it_adds_each_is_a_lif(x64, neuron, reset):
     neuron = dataclasses.replace(neuron, reset=reset)
     currents, weights = example(jnp.float64), np.random.default_rng(1).normal(size=(B, T, N))

@@ -60,7 +60,7 @@ class TestForward:
         np.testing.assert_allclose(state.membrane, after[:, -1], rtol=1e-12, atol=1e-14)
 
     @pytest.mark.parametrize("reset", RESETS)
-    @pytest.mark.thin(1)
+    @pytest.mark.slow
     def test_lif_with_leak_one_is_if(self, reset):
         current = jnp.asarray(example()[0], jnp.float32)
         lif, if_ = (kind(threshold=0.7, sharing="channel", reset=reset) for kind in (LIF, IF))
@@ -168,7 +168,7 @@ class TestGradient:
     @pytest.mark.parametrize("sharing", SHARED)
     @pytest.mark.parametrize("reset", RESETS)
     @pytest.mark.parametrize("surrogate", ["piecewise_linear", "arctan", "stdb"])
-    @pytest.mark.thin(4)
+    @pytest.mark.thin(2)
     def test_gradients_are_the_reverse_recursion(self, x64, sharing, reset, surrogate):
         current, leak, threshold = example(1, shared=SHARED[sharing])
         rng = np.random.default_rng(2)
@@ -248,6 +248,7 @@ class TestPLIF:
         np.testing.assert_array_equal(spikes, same)
         np.testing.assert_allclose(state.membrane, same_state.membrane, rtol=1e-12)
 
+    @pytest.mark.slow
     def test_without_a_spike_the_gradient_of_the_decay_is_that_of_the_papers_equation(self, x64):
         """u(2) = k·I₂ + (1−k)·k·I₁, so that ∂u/∂w = k(1−k)·(I₂ + (1 − 2k)·I₁)."""
         def last_membrane(decay_logit):

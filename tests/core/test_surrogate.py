@@ -167,7 +167,7 @@ def test_argument_of_the_surrogate_gets_no_gradient():
 
 @pytest.mark.parametrize("name", DERIVATIVES)
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32", "float64"])
-@pytest.mark.thin(4)
+@pytest.mark.thin(2)
 def test_spikes_and_gradients_keep_the_dtype(x64, name, dtype):
     z = jnp.asarray([-0.25, 0.125, 0.5], dtype)
     spikes, vjp = jax.vjp(lambda z: spike(z, Surrogate(name), z), z)

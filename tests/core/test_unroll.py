@@ -127,7 +127,7 @@ class TestOverBlocks:
 
     @pytest.mark.parametrize("chunk", [1, 2, 3])
     @pytest.mark.parametrize("remat", [False, True])
-    @pytest.mark.thin(2)
+    @pytest.mark.thin(1)
     def test_truncate_cuts_the_gradient_between_blocks_and_nothing_else(self, x64, chunk, remat):
         got = run(loss, chunk, coupling=0.3, truncate=True, remat=remat)
         assert_close(got, run(explicit_loss, chunk, coupling=0.3, truncate=True))

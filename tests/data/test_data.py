@@ -328,6 +328,7 @@ class TestBatchIndices:
 
 class TestRandomCropFlip:
     @pytest.mark.parametrize("padding, flip", [(1, False), (0, True), (1, True), (2, True)])
+    @pytest.mark.thin(1)
     def test_yields_every_crop_of_the_black_padded_image_and_no_other(self, padding, flip):
         image = np.arange(1, 25, dtype=np.uint8).reshape(3, 4, 2)
         padded = np.zeros((3 + 2 * padding, 4 + 2 * padding, 2), np.uint8)

@@ -210,6 +210,7 @@ class TestStreamedBatches:
         assert len(sides) == 50 and 10 < sum(first) < 40
         assert all(shown == [shown[0], not shown[0]] * 2 for shown in sides.values())
 
+    @pytest.mark.slow
     def test_flips_are_the_steps(self):
         mesh = make_mesh(devices=jax.devices()[:1])
         plain, flipping = (make_batches(self.dataset(), Data(image_size=8, flip=flip), 3, 32, mesh)

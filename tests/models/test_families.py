@@ -88,6 +88,7 @@ def plain_resnet18(params, x):
     return x.mean((2, 3)) @ params["fc1"]["kernel"]
 
 
+@pytest.mark.slow
 def test_its_ann_is_the_plain_one(x64, random_variables):
     net = build("ResNet18", 3, (16, 16, 2), neuron=ReLU(), width=1 / 16)
     variables = random_variables(net, dtype=jnp.float64)
@@ -105,6 +106,7 @@ def averaged(neuron, **options):
     return Network(AVERAGED, (5, 7, 2), neuron=neuron, **options)
 
 
+@pytest.mark.slow
 def test_what_comes_in_is_the_mean_of_the_spikes_of_each_channel(x64, random_variables):
     net = averaged(LIF(leak=0.9, threshold=0.3))
     variables = random_variables(net, dtype=jnp.float64)

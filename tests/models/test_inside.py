@@ -35,6 +35,10 @@ class Signed:
         return state - out, out
 
 
+apply = jax.jit(lambda net, v, x, timesteps, **options: net.apply(v, x, timesteps, **options), static_argnums=(0, 3),
+                static_argnames=("chunk", "record"))
+
+
 @pytest.fixture
 def images():
     return jnp.asarray(np.random.default_rng(1).normal(size=(3, *IMAGE)))
@@ -44,7 +48,7 @@ def test_events_of_any_sign_and_size_are_counted(x64, random_variables, images):
     net = Network((Layer("a", 4), Layer("fc", 3, kernel=None)), IMAGE, neuron=Signed())
     variables = random_variables(net, dtype=jnp.float64)
     for chunk in (None, 1):
-        record = net.apply(variables, images, T, chunk=chunk, record=("spikes",))[1]
+        record = apply(net, variables, images, T, chunk=chunk, record=("spikes",))[1]
         out = np.asarray(record["spikes"]["a"])
         assert (out < 0).any() and (out > 0).any()
         np.testing.assert_allclose(record["spike_rate"]["a"], (out != 0).sum(1).mean(), rtol=1e-6)
@@ -55,9 +59,9 @@ def test_magnitudes_of_spikes_are_one_and_of_silence_nothing(random_variables, i
     net = Network(LAYERS, IMAGE, neuron=LIF(threshold=0.3))
     variables = random_variables(net)
     variables["params"]["a"]["neuron"] = LIFParams(jnp.float32(1), jnp.float32(1e6))
-    record = net.apply(variables, images.astype(jnp.float32), T)[1]
+    record = apply(net, variables, images.astype(jnp.float32), T)[1]
     assert record["magnitude"] == {"a": 0, "b": 0} and record["spike_rate"] == {"a": 0, "b": 0}
-    record = net.apply(random_variables(net), images.astype(jnp.float32), T)[1]
+    record = apply(net, random_variables(net), images.astype(jnp.float32), T)[1]
     assert record["magnitude"]["a"] == 1
 
 
@@ -69,11 +73,12 @@ def test_a_rate_has_the_gradient_of_the_mean_magnitude():
 
 
 @pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.thin(1)
 def test_currents_and_membranes_are_those_of_the_neurons_own_steps(x64, random_variables, images, chunk):
     net = Network(LAYERS, IMAGE, neuron=LIF(leak=0.8, threshold=0.3))
     variables = random_variables(net, dtype=jnp.float64)
-    logits, plain = net.apply(variables, images, T, record=("spikes",))
-    found, record = net.apply(variables, images, T, chunk=chunk, record=("spikes", "current", "membrane"))
+    logits, plain = apply(net, variables, images, T, record=("spikes",))
+    found, record = apply(net, variables, images, T, chunk=chunk, record=("spikes", "current", "membrane"))
     np.testing.assert_allclose(found, logits, rtol=1e-12)
     for name in ("a", "b"):
         np.testing.assert_array_equal(record["spikes"][name], plain["spikes"][name])

@@ -62,7 +62,7 @@ def images():
 def test_a_readout_that_fires_has_parameters_a_rate_and_its_spike_counts_as_logits(images):
     net, variables = spiking(images)
     assert variables["params"]["fc2"]["neuron"] == dj.LIFParams(np.float32(0.9), np.float32(0.02))
-    logits, record = net.apply(variables, images, timesteps=6, record=("spikes",))
+    logits, record = jax.jit(lambda v: net.apply(v, images, timesteps=6, record=("spikes",)))(variables)
 
     current = record["spikes"]["fc1"] @ variables["params"]["fc2"]["kernel"]
     _, spikes = dj.unroll(net.readout, variables["params"]["fc2"]["neuron"], None, current)
@@ -106,6 +106,7 @@ def test_conversion_refuses_a_readout_that_fires_by_name(images):
 # ---- Forward, without linen
 
 
+@pytest.mark.slow
 def test_forward_alone_is_what_the_network_applies(images):
     net = Network(LAYERS, (4, 4, 2), neuron=LIF(threshold=0.01), readout=LI(0.9), bias=True)
     params = net.init(jax.random.key(0), images)["params"]

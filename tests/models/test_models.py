@@ -183,7 +183,7 @@ class TestSchedule:
             assert_close(run(variables, chunk), want, 1e-9)
 
     @pytest.mark.parametrize("chunk", [1, 2])
-    @pytest.mark.thin(1)
+    @pytest.mark.slow
     def test_poisson_spikes_do_not_depend_on_the_chunk(self, x64, random_variables, chunk):
         net = small(encoder=Poisson())
         variables, x = random_variables(net, dtype=jnp.float64), images(net, dtype=jnp.float64)
@@ -203,6 +203,7 @@ class TestSchedule:
         for name, rate in whole["spike_rate"].items():
             assert rate == pytest.approx(float(first["spike_rate"][name] + second["spike_rate"][name]), rel=1e-12)
 
+    @pytest.mark.slow
     def test_logits_at_t_are_those_of_a_run_that_long(self, x64, random_variables):
         net = small()
         variables, x = random_variables(net, dtype=jnp.float64), images(net, dtype=jnp.float64)
@@ -296,6 +297,7 @@ class TestRecord:
             assert list(record["spike_rate"]) == list(record["spikes"]) == order != sorted(order)
 
     @pytest.mark.parametrize("chunk", [None, 2])
+    @pytest.mark.thin(1)
     def test_spike_rate_is_the_mean_over_the_spikes(self, random_variables, chunk):
         net = small()
         record = apply(net, random_variables(net), images(net), timesteps=4, record=("spikes",), chunk=chunk)[1]
@@ -305,6 +307,7 @@ class TestRecord:
             assert float(record["spike_rate"][name]) == pytest.approx(spikes.sum(1).mean(), rel=1e-6)
 
     @pytest.mark.parametrize("chunk", [None, 2])
+    @pytest.mark.thin(1)
     def test_input_rate_counts_the_poisson_spikes(self, random_variables, chunk):
         net = small(encoder=Poisson())
         x = jnp.broadcast_to(jnp.asarray([1.0, 0.0]), (2, *IMAGE))  # one channel always fires, the other never

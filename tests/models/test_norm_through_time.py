@@ -131,7 +131,7 @@ def deviations(net, random_variables):
 
 @pytest.mark.parametrize("layers", [PLAIN, RESIDUAL], ids=["plain", "residual"])
 @pytest.mark.parametrize("neuron", [LIF(leak=0.9, threshold=0.5), IF(threshold=2.0, sharing="channel")])
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_currents_start_with_the_deviation_of_the_threshold(random_variables, layers, neuron):
     """Of a block whose shortcut is projected too: two norms add up there."""
     net = Network(layers, IMAGE, neuron=neuron, batch_norm=True)
@@ -157,6 +157,7 @@ def test_two_norms_that_add_up_start_at_the_threshold_over_root_two():
 
 
 @pytest.mark.parametrize("neuron", [ReLU(), QCFS(levels=4, threshold=8.0)])
+@pytest.mark.slow
 def test_an_anns_norm_starts_at_one(neuron):
     for scale in scales(Network(RESIDUAL, IMAGE, neuron=neuron, batch_norm=True)).values():
         np.testing.assert_array_equal(scale, 1)
@@ -166,7 +167,7 @@ def test_an_anns_norm_starts_at_one(neuron):
 
 
 @pytest.mark.parametrize("layers", [PLAIN, RESIDUAL], ids=["plain", "residual"])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_folding_changes_no_spike(random_variables, layers):
     net = Network(layers, IMAGE, neuron=NEURON, batch_norm=True)
     variables = random_variables(net, dtype=jnp.float64)

@@ -11,7 +11,7 @@ from dietjax import IF, LIF, ReLU, unroll
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network, Residual, resnet, vgg
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 
 B, T = 2, 3
 FC = Layer("fc", 3, kernel=None)
@@ -44,7 +44,7 @@ def convolution(x, kernel, stride=(1, 1), groups=1):
 
 @pytest.mark.parametrize("kernel, stride, groups", [((3, 1), 1, 1), ((1, 5), (2, 1), 1), (3, (1, 2), 2), (3, 1, 4)],
                          ids=str)
-@pytest.mark.thin(3)
+@pytest.mark.thin(2)
 def test_a_kernel_of_any_sides_stride_and_groups(random_variables, kernel, stride, groups):
     net = Network((Layer("a", 8, kernel, stride, groups=groups), FC), (5, 6, 4), neuron=IF())
     variables, x = random_variables(net, dtype=jnp.float64), inputs(net)
@@ -130,6 +130,7 @@ def by_hand(combine, a, s):
 
 
 @pytest.mark.parametrize("combine", ["add", "and", "iand"])
+@pytest.mark.thin(1)
 def test_a_residual_combines_spikes_element_by_element(random_variables, combine):
     net = Network((Layer("a", 4), Layer("b", 4), Layer("c", 4, residual=Residual("b", combine)), FC), (4, 4, 2),
                   neuron=LIF(threshold=0.4))
@@ -180,7 +181,7 @@ class Soft:
     (Layer("a", 4, pool="max"), Layer("b", 4, pool="max"), FC),
     (Layer("a", 4, groups=2), Layer("b", 6, (1, 3), (2, 1), residual=Residual("a", "and")), FC),
 ], ids=["SEW", "max pools", "groups"])
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_gradients_are_those_of_finite_differences(random_variables, layers):
     net = Network(layers, (4, 4, 2), neuron=Soft())
     variables, x = random_variables(net, dtype=jnp.float64), inputs(net)

@@ -18,7 +18,7 @@ def pool_of_the_convolution(x, kernel):
 
 @pytest.mark.parametrize("side", [1, 3, 5])
 @pytest.mark.parametrize("form", [pooled.convolve_pooled, pooled._strided], ids=["cpu", "others"])
-@pytest.mark.thin(2)
+@pytest.mark.slow
 def test_it_is_the_pool_of_the_convolution_in_values_and_gradients(x64, side, form):
     rng = np.random.default_rng(0)
     x, kernel, cotangent = (jnp.asarray(rng.normal(size=shape)) for shape in ((3, 6, 4, 5), (side, side, 5, 7),

@@ -155,6 +155,7 @@ def test_parameters_of_recurrent_layers(random_variables):
     assert set(params["fc2"]) == {"kernel"}
 
 
+@pytest.mark.slow
 def test_recurrence_changes_no_other_initial_weight():
     plain = Network(tuple(Layer(x.name, x.features, x.kernel, pool=x.pool) for x in LAYERS), IMAGE)
     init = jax.jit(lambda net, key: net.init(key, jnp.zeros((1, *IMAGE)))["params"], static_argnums=0)
@@ -177,7 +178,7 @@ def gradient(net, variables, x, chunk=None, remat=False):
 
 
 @pytest.mark.parametrize("chunk, remat", [(1, False), (3, True)])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_any_chunk_gives_the_same_values_and_gradients(x64, random_variables, chunk, remat):
     net = Network(LAYERS, IMAGE, neuron=NEURON)
     variables = random_variables(net, dtype=jnp.float64)

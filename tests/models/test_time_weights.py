@@ -10,7 +10,7 @@ from dietjax.convert import fold_batch_norm
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("x64", "quick_compile")
 T = 4
 NET = Network((Layer("a", 4), Layer("b", 4, shortcut="b"), Layer("fc", 3, kernel=None)), (4, 4, 2),
               neuron=LIF(leak=0.9, threshold=0.4), batch_norm=True, time_weights=T)
@@ -36,6 +36,7 @@ def without(variables):
 
 
 @pytest.mark.parametrize("chunk", [None, 1])
+@pytest.mark.thin(1)
 def test_each_timesteps_current_is_weighted_and_the_rest_is_as_without(variables, images, chunk):
     apply = jax.jit(lambda net, v: net.apply(v, images, T, chunk=chunk, record=("current", "spikes"))[1],
                     static_argnums=0)
@@ -56,6 +57,7 @@ def test_it_folds_and_its_weights_stay(variables, images):
     assert net.time_weights == T and "norm" not in folded["params"]["a"] and "time" in folded["params"]["a"]
 
 
+@pytest.mark.slow
 def test_a_stream_says_where_it_is(variables, images):
     whole = NET.apply(variables, images, T)[1]["logits"]
     first, record = NET.apply(variables, images, 1)

@@ -76,6 +76,7 @@ def test_headline_figures_are_the_summarys(run, page):
         assert text in header
 
 
+@pytest.mark.slow
 def test_the_papers_scale_is_shown_as_the_timesteps_make_it(tmp_path):
     """Linear between the authors' 0.3 at 25 and 0.7 at 100; no other default stands beside it: nothing was set."""
     run = make_run(tmp_path / "run", layers=1, epochs=1)
@@ -99,6 +100,7 @@ def test_settings_left_to_their_default_are_shown_for_what_they_mean(tmp_path):
         assert f"<td>{name}</td><td>{value}</td><td></td>" in page  # no other default: nothing was set
 
 
+@pytest.mark.slow
 def test_the_page_of_a_run_from_scratch_speaks_of_no_ann_that_was_trained(tmp_path):
     run = make_run(tmp_path, layers=3, epochs=2)
     summary = json.loads((run / "summary.json").read_text()) | {"ann": None, "converted": None}
@@ -118,6 +120,7 @@ def test_the_page_of_a_run_from_scratch_speaks_of_no_ann_that_was_trained(tmp_pa
     assert len(figures) == 9 and not any(label.startswith("ANN") for label in figures)  # without bars and ANN's curves
 
 
+@pytest.mark.slow
 def test_layers_that_do_nothing_are_named(tmp_path, page):
     """By the rates of the finished network, and by what the log says of the phases; else the page has no list."""
     assert '<ul class="warnings">' not in page
@@ -165,6 +168,7 @@ def test_ids_are_unique(page):
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_names_are_escaped_and_kept_whole(tmp_path):
     names = ["<b>&", '"><script>x</script>', "$x^2$", "_hidden", "${network}", "犬", "a", "b", "c", "d"]
     layers = ["<i>conv</i>", "_fc$1$"]
@@ -222,7 +226,7 @@ def test_a_missing_entry_or_broken_line_is_named(tmp_path):
     ],
     ids=["smallest", "largest"],
 )
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_any_size_of_run_has_a_page(tmp_path, shape):
     names = [f"stage{i}_block{i}_second_convolution_{i}" for i in range(shape["layers"])]
     page = report.write(make_run(tmp_path, layer_names=names, **shape)).read_text(encoding="utf-8")
@@ -239,7 +243,7 @@ def test_any_size_of_run_has_a_page(tmp_path, shape):
     ((), ["These neurons have no parameters: only the weights between them are trained.</p>",
           "fine-tuned through time."]),
 ], ids=["mine", "lif", "if", "none"])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_whatever_parameters_the_neurons_have_are_shown(tmp_path, names, says):
     """Of every layer but the last, which has none, as with a neuron of its own."""
     run = make_run(tmp_path, layers=2, epochs=1)
@@ -259,6 +263,7 @@ def test_whatever_parameters_the_neurons_have_are_shown(tmp_path, names, says):
     assert cells == [["0.250", "0.500"] * len(names), ["–", "–"] * len(names)]
 
 
+@pytest.mark.slow
 def test_mistakes_say_how_many_are_shown(tmp_path, page):
     assert "got 740 of 10,000 test images wrong. The first 12:" in page
     none = report.write(make_run(tmp_path, wrong=0, epochs=1)).read_text(encoding="utf-8")

@@ -46,6 +46,7 @@ def same(found, expected):
 
 
 @pytest.mark.parametrize("scale", [None, 0.5])
+@pytest.mark.slow
 def test_batch_norm_is_converted_by_matching_activations_alone(dataset, random_variables, scale):
     asked = experiment(True, Conversion(images=32, scale=scale))
     ann, variables, snn, found, images = converted(asked, dataset, random_variables)
@@ -74,6 +75,7 @@ def test_match_asks_for_no_batch_norm_and_leaks_start_where_they_are_asked_to(da
     assert snn.neuron.initial_membrane == 0.25
 
 
+@pytest.mark.slow
 def test_balancing_after_batch_norm_starts_from_matched_biases(dataset, random_variables):
     """Currents and biases then count in one unit; thresholds are balanced on these weights."""
     asked = experiment(True, Conversion("percentile", images=32, timesteps=4, scale=0.4))

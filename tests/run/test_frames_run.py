@@ -11,6 +11,7 @@ from rich.console import Console as Rich
 from dietjax import data
 from dietjax.config import Data, Experiment, Model, Phase
 from dietjax.errors import InputError
+from dietjax.report import page
 from dietjax.run import assemble, recipe
 from dietjax.run.console import Console
 
@@ -78,6 +79,6 @@ def test_a_run_goes_from_end_to_end(path, tmp_path, changes):
     assert first["rate"] is None  # analog frames: MACs, once for each
     assert first["snn_joules"] == first["ann_joules"] == pytest.approx(T * 4.6e-12 * first["macs"])
     assert json.loads((workdir / "summary.json").read_text())["snn"] == summary["snn"]
-    assert "The frames, one a timestep" in (workdir / "report.html").read_text("utf-8")
+    assert "The frames, one a timestep" in page.write(workdir).read_text("utf-8")
     networks = assemble.open_run(workdir)[2]
     assert list(networks) == (["ann", "snn"] if wanted.ann.epochs else ["snn"])

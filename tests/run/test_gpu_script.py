@@ -114,6 +114,7 @@ def test_parts_become_the_set_that_they_are_of(packs, tmp_path, name, classes):
     assert found.class_names == tuple(f"class {i}" for i in range(classes)) and found.name == name
 
 
+@pytest.mark.slow
 def test_a_set_that_lies_there_whole_needs_no_packs(script, tmp_path):
     """It is handed on as it is: its few arrays, and the options, are what `dietjax train` refuses here."""
     (tmp_path / "keep").mkdir()

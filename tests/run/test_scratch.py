@@ -115,6 +115,7 @@ def test_every_layer_fires_before_the_first_step(few_digits, experiment):
 
 
 @WAYS
+@pytest.mark.slow
 def test_a_run_from_scratch_is_one_phase_and_says_so(runs, few_digits, experiment):
     workdir = runs(experiment)
     found = json.loads((workdir / "summary.json").read_text())
@@ -197,6 +198,7 @@ experiment = {NORMED!r}
 """
 
 
+@pytest.mark.slow
 def test_train_says_what_there_was(runs, dietjax, tmp_path):
     (tmp_path / "scratch.py").write_text(FILE)
     code, out, err = dietjax("train", tmp_path / "scratch.py", "--workdir", runs(NORMED))

@@ -71,6 +71,7 @@ def test_layers_that_fire_at_every_step_are_named(tmp_path):
     assert tested["warnings"][0].startswith(", ".join(layer.name for layer in net.layers[:-1]) + " fired at every")
 
 
+@pytest.mark.slow
 def test_an_ann_whose_neurons_are_all_below_zero_is_named(tmp_path):
     net = make_net(neuron=ReLU(), bias=True)
     variables = jax.tree.map(jnp.copy, init(net))  # which is kept for others

@@ -49,6 +49,7 @@ def leaf_bytes(tree):
 # ---- the optimiser
 
 
+@pytest.mark.slow
 def test_weight_decay_acts_on_kernels_alone():
     params = init(make_net(bias=True, batch_norm=True))["params"]
     params = jax.tree.map(lambda x: np.asarray(x) + np.float32(0.5), params)  # so that no leaf is zero by chance
