@@ -186,7 +186,7 @@ def test_a_kernel_falls_back_on_nothing(backend, says):
 
 
 @pytest.mark.parametrize("timesteps", [5, 20])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_inside_shard_map_gradients_are_those_outside(timesteps):
     mesh = jax.make_mesh((1,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
     neuron, currents = LIF(leak=0.9, threshold=0.5), make_currents(timesteps)

@@ -51,6 +51,7 @@ def test_each_timesteps_current_is_weighted_and_the_rest_is_as_without(variables
     np.testing.assert_array_equal(apply(NET, ones)["logits"], apply(plain, without(variables))["logits"])
 
 
+@pytest.mark.slow
 def test_it_folds_and_its_weights_stay(variables, images):
     net, folded = fold_batch_norm(NET, variables)
     np.testing.assert_allclose(net.apply(folded, images, T)[0], NET.apply(variables, images, T)[0], rtol=1e-9)

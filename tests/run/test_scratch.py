@@ -226,6 +226,7 @@ def test_the_commands_that_read_it_do(runs, dietjax):
     assert code == 0 and "trained from scratch" in (workdir / "report.html").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_there_is_nothing_to_convert(runs, dietjax):
     code, _, err = dietjax("convert", runs(NORMED))
     assert code == 2
