@@ -171,11 +171,24 @@ def test_what_leaves_a_layer_is_what_the_next_synapse_costs_and_its_own_recurren
 
 @pytest.mark.parametrize("neuron, size, price", [(LIF(), 1.0, AC), (LIF(), 0.5, MAC), (SaysBinary(), 0.5, AC)])
 def test_what_leaves_a_layer_is_counted_in_events_of_its_size(neuron, size, price):
-    """The record adds sizes up: 2.4 events of 0.5 that leave are recorded as 1.2."""
+    """2.4 events of 0.5 that leave add up to 1.2."""
     layers = (Layer("conv1", 3, pool="max"), Layer("fc1", 2, kernel=None))
     found = estimate(Network(layers, IMAGE, neuron=neuron), {
-        "spike_rate": {"conv1": 1.0}, "magnitude": {"conv1": size}, "sent_rate": {"conv1": 2.4 * size}}).layers[1]
+        "spike_rate": {"conv1": 1.0}, "magnitude": {"conv1": size}, "sent_rate": {"conv1": 2.4},
+        "sent_size": {"conv1": 2.4 * size}}).layers[1]
     assert found.rate == near(2.4) and found.snn_joules == near(price * 2.4 * 12 * 2)
+
+
+def test_a_sum_of_two_spikes_is_two_accumulates_and_of_graded_events_one_multiplication():
+    layers = (Layer("conv1", 3), Layer("conv2", 3, residual=Residual("conv2")), Layer("fc1", 2, kernel=None))
+    record = {"spike_rate": {"conv1": 0.5, "conv2": 0.5}, "magnitude": {"conv1": 1.0, "conv2": 1.0},
+              "sent_rate": {"conv2": 0.7}, "sent_size": {"conv2": 1.0}}
+    assert spent(Network(layers, IMAGE), record)["fc1"][1] == near(AC * 1.0 * 48 * 2)
+    record["magnitude"]["conv1"] = 0.3  # what the residual brings
+    assert spent(Network(layers, IMAGE), record)["fc1"][1] == near(MAC * 0.7 * 48 * 2)
+    analog = (dataclasses.replace(layers[0], residual=Residual("conv1")), layers[2])
+    record = {"spike_rate": {"conv1": 0.5}, "sent_rate": {"conv1": 0.9}, "sent_size": {"conv1": 4.0}}
+    assert spent(Network(analog, (4, 4, 3)), record)["fc1"][1] == near(MAC * 0.9 * 48 * 2)
 
 
 def test_a_silent_layer_may_still_send_what_its_residual_brings():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from alike import IMAGE, VGG_LIKE, images
 
-from dietjax import LIF, PLIF, LIFParams, QCFSParams, ReLU
+from dietjax import IF, LIF, PLIF, LIFParams, QCFSParams, ReLU
 from dietjax.convert import (
     balance_thresholds,
     fold_batch_norm,
@@ -251,3 +251,23 @@ def test_frames_and_timesteps_that_disagree_are_named(random_variables):
     frames = images(12, dtype=jnp.float32).reshape(4, 3, *IMAGE)
     with pytest.raises(InputError, match="timesteps are 5, and there are 3 frames an example"):
         balance_thresholds(net, variables, frames, timesteps=5)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BothSigns(IF):
+    """Fires 1 above the threshold and −1 below its negative, and says how a threshold is set."""
+
+    def step(self, params, state, current):
+        membrane = state.membrane + current
+        out = jnp.sign(membrane) * (jnp.abs(membrane) > params.threshold)
+        return state._replace(membrane=membrane - params.threshold * out), out.astype(current.dtype)
+
+    def with_threshold(self, params, threshold):
+        return super().with_threshold(params, threshold)
+
+
+def test_spikes_that_are_not_one_are_not_taken_for_it(random_variables):
+    layers = (Layer("conv1", 3), Layer("fc1", 2, kernel=None))
+    variables = random_variables(Network(layers, (4, 4, 2), neuron=ReLU()))
+    with pytest.raises(InputError, match=r"answers a current of 3 thresholds with \[1.0.* one of -3 with \[-1.0"):
+        match_activations(Network(layers, (4, 4, 2), neuron=BothSigns()), variables, jnp.ones((2, 4, 4, 2)))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax import LI, LIF, LIFParams, ReLU
+from dietjax import ALIF, LI, LIF, PLIF, QCFS, SRM, Binary, LIFParams, ReLU, SlidingPSN
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network
 from dietjax.models.inside import event_rate
@@ -37,6 +37,24 @@ class Signed:
 
 apply = jax.jit(lambda net, v, x, timesteps, **options: net.apply(v, x, timesteps, **options), static_argnums=(0, 3),
                 static_argnames=("chunk", "record"))
+
+
+@dataclasses.dataclass(frozen=True)
+class SpikeLess:
+    """A readout that remembers nothing."""
+
+    def init(self, key, shape, dtype=jnp.float32):
+        return ()
+
+    def initial_state(self, params, shape, dtype=jnp.float32):
+        return ()
+
+    def step(self, params, state, current):
+        return (), current
+
+
+def random_init(net):
+    return jax.jit(net.init)(jax.random.key(0), jnp.zeros((1, *IMAGE)))
 
 
 @pytest.fixture
@@ -110,7 +128,8 @@ def test_what_is_not_asked_for_is_not_computed(random_variables, images):
 
 
 @pytest.mark.parametrize("net, record, says", [
-    (Network(LAYERS[:1] + LAYERS[2:], IMAGE, neuron=ReLU()), ("membrane",), "ReLU has no membrane to record"),
+    (Network(LAYERS[:1] + LAYERS[2:], IMAGE, neuron=ReLU(), readout=SpikeLess()), ("membrane",),
+     "no neuron of this network has a membrane"),
     (Network(LAYERS, IMAGE), "spikes", r"record takes several names, got one string: pass record=\('spikes',\)"),
     (Network(LAYERS, IMAGE), ("voltage",), "record.*'voltage'.*membrane"),
 ])
@@ -122,10 +141,57 @@ def test_what_cannot_be_recorded_is_refused(random_variables, images, net, recor
 def test_variables_of_the_other_kind_of_network_are_refused(random_variables, images):
     layers, x = LAYERS[:1] + LAYERS[2:], images.astype(jnp.float32)
     ann, snn = Network(layers, IMAGE, neuron=ReLU()), Network(layers, IMAGE)
-    with pytest.raises(InputError, match=r"'a' has no parameters for LIF.*are an ANN's; convert them first"):
+    with pytest.raises(InputError, match=r"'a' has no parameters for LIF.*LIFParams.*An ANN's are converted first"):
         snn.apply(random_variables(ann), x, T)
     with pytest.raises(InputError, match=r"'a' has a neuron's parameters, and ReLU\(\) has none"):
         ann.apply(random_variables(snn), x)
+    for neuron, other in ((QCFS(), LIF()), (ALIF(), SRM()), (LIF(), PLIF()), (LIF(), QCFS()),
+                          (QCFS(), SlidingPSN(order=2))):
+        with pytest.raises(InputError, match=rf"'a' has {type(neuron).__name__}Params for {type(other).__name__}\("):
+            Network(layers, IMAGE, neuron=other).apply(random_init(Network(layers, IMAGE, neuron=neuron)), x)
+    normed = Network(layers, IMAGE, neuron=ReLU(), batch_norm=True)
+    with pytest.raises(InputError, match="'a' has no parameters for LIF"):
+        snn.apply(random_init(normed), x, T)
     with pytest.raises(InputError, match=r"'fc' has no parameters for SpikeCount"):
         snn.clone(readout=LIF()).apply(random_variables(snn), x, T)
     assert snn.clone(readout=LI(0.5)).apply(random_variables(snn), x, T)[0].shape == (3, 3)
+
+
+def test_membranes_are_those_of_the_layers_that_have_one(random_variables, images):
+    net = Network((Layer("a", 4, neuron=Binary()), Layer("b", 4), Layer("fc", 3, kernel=None)), IMAGE)
+    record = apply(net, random_init(net), images.astype(jnp.float32), T, record=("membrane",))[1]
+    assert list(record["membrane"]) == ["b", "fc"] and "a" in record["spike_rate"]
+
+
+def test_a_readout_that_fires_with_a_sign_has_a_rate_of_events(images):
+    net = Network((Layer("fc", 3, kernel=None),), IMAGE, readout=Counted(0.01))
+    record = apply(net, random_init(net), images.astype(jnp.float32), T)[1]
+    steps = np.diff(record["logits"], axis=1, prepend=0)
+    assert (steps < 0).any()
+    np.testing.assert_allclose(record["spike_rate"]["fc"], (np.abs(steps) > 1e-6).sum(1).mean(), rtol=1e-6)
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Signed):
+    """As `Signed`; its outputs are counted."""
+
+    spiking = True
+
+
+@pytest.mark.parametrize("neuron, says", [
+    (LIF, r"the neuron of layer 'a' is the class LIF; pass a neuron of it, LIF\(\)"), (3, "is 3, which has no init")])
+def test_what_is_no_neuron_is_refused(images, neuron, says):
+    with pytest.raises(InputError, match=says):
+        Network(LAYERS[:1] + LAYERS[2:], IMAGE, neuron=neuron).init(jax.random.key(0), images)
+
+
+def test_an_output_of_another_dtype_is_refused(images):
+    @dataclasses.dataclass(frozen=True)
+    class Whole(Signed):
+        def step(self, params, state, current):
+            state, out = super().step(params, state, current)
+            return state, jnp.sign(out).astype(jnp.int32)
+
+    net = Network((Layer("a", 4), Layer("fc", 3, kernel=None)), IMAGE, neuron=Whole())
+    with pytest.raises(InputError, match=r"layer 'a': of currents float32 .* makes outputs int32"):
+        net.apply(random_init(net), images.astype(jnp.float32), T)

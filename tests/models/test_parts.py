@@ -139,7 +139,8 @@ def test_a_residual_combines_spikes_element_by_element(random_variables, combine
     seen = record["spikes"]
     out = by_hand(combine, np.asarray(seen["c"]), np.asarray(seen["a"]))
     np.testing.assert_allclose(logits, (out.reshape(B, T, -1) @ variables["params"]["fc"]["kernel"]).sum(1), rtol=1e-10)
-    np.testing.assert_allclose(record["sent_rate"]["c"], out.sum(1).mean(), rtol=1e-6)
+    np.testing.assert_allclose(record["sent_size"]["c"], out.sum(1).mean(), rtol=1e-6)
+    np.testing.assert_allclose(record["sent_rate"]["c"], (out > 0).sum(1).mean(), rtol=1e-6)
     np.testing.assert_allclose(record["spike_rate"]["c"], seen["c"].sum(1).mean(), rtol=1e-6)
 
 

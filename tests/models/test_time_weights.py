@@ -70,6 +70,9 @@ def test_a_stream_says_where_it_is(variables, images):
 def test_beyond_its_timesteps_it_is_refused(variables, images):
     with pytest.raises(InputError, match=r"a weight for each of 4 timesteps .* run up to timestep 5"):
         NET.apply(variables, images, T + 1)
+    state = NET.apply(variables, images, 1)[1]["state"]
+    with pytest.raises(InputError, match=r"a state came without the number .* pass start too"):
+        NET.apply(variables, images, 1, state=state)
     with pytest.raises(InputError, match="run up to timestep 6"):
         NET.apply(variables, images, T, start=2)
     with pytest.raises(InputError, match="'a' has no weights of timesteps, and the network's time_weights are 4"):

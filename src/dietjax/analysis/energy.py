@@ -13,9 +13,10 @@ Beyond the paper, what an event costs a synapse:
 - **A graded event** carries a number, so it costs a multiply-accumulate. An event is graded if its neuron's class says
   so (`graded`, see `types.Neuron`); where that says nothing, if the measured mean magnitude of its events is not 1.
   Spikes of ±θ are then graded, too: a class whose θ is in fact folded into the weights says graded = False.
-- **Behind a max pool or a spike-element-wise residual** it is the spikes that leave the layer which count (the record's
-  "sent_rate", sums of sizes, in units of the mean size of the layer's events): a sum of two spikes is two accumulates.
-  The layer's own recurrence is fed before these.
+- **Behind a max pool or a spike-element-wise residual** it is what leaves the layer that counts: of spikes the sum of
+  their sizes (the record's "sent_size", in units of the layer's magnitude), for a sum of two spikes is two accumulates;
+  of graded events their number ("sent_rate"). They are graded if those of the layer or of what its residual
+  brings are; an analog image or frame is. The layer's own recurrence is fed before these.
 - **Frames** (input over time) of 0 and ±1 cost accumulates at their measured rate, as an encoder's spikes do. Others
   are analog maps: the first layer costs its MACs once for every frame. The ANN sees the same T frames, one after
   another, so E_ANN is T times that of one pass. (Spikes that an encoder draws count by their rate, of images and of
@@ -91,7 +92,8 @@ def estimate(net: Network, record: Mapping[str, Any], *, timesteps: float | None
         net: gives the real shapes.
         record: what `net.apply` returns beside the logits, or numbers of your own: "spike_rate" {layer: events per
             neuron summed over T}; where there are, "magnitude" {layer: mean |output| of its events; missing: 1},
-            "sent_rate" {layer: what leaves it per neuron, behind a max pool or a spike-element-wise residual}; of
+            "sent_rate" and "sent_size" {layer: events that leave it per neuron, behind a max pool or a
+            spike-element-wise residual, and the sum of their sizes; missing: of size 1}; of
             frames or under a Poisson encoder "input_rate" and "input_magnitude" (missing: 1), events per pixel and
             their mean size.
         timesteps: T of frames, their mean number where sequences are of unequal length; None: as many as the record's
@@ -131,13 +133,41 @@ def _of_a_layer(net: Network, record: Mapping[str, Any], connection: Connection)
     """(Events per neuron over T that a layer's synapse gets, whether they are graded)."""
     source = connection.source
     assert source is not None
-    rate = _measured(record["spike_rate"][source], "spike_rate", source)
-    magnitude = _measured(record.get("magnitude", {}).get(source, 1.0), "magnitude", source)
-    sent = record.get("sent_rate", {})
-    if source in sent and not connection.recurrent:
-        rate = _measured(sent[source], "sent_rate", source) / (magnitude or 1.0)
-    graded = getattr(net.neurons()[source], "graded", None)
-    return rate, magnitude > 0 and not _is_one(magnitude) if graded is None else graded
+    rate, graded = _measured(record["spike_rate"][source], "spike_rate", source), _is_graded(net, record, source)
+    if connection.recurrent or source not in record.get("sent_rate", {}):
+        return rate, graded
+    if graded or any(_is_graded(net, record, brought) for brought in _brought(net, source)):
+        return _measured(record["sent_rate"][source], "sent_rate", source), True
+    unit = _measured(record.get("magnitude", {}).get(source, 1.0), "magnitude", source) or 1.0
+    what = "sent_size" if "sent_size" in record else "sent_rate"
+    return _measured(record[what][source], what, source) / unit, False
+
+
+def _is_graded(net: Network, record: Mapping[str, Any], layer: str | None) -> bool:
+    """Whether the events of a layer (None: of the input) carry numbers."""
+    if layer is None:
+        rate, numbers = _of_the_input(net, record)
+        return rate is None or numbers
+    magnitude = _measured(record.get("magnitude", {}).get(layer, 1.0), "magnitude", layer)
+    graded: bool | None = getattr(net.neurons()[layer], "graded", None)
+    return magnitude > 0 and not _is_one(magnitude) if graded is None else graded
+
+
+def _brought(net: Network, name: str) -> list[str | None]:
+    """The layers (None: the input) whose events leave a layer too, by its residual and those behind it."""
+    found: list[str | None] = []
+    names = [layer.name for layer in net.layers]
+    residual = net.layers[names.index(name)].residual
+    while residual is not None:
+        if f"{name}_shortcut" in {c.name for c in net.connections()}:  # neurons of the layer's own kind stand between
+            break
+        place = names.index(residual.source)
+        found.append(names[place - 1] if place else None)
+        if not place:
+            break
+        name = names[place - 1]
+        residual = net.layers[place - 1].residual
+    return found
 
 
 def _is_one(magnitude):

@@ -64,6 +64,22 @@ def check_worth(net: Network) -> None:
         if getattr(neuron, "graded", False):
             raise InputError(f"{layers}: the events of {neuron} are graded, and match_activations takes each for one "
                              "threshold; convert to a neuron whose spikes are 1, such as dietjax.LIF()")
+        found = _outputs(neuron)
+        if not np.isin(found[:, 0], (0, 1)).all() or found[:, 1].any():
+            raise InputError(f"{layers}: {neuron} answers a current of 3 thresholds with {found[:, 0].tolist()}, one "
+                             f"of -3 with {found[:, 1].tolist()}, and match_activations is for spikes of 1, none below "
+                             "the threshold; find thresholds with dietjax.convert.balance_thresholds, or train this "
+                             "network from its initial variables")
+
+
+def _outputs(neuron):
+    """What two neurons of threshold 1 put out in 3 timesteps [3, 2], under currents of 3 and -3."""
+    params = neuron.with_threshold(neuron.init(jax.random.key(0), (2,)), 1.0)
+    state, current, found = neuron.initial_state(params, (1, 2)), jnp.array([[3.0, -3.0]]), []
+    for _ in range(3):
+        state, out = neuron.step(params, state, current)
+        found.append(np.asarray(out)[0])
+    return np.stack(found)
 
 
 def _grouped(neurons):
@@ -86,7 +102,7 @@ def timesteps_of(net: Network, images: Array, timesteps: int | None, default: in
             raise InputError(f"images {images.shape} are the same at every timestep: say at how many, timesteps=T "
                              "(of frames [B, T, H, W, C] they are known)")
         timesteps = default
-    return check_input(net, images, timesteps, None, 0)
+    return check_input(net, images, timesteps)
 
 
 def are_frames(net: Network, images: Array) -> bool:

@@ -15,9 +15,20 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ..core.neurons import SpikeCountState
 from ..core.unroll import over_chunks, unroll
+from ..errors import InputError
 from ..types import Array, State
 from .inputs import encode, is_framed
-from .inside import RECORDED, event_rate, mean_size, only_valid, run_watched, valid_steps, wide
+from .inside import (
+    RECORDED,
+    check_membranes,
+    event_rate,
+    has_membrane,
+    mean_size,
+    only_valid,
+    run_watched,
+    valid_steps,
+    wide,
+)
 from .operations import average_pool, batch_norm, global_average, max_pool, synapse, weighted
 from .populations import Population, populations
 from .spec import Layer
@@ -104,6 +115,8 @@ class Forward:
             return state, outputs | {"input_rate": event_rate(x) * chunk, "input_size": mean_size(x) * chunk}
 
         state = self.initial_state(images.shape[0], dtype) if state is None else state
+        if "membrane" in self.record:
+            check_membranes(state)
         return over_chunks(run_chunk, state, timesteps, chunk, truncate=truncate, remat=remat)
 
     def run_chunk(self, state: State, arrived: Currents, seen: dict, chunk: int, valid: Array | None = None,
@@ -121,7 +134,8 @@ class Forward:
         Returns:
             (state after it, {"logits" [B, chunk, K], "updates": statistics, and by layer what `fire` records}).
         """
-        outputs: dict[str, Any] = {name: OrderedDict() for name in ("spike_rate", "size", "sent_rate", *RECORDED)}
+        kept = ("spike_rate", "size", "sent_rate", "sent_size", *RECORDED)
+        outputs: dict[str, Any] = {name: OrderedDict() for name in kept}
         outputs["updates"] = dict(seen)
         arrived = dict(arrived)
         after: dict[str, State] = {}
@@ -172,7 +186,7 @@ class Forward:
         if layer.pool:
             x = POOL[layer.pool](x)
         if layer.residual is not None or layer.pool == "max":  # else as many leave on average as are fired
-            record["sent_rate"] = mean_size(x) * chunk
+            record |= {"sent_rate": event_rate(x) * chunk, "sent_size": mean_size(x) * chunk}
         return states, *self.currents(x, layer.name, valid), record
 
     def run_neurons(self, name: str, chunk: int, state: State, current: Array,
@@ -183,12 +197,16 @@ class Forward:
         record = {}
         if "current" in self.record:
             record["current"] = jnp.broadcast_to(current, (current.shape[0], chunk, *current.shape[2:]))
-        if "membrane" in self.record:
+        if "membrane" in self.record and has_membrane(state):
             state, x, record["membrane"] = run_watched(neuron, params, state, current, chunk)
         elif population.layer is self.net.layers[-1]:
             state, x = unroll(neuron, params, state, current, chunk)
         else:
             state, x = self.net.run_neuron(neuron, params, state, current, chunk, self.net.backend)
+            if x.dtype != current.dtype:
+                raise InputError(f"layer {name!r}: of currents {current.dtype} {neuron} makes outputs {x.dtype}, which "
+                                 "would change what the layers behind compute in; let its step return "
+                                 "spikes.astype(current.dtype)")
         x = only_valid(x, valid)
         if "spikes" in self.record:
             record["spikes"] = x
@@ -200,11 +218,8 @@ class Forward:
         after, logits, record = self.run_neurons(last.name, chunk, state, current.astype(wide(current.dtype)))
         record.pop("spikes", None)
         if isinstance(after, SpikeCountState):
-            counts = after.counts
-            if valid is not None:  # those at the example's end, if it lies in this chunk or behind it
-                steps = jnp.concatenate([state.counts[:, None], logits], axis=1)
-                counts = jnp.take_along_axis(steps, valid.sum(1)[:, None, None], axis=1)[:, 0]
-            record["spike_rate"] = (counts - state.counts).mean()
+            x = only_valid(jnp.diff(logits, axis=1, prepend=state.counts[:, None]), valid)
+            record |= {"spike_rate": event_rate(x) * chunk, "size": mean_size(x) * chunk}
         return after, logits, record
 
     def currents(self, x: Array, source: str | None, valid: Array | None = None) -> tuple[Currents, dict[str, Any]]:

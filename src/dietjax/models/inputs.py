@@ -9,15 +9,18 @@ import numpy as np
 from ..core.neurons import PSN
 from ..core.neurons.checks import concrete
 from ..errors import InputError
-from ..types import Array
+from ..types import Array, State
 from .wiring import map_shape
 
 if TYPE_CHECKING:
     from .network import Network
 
 
-def check_input(net: "Network", images: Array, timesteps: int | None, lengths: Array | None, start: Array | int) -> int:
+def check_input(net: "Network", images: Array, timesteps: int | None, lengths: Array | None = None,
+                state: State = None, start: Array | int = 0) -> int:
     """T, of images or frames that this network takes; everything else is refused by name."""
+    if not hasattr(images, "shape"):
+        raise InputError(f"images are a {type(images).__name__}, and must be an array: jax.numpy.asarray(images)")
     wanted, shape = tuple(net.image_shape), images.shape
     if shape == wanted:
         raise InputError(f"one image of shape {shape} came without a batch axis; pass images[None], [1, "
@@ -45,6 +48,9 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
     if net.time_weights is not None and end > net.time_weights:
         raise InputError(f"the network has a weight for each of {net.time_weights} timesteps (time_weights), and is to "
                          f"run up to timestep {end}; run fewer, or build and train it with more")
+    if net.time_weights is not None and state is not None and _is_whole(start) and start == 0:
+        raise InputError("a state came without the number of timesteps before it, and each has a weight of its own "
+                         "(time_weights): pass start too")
     return timesteps
 
 
@@ -60,9 +66,10 @@ def _frames_of(shape, timesteps, lengths):
 
 
 def _check_lengths(lengths, shape):
-    if jnp.shape(lengths) != shape[:1] or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
-        raise InputError(f"lengths are whole numbers, one for each of {shape[0]} examples, got "
-                         f"{jnp.result_type(lengths)} of shape {jnp.shape(lengths)}")
+    lengths = jnp.asarray(lengths)
+    if lengths.shape != shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise InputError(f"lengths are whole numbers, one for each of {shape[0]} examples, got {lengths.dtype} of "
+                         f"shape {lengths.shape}")
     values = concrete(lengths)
     if values is not None and not np.all((values >= 1) & (values <= shape[1])):
         wrong = values[(values < 1) | (values > shape[1])][0]
@@ -90,7 +97,7 @@ def encode(encoder: Any, key: Array | None, frames: Array, start: Array | int) -
 
 def hold_last(logits: Array, lengths: Array) -> Array:
     """Logits [B, T, K] that stay, beyond an example's length, as they were at its end."""
-    steps = jnp.minimum(jnp.arange(logits.shape[1]), jnp.maximum(lengths, 1)[:, None] - 1)
+    steps = jnp.minimum(jnp.arange(logits.shape[1]), jnp.maximum(jnp.asarray(lengths), 1)[:, None] - 1)
     return jnp.take_along_axis(logits, steps[..., None], axis=1)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ..core.scan import check_step
 from ..core.surrogate import step_function
 from ..errors import InputError, unknown
 from ..types import Array, Neuron, Params, State
@@ -24,7 +25,7 @@ def check_recorded(names: tuple[str, ...]) -> None:
 
 def valid_steps(lengths: Array | None, offset: Array | int, timesteps: int) -> Array | None:
     """Whether an example has reached its end, [B, T], from timestep `offset` on; None: all last to the end."""
-    return None if lengths is None else offset + jnp.arange(timesteps) < lengths[:, None]
+    return None if lengths is None else offset + jnp.arange(timesteps) < jnp.maximum(jnp.asarray(lengths), 1)[:, None]
 
 
 def only_valid(x: Array, valid: Array | None) -> Array:
@@ -62,30 +63,37 @@ def run_watched(neuron: Neuron, params: Params, state: State, current: Array,
                 timesteps: int) -> tuple[State, Array, Array]:
     """A neuron's own steps over a block: (state, outputs [B, T, N], membranes [B, T, N] after each step).
 
-    Raises:
-        InputError: the neuron has no membrane, or no step of its own.
+    The neuron has a membrane, see `has_membrane`.
     """
-    membrane_of(neuron, state)
     if current.shape[1] == 1:
         current = jnp.broadcast_to(current, (current.shape[0], timesteps, *current.shape[2:]))
 
     def body(state, current):
-        state, out = neuron.step(params, state, current)
-        return state, (out, membrane_of(neuron, state))
+        after, out = neuron.step(params, state, current)
+        check_step(neuron, state, after, current, out)
+        return after, (out, _membrane(after))
 
     state, found = jax.lax.scan(body, state, jnp.moveaxis(current, 1, 0))
     outputs, membranes = (jnp.moveaxis(x, 0, 1) for x in found)
     return state, outputs, membranes
 
 
-def membrane_of(neuron: Neuron, state: State) -> Array:
-    """The membrane [B, N] in a neuron's state, or in that of the neuron inside it (recurrence, count)."""
+def has_membrane(state: State) -> bool:
+    """Whether a neuron's state, or that of the neuron inside it (recurrence, count), has a field `membrane` [B, N]."""
+    return _membrane(state) is not None
+
+
+def check_membranes(states: dict[str, State]) -> None:
+    """Refuse to record membranes where no neuron has one."""
+    if not any(has_membrane(state) for state in states.values()):
+        raise InputError("no neuron of this network has a membrane to record (a state with a field of that name); "
+                         "record spikes and currents")
+
+
+def _membrane(state):
     while not hasattr(state, "membrane") and hasattr(state, "neuron"):
         state = state.neuron
-    if not hasattr(state, "membrane"):
-        raise InputError(f"{type(neuron).__name__} has no membrane to record (its state has no field of that name); "
-                         "record spikes and currents")
-    return state.membrane
+    return getattr(state, "membrane", None)
 
 
 def wide(dtype: Any) -> Any:

@@ -91,7 +91,7 @@ class Network(nn.Module):
             timesteps: T >= 1 of images, None: 1, which is an ANN's; frames have their own.
             lengths: [B], how many of its frames each example has, at least 1; None: all. What lies beyond changes no
                 logit (they stay as they were), rate, gradient or batch statistic; the state goes on. Under `jit`, where
-                they are not known, lengths above T count as T.
+                they are not known, lengths above T count as T, below 1 as 1.
             train: dropout on (needs `rngs={"dropout": key}`), batch statistics updated (`mutable=["batch_stats"]`).
             chunk, truncate, remat: the schedule, see `unroll.over_chunks`.
             state: `record["state"]` of the timesteps before these; None: from rest. A constant input is encoded again.
@@ -102,11 +102,11 @@ class Network(nn.Module):
         Returns:
             (logits [B, K] after the last step, record): "logits" [B, T, K] after each step; "spike_rate" {layer: events
             (outputs that are not 0) per neuron summed over T, mean over batch and neurons}; "magnitude" {layer: mean
-            size of its events, of spikes 1}; "sent_rate" {layer with a residual or a max pool: what leaves it per
-            neuron, summed over T, a 2 as two spikes}; "state"; under frames or a Poisson encoder "input_rate", events
-            per pixel summed over T, and "input_magnitude"; what `record` asks for, {layer: [B, T, N]}.
+            size of its events, of spikes 1}; "sent_rate" and "sent_size" {layer with a residual or a max pool: events
+            that leave it per neuron over T, and the sum of their sizes}; "state"; under frames or a Poisson encoder
+            "input_rate", events per pixel over T, and "input_magnitude"; what `record` asks for, {layer: [B, T, N]}.
         """
-        timesteps = check_input(self, images, timesteps, lengths, start)
+        timesteps = check_input(self, images, timesteps, lengths, state, start)
         check_recorded(record)
         images, chunk = as_maps(self, images), timesteps if chunk is None else chunk
         learns = train and not self.is_initializing()
@@ -133,12 +133,12 @@ class Network(nn.Module):
     def _variables(self, batch, learns, at_once):
         """(parameters, running statistics, dropout masks) by name."""
         wiring = {c.name: c for c in self.connections()}
+        if not self.is_initializing():  # before linen does, which can only tell shapes
+            check_trained_with(self, self.variables.get("params", {}))
         params = {layer.name: self.param(layer.name, self._init_layer, wiring, layer) for layer in self.layers}
         if self.is_initializing():  # what cannot be at rest cannot run
             there = populations(self).values()
             jax.eval_shape(lambda params: [p.at_rest(params, batch, jnp.float32) for p in there], params)
-        else:
-            check_trained_with(self, params)
         stats = self._batch_stats(wiring)
         if stats and learns and not at_once:
             raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
@@ -214,7 +214,7 @@ def _joined(state, outputs):
         if outputs[name]:
             of_images[name] = OrderedDict((k, _join_chunks(v)) for k, v in outputs[name].items())
     rates: Record = {name: OrderedDict((k, v.sum(0)) for k, v in outputs[name].items())
-                     for name in ("spike_rate", "sent_rate")}
+                     for name in ("spike_rate", "sent_rate", "sent_size")}
     sizes = {k: v.sum(0) for k, v in outputs["size"].items()}
     rates["magnitude"] = magnitudes(sizes, rates["spike_rate"])
     if "input_rate" in outputs:

@@ -4,9 +4,11 @@ Parameters: {layer: {"neuron": its neurons', "recurrent"?: {"kernel"}, "shortcut
 """
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 
 from ..core.neurons import SpikeCount
 from ..errors import InputError
@@ -55,6 +57,8 @@ def populations(net: "Network") -> dict[str, Population]:
     found = {}
     wiring = {c.name: c for c in net.connections()}
     own = net.neurons()
+    for name, neuron in {**own, net.layers[-1].name: net.readout}.items():
+        _check_neuron(f"the neuron of layer {name!r}", neuron)
     for layer in net.layers:
         if layer is net.layers[-1]:
             neuron = SpikeCount(net.readout) if getattr(net.readout, "spiking", False) else net.readout
@@ -70,7 +74,7 @@ def populations(net: "Network") -> dict[str, Population]:
     return found
 
 
-def check_trained_with(net: "Network", params: dict[str, Any]) -> None:
+def check_trained_with(net: "Network", params: Mapping[str, Any]) -> None:
     """Refuse another network's variables: an ANN's in a spiking one, a spiking one's in an ANN, other timesteps'."""
     for layer in net.layers[:-1]:
         weights = params[layer.name].get("time")
@@ -80,14 +84,34 @@ def check_trained_with(net: "Network", params: dict[str, Any]) -> None:
                              f"are {net.time_weights}; build it as it was trained")
     for name, population in populations(net).items():
         found = params[population.layer.name]
-        has = "neuron" in (found.get("shortcut", {}) if population.projected else found)
+        found = found.get("shortcut", {}) if population.projected else found
         wanted = jax.eval_shape(lambda key, p=population: p.neuron.init(key, p.shape), jax.random.key(0))
         wanted = wanted.neuron if isinstance(population.neuron, Recurrent) else wanted
-        if jax.tree.leaves(wanted) and not has:
-            raise InputError(f"layer {name!r} has no parameters for {population.neuron}: these variables are an ANN's; "
-                             "convert them first (dietjax.convert.match_activations or balance_thresholds), or begin "
-                             "with those of net.init")
-        if has and not jax.tree.leaves(wanted):
+        if not jax.tree.leaves(wanted) and "neuron" in found:
             raise InputError(f"layer {name!r} has a neuron's parameters, and {population.neuron} has none: these "
                              "variables are of another network, whose weights may be in units of its spikes; use that "
                              "one, or the ANN's own variables")
+        if jax.tree.leaves(wanted) and _tree(found.get("neuron", ())) != _tree(wanted):
+            has = type(found["neuron"]).__name__ if "neuron" in found else "no parameters"
+            raise InputError(f"layer {name!r} has {has} for {population.neuron}, which needs {type(wanted).__name__}"
+                             f"{_shapes(wanted)}: these variables are of another network. An ANN's are converted first "
+                             "(dietjax.convert.match_activations or balance_thresholds); else begin with those of "
+                             "net.init")
+
+
+def _tree(params):
+    return jax.tree.structure(params), [jnp.shape(leaf) for leaf in jax.tree.leaves(params)]
+
+
+def _shapes(params):
+    return " of shapes " + ", ".join(str(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def _check_neuron(where, neuron):
+    """Refuse what is no neuron: a class in the place of one of it, or a part of the protocol that is missing."""
+    if isinstance(neuron, type):
+        raise InputError(f"{where} is the class {neuron.__name__}; pass a neuron of it, {neuron.__name__}()")
+    missing = [name for name in ("init", "initial_state", "step") if not callable(getattr(neuron, name, None))]
+    if missing:
+        raise InputError(f"{where} is {neuron!r}, which has no {', '.join(missing)}; a neuron has init, initial_state "
+                         "and step (docs/neuron.md)")

@@ -17,7 +17,7 @@ from .state import TimeSchedule
 
 EVENTS = {"magnitude": "spike_rate", "input_magnitude": "input_rate"}
 """What a record holds as a mean over events -> how many events there are."""
-MEASURED = ("spike_rate", "sent_rate", "input_rate", *EVENTS)
+MEASURED = ("spike_rate", "sent_rate", "sent_size", "input_rate", *EVENTS)
 """What an evaluation keeps of a network's record."""
 TOP = 5
 """Where there are more classes, an evaluation also says how often the label is among this many largest logits."""
@@ -53,7 +53,7 @@ def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_
 
     Returns:
         ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes, and as
-        far as the network records them "spike_rate", "magnitude", "sent_rate" {layer: ...}, "input_rate",
+        far as the network records them "spike_rate", "magnitude", "sent_rate", "sent_size" {layer: ...}, "input_rate",
         "input_magnitude": of all examples, whatever the batches}, predicted classes [N]).
 
     Raises:
