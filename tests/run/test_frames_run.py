@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console as Rich
 
 from dietjax import data
-from dietjax.config import Data, Experiment, Model, Phase
+from dietjax.config import Conversion, Data, Experiment, Model, Phase
 from dietjax.errors import InputError
 from dietjax.report import page
 from dietjax.run import assemble, recipe
@@ -40,6 +40,7 @@ def experiment(path, **changes):
     phase = Phase(1, 32, learning_rate=5e-3)
     return Experiment("bars", T, data=Data(f"npz:{path}", crop_padding=1, flip=False),
                       model=Model("VGG4", (16,), conv_dropout=0.0, classifier_dropout=0.0), ann=phase, snn=phase,
+                      conversion=Conversion(images=64),
                       **changes)
 
 
