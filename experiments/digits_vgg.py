@@ -6,8 +6,7 @@ Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658, for what is fine-tuned: wei
           fine-tuning also learns from the ANN's logits. A fifth of the images, 360, are held out for testing.
 Command:  dietjax train experiments/digits_vgg.py --workdir runs/digits
 Hardware: two CPU cores (AMD EPYC).
-Hours:    0.017 (62 seconds, starting included); two timesteps as long. (Seed 0. Seeds 1 and 2 ran beside other work,
-          which took most of both cores: up to 15 minutes.)
+Hours:    0.019 (69 seconds, starting included, of three seeds 47 to 69); two timesteps 57 to 68 seconds.
 Expected: ANN at least 99 %, converted within 1 point of it, SNN at least 99 %, at two timesteps (--timesteps 2) too.
 Obtained: ANN 99.63 % (99.44 to 100.00), converted 99.72 % (99.44 to 100.00), SNN 99.72 % (99.44 to 100.00) at 4
           timesteps, energy ratio 8.69 (8.64 to 8.75), spikes per neuron and step 0.155 (0.108 to 0.209) (seeds 0, 1,
