@@ -88,3 +88,15 @@ def test_a_state_of_plain_numbers_takes_the_dtype_of_the_step():
     state, outputs = dj.unroll(Count(), (), None, CURRENTS)
     np.testing.assert_array_equal(outputs, np.cumsum(CURRENTS, 1) - 1)
     assert state.count == 3
+
+
+@pytest.mark.parametrize("found, says", [((1, 2, 3), "returns 3 values"), ([1, 2], "returns a list")])
+def test_a_step_returns_a_state_and_outputs(found, says):
+    @dataclasses.dataclass(frozen=True)
+    class Odd(dj.LIF):
+        def step(self, params, state, current):
+            return found
+
+    neuron = Odd()
+    with pytest.raises(InputError, match=rf"Odd.step {says}; a step returns two, \(state, outputs\)"):
+        dj.unroll(neuron, neuron.init(None, (4,)), None, CURRENTS)

@@ -178,7 +178,14 @@ class Counted(Signed):
     spiking = True
 
 
+class Unhashable(Signed):
+    """As `Signed`, compared by what it holds and never hashed."""
+
+    __hash__ = None
+
+
 @pytest.mark.parametrize("neuron, says", [
+    (Unhashable(), "has no hash, .* frozen=True"),
     (LIF, r"the neuron of layer 'a' is the class LIF; pass a neuron of it, LIF\(\)"), (3, "is 3, which has no init")])
 def test_what_is_no_neuron_is_refused(images, neuron, says):
     with pytest.raises(InputError, match=says):

@@ -22,9 +22,7 @@ def scan_steps(neuron: Neuron, params: Params, state: State, current: Array, tim
     wide_params = _widened(params)
 
     def step(before, now):
-        after, outputs = neuron.step(_like(params, wide_params), before, now)
-        check_step(neuron, before, after, now, outputs)
-        return after, outputs
+        return checked_step(neuron, _like(params, wide_params), before, now)
 
     if current.shape[1] == 1:
         constant = current[:, 0]
@@ -62,12 +60,16 @@ def defined_with_step(neuron: Neuron, name: str) -> bool:
     return getattr(neuron, name, None) is not None and depth(name) <= depth("step")
 
 
-def check_step(neuron: Neuron, before: State, after: State, current: Array, outputs: Array) -> None:
-    """Refuse a step's results that the next step, or the next layer, could not take; by the leaf that is wrong."""
-    name = type(neuron).__name__
+def checked_step(neuron: Neuron, params: Params, before: State, current: Array) -> tuple[State, Array]:
+    """A neuron's step; results that the next step, or the next layer, could not take are refused by what is wrong."""
+    name, found = type(neuron).__name__, neuron.step(params, before, current)
+    if not isinstance(found, tuple) or len(found) != 2:
+        count = f"{len(found)} values" if isinstance(found, tuple) else f"a {type(found).__name__}"
+        raise InputError(f"{name}.step returns {count}; a step returns two, (state, outputs)")
+    after, outputs = found
     if not hasattr(outputs, "shape") or outputs.shape != current.shape:
-        found = f"of shape {outputs.shape}" if hasattr(outputs, "shape") else f"a {type(outputs).__name__}"
-        raise InputError(f"the output of {name}.step is {found}, the current of {current.shape}; a step puts out one "
+        kind = f"of shape {outputs.shape}" if hasattr(outputs, "shape") else f"a {type(outputs).__name__}"
+        raise InputError(f"the output of {name}.step is {kind}, the current of {current.shape}; a step puts out one "
                          "value for each neuron, an array of the current's shape")
     given, returned = _leaves(before), _leaves(after)
     wrong = [f"{leaf} is new" for leaf in returned if leaf not in given]
@@ -84,6 +86,7 @@ def check_step(neuron: Neuron, before: State, after: State, current: Array, outp
         raise InputError(f"{name}.step does not keep its state as it was: {'; '.join(sorted(wrong))}. The next step is "
                          "given what this one returns, so its structure, shapes and dtypes must be those of "
                          "initial_state")
+    return after, outputs
 
 
 def _leaves(state):

@@ -16,7 +16,7 @@ from ..types import Array, Neuron, Params, State
 from . import kernels
 from .explicit import run_automatically
 from .neurons.checks import check_block
-from .scan import check_step, defined_with_step, scan_steps
+from .scan import checked_step, defined_with_step, scan_steps
 
 
 def unroll(neuron: Neuron, params: Params, state: State, current: Array, timesteps: int | None = None,
@@ -52,9 +52,7 @@ def _unroll(neuron, params, state, current, timesteps, backend):
     if state is None:
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)
     if not jax.tree.leaves(state):  # without memory, the whole block is one step
-        after, outputs = neuron.step(params, state, current)
-        check_step(neuron, state, after, current, outputs)
-        return after, outputs
+        return checked_step(neuron, params, state, current)
     if backend != "scan" and defined_with_step(neuron, "run"):
         return neuron.run(params, state, current, timesteps, backend)
     if backend not in ("auto", "scan"):

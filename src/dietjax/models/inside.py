@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..core.scan import check_step
+from ..core.scan import checked_step
 from ..core.surrogate import step_function
 from ..errors import InputError, unknown
 from ..types import Array, Neuron, Params, State
@@ -69,9 +69,8 @@ def run_watched(neuron: Neuron, params: Params, state: State, current: Array,
         current = jnp.broadcast_to(current, (current.shape[0], timesteps, *current.shape[2:]))
 
     def body(state, current):
-        after, out = neuron.step(params, state, current)
-        check_step(neuron, state, after, current, out)
-        return after, (out, _membrane(after))
+        state, out = checked_step(neuron, params, state, current)
+        return state, (out, _membrane(state))
 
     state, found = jax.lax.scan(body, state, jnp.moveaxis(current, 1, 0))
     outputs, membranes = (jnp.moveaxis(x, 0, 1) for x in found)

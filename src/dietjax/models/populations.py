@@ -111,6 +111,11 @@ def _check_neuron(where, neuron):
     """Refuse what is no neuron: a class in the place of one of it, or a part of the protocol that is missing."""
     if isinstance(neuron, type):
         raise InputError(f"{where} is the class {neuron.__name__}; pass a neuron of it, {neuron.__name__}()")
+    try:
+        hash(neuron)
+    except TypeError as error:
+        raise InputError(f"{where}, {neuron!r}, has no hash, so that no program can be kept for it; make its class a "
+                         "dataclass with frozen=True and fields that are hashable") from error
     missing = [name for name in ("init", "initial_state", "step") if not callable(getattr(neuron, name, None))]
     if missing:
         raise InputError(f"{where} is {neuron!r}, which has no {', '.join(missing)}; a neuron has init, initial_state "
