@@ -89,7 +89,7 @@ class TestBalance:
     @pytest.mark.parametrize("layers, percentile, encoder", [
         (VGG_LIKE, 99.7, Direct()), (RESNET_LIKE, 65, Direct()), (VGG_LIKE, 100, Poisson())],
         ids=["vgg", "resnet", "SpikeNorm"])
-    @pytest.mark.thin(1)
+    @pytest.mark.slow
     def test_threshold_is_the_percentile_of_the_balanced_networks_current(
             self, x64, random_variables, layers, percentile, encoder):
         net = Network(layers, IMAGE, encoder=encoder, neuron=LIF(leak=0.6, threshold=0.77))

@@ -53,7 +53,7 @@ def block(constant):
     ("xla", "bfloat16", "float32", False),
     ("xla", "float16", "float16", True), ("xla", "bfloat16", "bfloat16", True),
     pytest.param("pallas_interpret", "bfloat16", "float32", True, marks=pytest.mark.slow)])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_what_is_summed_over_neurons_batch_and_time_is_summed_in_float32(x64, backend, dtype, param_dtype, constant):
     """In bfloat16 a sum of equal terms ends at 256 of them. What has half precision itself is rounded twice at most:
     each step's share of its gradient, and their sum.

@@ -118,7 +118,7 @@ def test_every_surrogate(x64, backend, surrogate):
 @pytest.mark.parametrize("backend, dtype", on_backends(("bfloat16", "float16", "float32"), ("bfloat16",),
                                                         quick=("bfloat16",)))
 @pytest.mark.parametrize("neuron", [LIF(sharing="channel"), PLIF(sharing="channel")], ids=repr)
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_membranes_are_float32_whatever_the_currents(backend, dtype, neuron):
     """Spikes and currents' gradients come in the currents' dtype, the rest in float32."""
     params, membrane = make_params(neuron, dtype=jnp.float32), make_currents(1, jnp.float32, 2)[:, 0]

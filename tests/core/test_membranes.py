@@ -38,7 +38,7 @@ def test_membranes_start_at_the_fraction_of_their_own_thresholds(x64, neuron):
 
 @pytest.mark.parametrize("backend", ["xla", "pallas_interpret"])
 @pytest.mark.parametrize("neuron", STARTED, ids=repr)
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_every_kernel_starts_there_with_the_gradient_of_the_scan(x64, neuron, backend):
     params, current = neuron.init(jax.random.key(0), (N,), jnp.float64), currents()
     weights = jnp.asarray(np.random.default_rng(1).normal(size=(B, T, N)))

@@ -85,6 +85,7 @@ def test_a_padded_batch_is_its_members_alone(x64, random_variables, make, chunk)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), gradient, summed)
 
 
+@pytest.mark.slow
 def test_batch_statistics_are_those_of_the_frames_that_there_are(x64):
     net = Network(CONV, IMAGE, neuron=LIF(threshold=0.3), batch_norm=True)
     x, lengths = frames(net).astype(jnp.float64), jnp.array([4, 1, 4])

@@ -59,6 +59,7 @@ def images():
     return jnp.asarray(np.random.default_rng(0).normal(size=(5, 4, 4, 2)), jnp.float32)
 
 
+@pytest.mark.slow
 def test_a_readout_that_fires_has_parameters_a_rate_and_its_spike_counts_as_logits(images):
     net, variables = spiking(images)
     assert variables["params"]["fc2"]["neuron"] == dj.LIFParams(np.float32(0.9), np.float32(0.02))

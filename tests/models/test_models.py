@@ -307,7 +307,7 @@ class TestRecord:
             assert float(record["spike_rate"][name]) == pytest.approx(spikes.sum(1).mean(), rel=1e-6)
 
     @pytest.mark.parametrize("chunk", [None, 2])
-    @pytest.mark.thin(1)
+    @pytest.mark.slow
     def test_input_rate_counts_the_poisson_spikes(self, random_variables, chunk):
         net = small(encoder=Poisson())
         x = jnp.broadcast_to(jnp.asarray([1.0, 0.0]), (2, *IMAGE))  # one channel always fires, the other never

@@ -144,6 +144,7 @@ def test_a_residual_combines_spikes_element_by_element(random_variables, combine
     np.testing.assert_allclose(record["spike_rate"]["c"], seen["c"].sum(1).mean(), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_where_the_shape_changes_a_residual_has_a_synapse_and_neurons_of_its_own(random_variables):
     net = Network((Layer("a", 4), Layer("b", 6, stride=2, residual=Residual("b"), neuron=LIF(leak=0.7, threshold=0.5)),
                    FC), (4, 4, 2), neuron=LIF(threshold=0.4))

@@ -48,6 +48,7 @@ def page(run):
     return report.write(run).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_every_setting_is_shown_with_its_default_where_that_is_another(tmp_path):
     """Of an experiment whose settings are the defaults but for four."""
     run = make_run(tmp_path / "run")

@@ -49,6 +49,7 @@ def test_a_network_that_works_is_not_warned_about(tmp_path):
     assert not any("zero_gradient" in values for _, _, values in lines)
 
 
+@pytest.mark.slow
 def test_silent_layers_and_gradients_of_zero_are_named_once_and_logged_in_every_line(tmp_path):
     """No membrane comes near a threshold of 1e9: z is -1, where the surrogate's derivative is 0."""
     net = make_net(neuron=LIF())

@@ -116,6 +116,7 @@ def test_fixed_parameters_stay_bit_identical_while_weights_move(tmp_path):
     assert changed_leaves(before, after["params"]) == {path for path in leaf_bytes(before) if "kernel" in path}
 
 
+@pytest.mark.slow
 def test_no_leak_exceeds_one_after_an_update():
     """An update that pushes everything up by 0.25: leaks stop at 1, thresholds and weights do not."""
     net, dataset = make_net(), make_dataset()
