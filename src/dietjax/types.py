@@ -17,6 +17,14 @@ State = Any
 """What a neuron carries from one timestep to the next: a NamedTuple of arrays [B, N], or () where there is nothing."""
 
 
+NEURON_METHODS = ("init", "initial_state", "step")
+
+
+def missing_methods(neuron: Any) -> list[str]:
+    """Those of `NEURON_METHODS` that an object, or a class, lacks."""
+    return [name for name in NEURON_METHODS if not callable(getattr(neuron, name, None))]
+
+
 class Neuron(Protocol):
     """Static choices in a frozen dataclass, pure methods. Anything with these methods can be put into a network.
 

@@ -18,11 +18,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..convert.checks import are_frames, timesteps_of
+from ..convert.checks import timesteps_of
 from ..core import losses
 from ..data import Dataset, normalise
 from ..errors import InputError
 from ..models import Network
+from ..models.inputs import is_framed
 from ..types import Array
 
 
@@ -68,7 +69,7 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     exits: dict[int, Exit] = {}
     state: Any = None
     for start in range(0, timesteps, chunk):
-        seen = images[:, start:start + chunk] if are_frames(net, images) else images
+        seen = images[:, start:start + chunk] if is_framed(net, images) else images
         predicted, least, state = _run_chunk(net, chunk, variables, seen, state, start, key)
         reached = float(least)
         if math.isnan(reached):

@@ -30,6 +30,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..models import Connection, Network
+from ..models.spec import projection
 from .activity import ROUNDING
 
 MAC_JOULES = 4.6e-12
@@ -156,10 +157,10 @@ def _is_graded(net: Network, record: Mapping[str, Any], layer: str | None) -> bo
 def _brought(net: Network, name: str) -> list[str | None]:
     """The layers (None: the input) whose events leave a layer too, by its residual and those behind it."""
     found: list[str | None] = []
-    names = [layer.name for layer in net.layers]
+    names, synapses = [layer.name for layer in net.layers], {c.name for c in net.connections()}
     residual = net.layers[names.index(name)].residual
     while residual is not None:
-        if f"{name}_shortcut" in {c.name for c in net.connections()}:  # neurons of the layer's own kind stand between
+        if projection(name) in synapses:  # neurons of the layer's own kind stand between
             break
         place = names.index(residual.source)
         found.append(names[place - 1] if place else None)

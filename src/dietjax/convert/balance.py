@@ -11,6 +11,7 @@ import numpy as np
 from ..core.unroll import unroll
 from ..errors import InputError
 from ..models import Network
+from ..models.spec import projection
 from ..types import Array
 from .checks import (
     check_convertible,
@@ -159,7 +160,7 @@ def unit_thresholds(net: Network, variables: Mapping[str, Any]) -> dict:
         layer, weights = population.layer, own_weights(params, population)
         if "neuron" not in weights:
             raise InputError("these variables hold no thresholds (an ANN's?); balance them first")
-        if layer.shortcut is None or f"{layer.name}_shortcut" in synapses:
+        if layer.shortcut is None or projection(layer.name) in synapses:
             unit, neuron = jnp.max(weights["neuron"].threshold), weights["neuron"]
             into_current = ("kernel", "bias", "shortcut") if layer.residual is None else ("kernel", "bias")
             scaled = {name: weights[name] for name in into_current if name in weights}

@@ -11,7 +11,7 @@ import numpy as np
 from ..core.scan import defined_with_step
 from ..errors import InputError
 from ..models import Network
-from ..models.inputs import check_input
+from ..models.inputs import check_input, is_framed
 from ..types import Array, Neuron
 
 
@@ -97,17 +97,12 @@ def timesteps_of(net: Network, images: Array, timesteps: int | None, default: in
         InputError: input that is not the network's, frames and timesteps that disagree, or images without timesteps
             where there is no default.
     """
-    if timesteps is None and not are_frames(net, images):
+    if timesteps is None and not is_framed(net, images):
         if default is None:
             raise InputError(f"images {images.shape} are the same at every timestep: say at how many, timesteps=T "
                              "(of frames [B, T, H, W, C] they are known)")
         timesteps = default
     return check_input(net, images, timesteps)
-
-
-def are_frames(net: Network, images: Array) -> bool:
-    """Whether this is input over time, [B, T, *image_shape], not [B, *image_shape]."""
-    return images.ndim == 2 + len(net.image_shape)
 
 
 def check_folded(net: Network, variables: Mapping[str, Any]) -> None:

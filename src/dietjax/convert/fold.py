@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from ..errors import InputError
 from ..models import Network
 from ..models.operations import NORM_EPSILON
+from ..models.spec import projection
 
 
 def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network, dict]:
@@ -29,7 +30,7 @@ def fold_batch_norm(net: Network, variables: Mapping[str, Any]) -> tuple[Network
         stats = variables["batch_stats"]
         weights = _folded(layer, stats[name]) if "norm" in layer else {"bias": _bias(layer), **layer}
         if "shortcut" in layer:
-            shortcut = _folded(layer["shortcut"], stats[f"{name}_shortcut"])
+            shortcut = _folded(layer["shortcut"], stats[projection(name)])
             if layers[name].residual is None:  # it ends in the same current
                 weights["bias"] += shortcut.pop("bias")
             weights["shortcut"] = shortcut

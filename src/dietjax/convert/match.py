@@ -14,10 +14,11 @@ from ..core.neurons.params import SpikingParams
 from ..core.unroll import unroll
 from ..errors import InputError
 from ..models import Layer, Network
+from ..models.inputs import is_framed
+from ..models.spec import projection
 from ..types import Array
 from .balance import with_neurons
 from .checks import (
-    are_frames,
     check_convertible,
     check_finite,
     check_folded,
@@ -76,7 +77,7 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     check_percentile(percentile)
     check_scale(scale)
     check_finite(images)
-    if are_frames(net, images):
+    if is_framed(net, images):
         images = images.reshape(-1, *images.shape[2:])
     levels = _levels(net, variables["params"], images, percentile)
     worth: dict[str | None, np.ndarray] = {None: np.ones(1), **{name: scale * level for name, level in levels.items()}}
@@ -94,7 +95,7 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
 def _unit(net: Network, layer: Layer, worth: Mapping[str | None, np.ndarray]) -> np.ndarray:
     """[C], what 1 of a layer's current is in the ANN: what the spikes of an identity shortcut are worth, else 1."""
     wiring = {c.name: c for c in net.connections()}
-    if layer.shortcut is None or f"{layer.name}_shortcut" in wiring:
+    if layer.shortcut is None or projection(layer.name) in wiring:
         return np.ones(1)
     if layer is net.layers[-1]:
         raise InputError(f"layer {layer.name!r}: an identity shortcut into the readout adds spikes as they are, and "
@@ -122,7 +123,7 @@ def _folded(net, params, worth, units) -> dict:
         if "bias" in layer:
             weights["bias"] = layer["bias"] / jnp.asarray(unit, layer["bias"].dtype)
         if "shortcut" in layer:
-            weights["shortcut"] = {"kernel": fold(layer["shortcut"]["kernel"], f"{name}_shortcut", unit)}
+            weights["shortcut"] = {"kernel": fold(layer["shortcut"]["kernel"], projection(name), unit)}
         folded[name] = weights
     return folded
 

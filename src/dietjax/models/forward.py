@@ -17,7 +17,7 @@ from ..core.neurons import SpikeCountState
 from ..core.unroll import over_chunks, unroll
 from ..errors import InputError
 from ..types import Array, State
-from .inputs import encode, is_framed
+from .inputs import as_maps, encode, is_framed
 from .inside import (
     RECORDED,
     check_membranes,
@@ -31,7 +31,7 @@ from .inside import (
 )
 from .operations import average_pool, batch_norm, global_average, max_pool, synapse, weighted
 from .populations import Population, populations
-from .spec import Layer
+from .spec import Layer, projection
 from .wiring import Connection, feeds
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Forward:
         """All layers over T timesteps, `chunk` of them at a time; arguments as of `Network.__call__`.
 
         Args:
-            images: [B, H, W, C], or frames [B, T, H, W, C], from `inputs.as_maps`.
+            images: [B, H, W, C], or frames [B, T, H, W, C].
             timesteps: T.
             key: of an encoder that draws.
             chunk, truncate, remat: see `unroll.over_chunks`.
@@ -97,6 +97,7 @@ class Forward:
         chunk = timesteps if chunk is None else chunk
         dtype = self.net.dtype or jnp.result_type(images, self.params[self.net.layers[0].name]["kernel"])
         framed, encoder = is_framed(self.net, images), self.net.encoder
+        images = as_maps(self.net, images)
         encoded = None  # a constant input passes its synapse once, outside the loop over chunks
         if encoder.constant and not framed:
             encoded = self.currents(encoder(key, images, 0, timesteps).astype(dtype), None)
@@ -142,7 +143,7 @@ class Forward:
         for layer in self.net.layers[:-1]:
             # for the backward pass, spikes, pools and dropouts are found again from the currents, not kept
             fire = jax.checkpoint(functools.partial(self.fire, layer, chunk), policy=ONLY_CURRENTS)
-            names = [name for name in (layer.name, f"{layer.name}_shortcut") if name in arrived]
+            names = [name for name in (layer.name, projection(layer.name)) if name in arrived]
             currents = {name: arrived.pop(name) for name in names}
             if self.net.time_weights is not None:
                 currents[layer.name] = weighted(currents[layer.name], self.params[layer.name]["time"], start, chunk)
@@ -176,7 +177,7 @@ class Forward:
         if jax.tree.leaves(state) or spiking:  # an ANN's activations are no spikes
             record |= {"spike_rate": event_rate(x) * chunk, "size": mean_size(x) * chunk}
         if layer.residual is not None:
-            name = f"{layer.name}_shortcut"
+            name = projection(layer.name)
             brought = arrived[name]
             if name in self.populations:
                 states[name], brought, _ = self.run_neurons(name, chunk, states[name], brought, valid)

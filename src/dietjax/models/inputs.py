@@ -10,6 +10,7 @@ from ..core.neurons import PSN
 from ..core.neurons.checks import concrete
 from ..errors import InputError
 from ..types import Array, State
+from .spec import is_whole
 from .wiring import map_shape
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
     if shape == wanted:
         raise InputError(f"one image of shape {shape} came without a batch axis; pass images[None], [1, "
                          f"{', '.join(map(str, shape))}]")
-    framed = shape[2:] == wanted and len(shape) == len(wanted) + 2
-    if shape[1:] != wanted and not framed:
+    framed = is_framed(net, images)
+    if shape[2 if framed else 1:] != wanted:
         raise InputError(f"images have shape {shape}, this network takes images [B, ...] or frames [B, T, ...] with "
                          f"[...] = {wanted}; resize them, or build the network with the image_shape of yours "
                          "(without batch and time)")
     if not jnp.issubdtype(images.dtype, jnp.floating):
         raise InputError(f"images are {images.dtype}; make them floating point first (dietjax.data.normalise)")
-    if timesteps is not None and (not _is_whole(timesteps) or timesteps < 1):
+    if timesteps is not None and (not is_whole(timesteps) or timesteps < 1):
         raise InputError(f"timesteps must be a whole number of at least 1, got {timesteps!r}")
     if framed:
         timesteps = _frames_of(shape, timesteps, lengths)
@@ -44,11 +45,11 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
         raise InputError("lengths say how many frames each example has, and these are images, the same at every "
                          "timestep; pass frames [B, T, ...], or leave out lengths")
     timesteps = 1 if timesteps is None else timesteps
-    end = timesteps + (start if _is_whole(start) else 0)
+    end = timesteps + (start if is_whole(start) else 0)
     if net.time_weights is not None and end > net.time_weights:
         raise InputError(f"the network has a weight for each of {net.time_weights} timesteps (time_weights), and is to "
                          f"run up to timestep {end}; run fewer, or build and train it with more")
-    if net.time_weights is not None and state is not None and _is_whole(start) and start == 0:
+    if net.time_weights is not None and state is not None and is_whole(start) and start == 0:
         raise InputError("a state came without the number of timesteps before it, and each has a weight of its own "
                          "(time_weights): pass start too")
     return timesteps
@@ -83,8 +84,8 @@ def as_maps(net: "Network", images: Array) -> Array:
 
 
 def is_framed(net: "Network", images: Array) -> bool:
-    """Whether maps from `as_maps` come one for each timestep."""
-    return images.ndim == len(map_shape(net.image_shape)) + 2
+    """Whether this is input over time, [B, T, *image_shape], not [B, *image_shape]."""
+    return images.ndim == len(net.image_shape) + 2
 
 
 def encode(encoder: Any, key: Array | None, frames: Array, start: Array | int) -> Array:
@@ -99,7 +100,3 @@ def hold_last(logits: Array, lengths: Array) -> Array:
     """Logits [B, T, K] that stay, beyond an example's length, as they were at its end."""
     steps = jnp.minimum(jnp.arange(logits.shape[1]), jnp.maximum(jnp.asarray(lengths), 1)[:, None] - 1)
     return jnp.take_along_axis(logits, steps[..., None], axis=1)
-
-
-def _is_whole(value):
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -16,12 +16,12 @@ from ..core.unroll import unroll
 from ..errors import InputError
 from ..types import Array, Neuron, State
 from .forward import Forward
-from .inputs import as_maps, check_input, hold_last
+from .inputs import check_input, hold_last
 from .inside import RECORDED, check_recorded, magnitudes
 from .operations import init_kernel
 from .populations import check_trained_with, populations
 from .recurrent import Recurrent
-from .spec import Layer
+from .spec import Layer, projection
 from .wiring import Connection, connections
 
 Record = dict[str, Any]
@@ -108,7 +108,7 @@ class Network(nn.Module):
         """
         timesteps = check_input(self, images, timesteps, lengths, state, start)
         check_recorded(record)
-        images, chunk = as_maps(self, images), timesteps if chunk is None else chunk
+        chunk = timesteps if chunk is None else chunk
         learns = train and not self.is_initializing()
         params, stats, masks = self._variables(images.shape[0], learns, chunk == timesteps)
         if self.is_initializing():  # variables follow from shapes alone, so nothing has to run
@@ -132,22 +132,21 @@ class Network(nn.Module):
 
     def _variables(self, batch, learns, at_once):
         """(parameters, running statistics, dropout masks) by name."""
-        wiring = {c.name: c for c in self.connections()}
+        wiring, there = {c.name: c for c in self.connections()}, populations(self)
         if not self.is_initializing():  # before linen does, which can only tell shapes
-            check_trained_with(self, self.variables.get("params", {}))
-        params = {layer.name: self.param(layer.name, self._init_layer, wiring, layer) for layer in self.layers}
+            check_trained_with(self, there, self.variables.get("params", {}))
+        params = {layer.name: self.param(layer.name, self._init_layer, wiring, there, layer) for layer in self.layers}
         if self.is_initializing():  # what cannot be at rest cannot run
-            there = populations(self).values()
-            jax.eval_shape(lambda params: [p.at_rest(params, batch, jnp.float32) for p in there], params)
+            jax.eval_shape(lambda params: [p.at_rest(params, batch, jnp.float32) for p in there.values()], params)
         stats = self._batch_stats(wiring)
         if stats and learns and not at_once:
             raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
                              "or fold it first (dietjax.convert.fold_batch_norm)")
         return params, stats, self._dropout_masks(wiring, batch) if learns else {}
 
-    def _init_layer(self, key, wiring, layer):
+    def _init_layer(self, key, wiring, there, layer):
         key, shortcut_key, neuron_key = jax.random.split(key, 3)
-        there, shortcut, name = populations(self), wiring.get(f"{layer.name}_shortcut"), layer.name
+        name, shortcut = layer.name, wiring.get(projection(layer.name))
         normed = self.batch_norm and layer is not self.layers[-1]
         added = 2 if shortcut is not None and layer.residual is None else 1
 

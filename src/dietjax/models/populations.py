@@ -4,6 +4,7 @@ Parameters: {layer: {"neuron": its neurons', "recurrent"?: {"kernel"}, "shortcut
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +13,9 @@ import jax.numpy as jnp
 
 from ..core.neurons import SpikeCount
 from ..errors import InputError
-from ..types import Neuron, Params, State
+from ..types import Neuron, Params, State, missing_methods
 from .recurrent import Recurrent, RecurrentParams
-from .spec import Layer
+from .spec import Layer, projection
 
 if TYPE_CHECKING:
     from .network import Network
@@ -68,24 +69,28 @@ def populations(net: "Network") -> dict[str, Population]:
         else:
             neuron = own[layer.name]
         found[layer.name] = Population(layer, False, neuron, wiring[layer.name].out_shape)
-        projection = f"{layer.name}_shortcut"
-        if layer.residual is not None and projection in wiring:
-            found[projection] = Population(layer, True, own[layer.name], wiring[projection].out_shape)
+        name = projection(layer.name)
+        if layer.residual is not None and name in wiring:
+            found[name] = Population(layer, True, own[layer.name], wiring[name].out_shape)
     return found
 
 
-def check_trained_with(net: "Network", params: Mapping[str, Any]) -> None:
-    """Refuse another network's variables: an ANN's in a spiking one, a spiking one's in an ANN, other timesteps'."""
+def check_trained_with(net: "Network", there: Mapping[str, Population], params: Mapping[str, Any]) -> None:
+    """Refuse another network's variables: an ANN's in a spiking one, a spiking one's in an ANN, other timesteps'.
+
+    there: the network's `populations`.
+    """
     for layer in net.layers[:-1]:
         weights = params[layer.name].get("time")
         if (None if weights is None else len(weights)) != net.time_weights:
             count = "no" if weights is None else len(weights)
             raise InputError(f"layer {layer.name!r} has {count} weights of timesteps, and the network's time_weights "
                              f"are {net.time_weights}; build it as it was trained")
-    for name, population in populations(net).items():
+    for name, population in there.items():
         found = params[population.layer.name]
         found = found.get("shortcut", {}) if population.projected else found
-        wanted = jax.eval_shape(lambda key, p=population: p.neuron.init(key, p.shape), jax.random.key(0))
+        neuron: Any = population.neuron
+        wanted = _initial(neuron, population.shape)
         wanted = wanted.neuron if isinstance(population.neuron, Recurrent) else wanted
         if not jax.tree.leaves(wanted) and "neuron" in found:
             raise InputError(f"layer {name!r} has a neuron's parameters, and {population.neuron} has none: these "
@@ -97,6 +102,12 @@ def check_trained_with(net: "Network", params: Mapping[str, Any]) -> None:
                              f"{_shapes(wanted)}: these variables are of another network. An ANN's are converted first "
                              "(dietjax.convert.match_activations or balance_thresholds); else begin with those of "
                              "net.init")
+
+
+@functools.lru_cache(maxsize=1024)  # asked for at every application, and equal neurons have equal parameters
+def _initial(neuron, shape):
+    """The tree and shapes of a neuron's parameters."""
+    return jax.eval_shape(lambda key: neuron.init(key, shape), jax.random.key(0))
 
 
 def _tree(params):
@@ -116,7 +127,7 @@ def _check_neuron(where, neuron):
     except TypeError as error:
         raise InputError(f"{where}, {neuron!r}, has no hash, so that no program can be kept for it; make its class a "
                          "dataclass with frozen=True and fields that are hashable") from error
-    missing = [name for name in ("init", "initial_state", "step") if not callable(getattr(neuron, name, None))]
+    missing = missing_methods(neuron)
     if missing:
         raise InputError(f"{where} is {neuron!r}, which has no {', '.join(missing)}; a neuron has init, initial_state "
                          "and step (docs/neuron.md)")

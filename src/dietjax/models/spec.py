@@ -5,7 +5,7 @@ import numbers
 from typing import Any, Literal
 
 from ..errors import InputError, unknown
-from ..types import Neuron
+from ..types import Neuron, missing_methods
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,11 +63,11 @@ class Layer:
 
     def __post_init__(self):
         for field in ("features", "groups"):
-            if not _is_whole(getattr(self, field)) or getattr(self, field) < 1:
+            if not is_whole(getattr(self, field)) or getattr(self, field) < 1:
                 self._refuse(field, "a whole number of at least 1")
-        if not all(_is_whole(n) and n >= 1 for n in both(self.stride)):
+        if not all(is_whole(n) and n >= 1 for n in both(self.stride)):
             self._refuse("stride", "a whole number of at least 1, or a pair of them")
-        if self.kernel is not None and not all(_is_whole(n) and n >= 1 and n % 2 for n in both(self.kernel)):
+        if self.kernel is not None and not all(is_whole(n) and n >= 1 and n % 2 for n in both(self.kernel)):
             self._refuse("kernel", "an odd whole number or a pair of them (an even one would change the map's size), "
                                    "or None for a fully connected layer")
         for field in ("recurrent", "pool_current"):
@@ -77,7 +77,7 @@ class Layer:
             self._refuse("pool", "True (average over 2×2), 'max' (2×2), 'global' (average over the map) or False")
         if not isinstance(self.dropout, numbers.Real) or not 0 <= self.dropout < 1:
             self._refuse("dropout", "a probability in [0, 1)")
-        if self.neuron is not None and not (hasattr(self.neuron, "init") and hasattr(self.neuron, "initial_state")):
+        if self.neuron is not None and missing_methods(self.neuron):
             self._refuse("neuron", "a neuron, such as dietjax.LIF(), or None for the network's")
         if self.residual is not None and not isinstance(self.residual, Residual):
             self._refuse("residual", "a Residual(source, combine), or None")
@@ -107,5 +107,11 @@ def both(value: Any) -> tuple[int, int]:
     return tuple(value) if isinstance(value, tuple | list) and len(value) == 2 else (value, value)
 
 
-def _is_whole(value):
+def projection(name: str) -> str:
+    """What the 1×1 convolution of a layer's shortcut or residual is called, where there is one."""
+    return f"{name}_shortcut"
+
+
+def is_whole(value: Any) -> bool:
+    """Whether this is a whole number, Python's or NumPy's."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

@@ -4,7 +4,7 @@ import dataclasses
 import math
 
 from ..errors import InputError, unknown
-from .spec import Layer, both
+from .spec import Layer, both, projection
 
 Shape = tuple[int, ...]
 
@@ -124,7 +124,7 @@ def _projection(name, kind, source, before, out):
     if reached != out[:2]:
         raise InputError(f"layer {name!r}: its {kind} comes from a map of {before[0]}×{before[1]} and ends at one of "
                          f"{out[0]}×{out[1]}, which no stride of a 1×1 convolution makes of it; start it elsewhere")
-    return [Connection(f"{name}_shortcut", name, source, (1, 1, before[-1], out[-1]), stride, before, out)]
+    return [Connection(projection(name), name, source, (1, 1, before[-1], out[-1]), stride, before, out)]
 
 
 def _after_pool(layer, shape, layers, image_shape):
@@ -163,9 +163,9 @@ def feeds(layers: tuple[Layer, ...]) -> dict[str | None, list[tuple[str, str]]]:
     for layer in layers:
         found[comes_from[layer.name]].append((layer.name, layer.name))
     for layer in layers:  # after the main synapses, which bring the bias
-        projection = f"{layer.name}_shortcut"
+        name = projection(layer.name)
         if layer.shortcut is not None:
-            found[comes_from[layer.shortcut]].append((layer.name, projection))
+            found[comes_from[layer.shortcut]].append((layer.name, name))
         if layer.residual is not None:
-            found[comes_from[layer.residual.source]].append((projection, projection))
+            found[comes_from[layer.residual.source]].append((name, name))
     return found

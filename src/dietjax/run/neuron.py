@@ -15,11 +15,10 @@ from ..config.names import NEURONS
 from ..config.values import fits, named_values
 from ..core.unroll import unroll
 from ..errors import InputError, unknown
-from ..types import Neuron
+from ..types import Neuron, missing_methods
 
 SETTINGS = ("leak", "sharing", "reset", "surrogate", "initial_membrane")
 """Settings of an experiment that are passed to the class under the same name."""
-METHODS = ("init", "initial_state", "step")
 
 
 def make_neuron(experiment: config.Experiment) -> Neuron:
@@ -73,14 +72,14 @@ def _load(kind: str) -> type:
     if not hasattr(found, name):
         raise unknown(f"class of module {module}", name, [n for n, v in vars(found).items() if _is_neuron(v)])
     if not _is_neuron(getattr(found, name)):
-        missing = [f"{method}()" for method in METHODS if not callable(getattr(getattr(found, name), method, None))]
+        missing = [f"{method}()" for method in missing_methods(getattr(found, name))]
         what = f"it lacks {', '.join(missing)}" if isinstance(getattr(found, name), type) else "it is no class"
         raise InputError(f"neuron.kind {kind} is no neuron: {what}; see dietjax.types.Neuron")
     return getattr(found, name)
 
 
 def _is_neuron(value: Any) -> bool:
-    return isinstance(value, type) and all(callable(getattr(value, method, None)) for method in METHODS)
+    return isinstance(value, type) and not missing_methods(value)
 
 
 def _fitting(kind: str, cls: type, name: str, value: Any) -> Any:

@@ -7,8 +7,8 @@ from .adaptive import ALIF, ALIFParams, ALIFState
 from .analog import LI, ReLU
 from .binary import Binary
 from .counting import SpikeCount, SpikeCountState
-from .parallel import PSN, PSNParams, PSNState, SlidingPSN, SlidingPSNParams, SlidingPSNState
 from .params import IFParams, LIFParams, MembraneState, PLIFParams, QCFSParams, check_params, clamp_leaks
+from .psn import PSN, PSNParams, PSNState, SlidingPSN, SlidingPSNParams, SlidingPSNState
 from .quantised import QCFS
 from .refractory import RefractoryLIF, RefractoryState
 from .response import SRM, SRMParams, SRMState
