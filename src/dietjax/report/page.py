@@ -188,7 +188,7 @@ def _energy_table(energy: Mapping) -> str:
     rows = []
     for layer in energy["layers"]:
         ann, snn = layer["ann_joules"], layer["snn_joules"]
-        rate = "image (MACs)" if layer["rate"] is None else f"{layer['rate']:.3f}"
+        rate = "analog (MACs)" if layer["rate"] is None else f"{layer['rate']:.3f}"
         rows.append([layer["name"], f"{layer['macs']:,}", rate, joules(ann), joules(snn), times(ann, snn)])
     macs = sum(layer["macs"] for layer in energy["layers"])
     ann, snn = energy["ann_joules"], energy["snn_joules"]
