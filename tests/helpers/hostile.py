@@ -1,7 +1,7 @@
 """Hostile cases: what somebody has, what they should be told, what they are told.
 
-A table is a list `CASES` of `Case` in a file test_hostile_*.py, whose test runs each: `check(case, tmp_path)`. This file
-prints all of them, as docs/hostile.md keeps them: `python tests/helpers/hostile.py > docs/hostile.md`.
+A table is a list `CASES` of `Case` in a file test_hostile_*.py, whose test runs each: `check(case, tmp_path)`. This
+file prints all of them, as docs/hostile.md keeps them: `python tests/helpers/hostile.py > docs/hostile.md`.
 """
 
 import dataclasses
@@ -68,8 +68,9 @@ def _print_all() -> None:
     found = tables()
     print(f"""# Hostile cases
 
-{sum(map(len, found.values()))} things that people have or type and that are not as they should be: what they have to be
-told, and what they are told. Tests run each of them. `python tests/helpers/hostile.py > docs/hostile.md` wrote this page.
+{sum(map(len, found.values()))} things that people have or type and that are not as they should be: what they have to
+be told, and what they are told. Tests run each of them; `python tests/helpers/hostile.py > docs/hostile.md` wrote this
+page.
 """)
     for name, cases in found.items():
         print(f"## {name}\n\n| case | expected | obtained |\n|---|---|---|")
