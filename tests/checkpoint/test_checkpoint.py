@@ -377,6 +377,7 @@ os._exit(9)
 """
 
 
+@pytest.mark.slow
 def test_killed_while_saving_leaves_the_earlier_checkpoint(tmp_path):
     source = Path(__file__).parents[2] / "src"
     process = subprocess.run(

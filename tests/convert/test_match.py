@@ -66,9 +66,9 @@ def percentiles(ann, variables, x, percentile):
 
 
 @NETWORKS
-@pytest.mark.parametrize("scale, percentile", [(1, 100), (0.5, 100), pytest.param(1, 99, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("initial_membrane", [pytest.param(0, marks=pytest.mark.slow), 0.5])
-@pytest.mark.thin(1)
+@pytest.mark.parametrize("scale, percentile", [(1, 100), (0.5, 100), (1, 99)])
+@pytest.mark.parametrize("initial_membrane", [0, 0.5])
+@pytest.mark.slow
 def test_logits_come_to_the_clipped_anns_like_one_over_t(
         x64, random_variables, layers, scale, percentile, initial_membrane):
     ann, variables = folded_ann(random_variables, layers)

@@ -64,6 +64,7 @@ def test_labels_of_any_integer_type_are_read(path, kind):
     np.testing.assert_array_equal(data.load(f"npz:{path}").train.labels, [0, 1, 0, 1, 0, 1, 0, 1])
 
 
+@pytest.mark.slow
 def test_only_what_streams_needs_more_than_numpy(path):
     """In another process, where the readers of other sets and OpenCV cannot be imported, a run's modules can."""
     np.savez(path, **arrays())

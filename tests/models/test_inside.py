@@ -145,6 +145,12 @@ def test_variables_of_the_other_kind_of_network_are_refused(random_variables, im
         snn.apply(random_variables(ann), x, T)
     with pytest.raises(InputError, match=r"'a' has a neuron's parameters, and ReLU\(\) has none"):
         ann.apply(random_variables(snn), x)
+
+
+@pytest.mark.slow
+def test_variables_of_another_neuron_are_refused(random_variables, images):
+    layers, x = LAYERS[:1] + LAYERS[2:], images.astype(jnp.float32)
+    snn = Network(layers, IMAGE)
     for neuron, other in ((QCFS(), LIF()), (ALIF(), SRM()), (LIF(), PLIF()), (LIF(), QCFS()),
                           (QCFS(), SlidingPSN(order=2))):
         with pytest.raises(InputError, match=rf"'a' has {type(neuron).__name__}Params for {type(other).__name__}\("):
@@ -163,6 +169,7 @@ def test_membranes_are_those_of_the_layers_that_have_one(random_variables, image
     assert list(record["membrane"]) == ["b", "fc"] and "a" in record["spike_rate"]
 
 
+@pytest.mark.slow
 def test_a_readout_that_fires_with_a_sign_has_a_rate_of_events(images):
     net = Network((Layer("fc", 3, kernel=None),), IMAGE, readout=Counted(0.01))
     record = apply(net, random_init(net), images.astype(jnp.float32), T)[1]

@@ -149,6 +149,7 @@ def scales(net):
                     if "shortcut" in layer}
 
 
+@pytest.mark.slow
 def test_two_norms_that_add_up_start_at_the_threshold_over_root_two():
     found = scales(Network(RESIDUAL, IMAGE, neuron=LIF(threshold=0.5), batch_norm=True))
     assert set(found) == {"stem", "a1", "a2", "b1", "b2", "b2_shortcut"}

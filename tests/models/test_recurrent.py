@@ -122,6 +122,7 @@ def test_the_gradient_through_time_is_that_of_an_elman_network(x64):
             assert gradient[index] == pytest.approx((moved[0] - moved[1]) / 2e-6, rel=1e-6, abs=1e-8)
 
 
+@pytest.mark.slow
 def test_the_surrogate_gradient_is_that_of_a_loop_by_hand(x64):
     current, kernel = (jnp.asarray(x) for x in example())
     weights = np.random.default_rng(4).normal(size=current.shape)

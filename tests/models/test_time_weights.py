@@ -67,6 +67,7 @@ def test_a_stream_says_where_it_is(variables, images):
     np.testing.assert_allclose(first, whole[:, 0], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_beyond_its_timesteps_it_is_refused(variables, images):
     with pytest.raises(InputError, match=r"a weight for each of 4 timesteps .* run up to timestep 5"):
         NET.apply(variables, images, T + 1)

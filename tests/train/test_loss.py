@@ -20,6 +20,7 @@ from dietjax.train.step import phase_loss
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
+@pytest.mark.slow
 def test_the_loss_with_the_papers_settings_is_the_cross_entropy_after_the_last_step():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(6, 3, 4)), jnp.float32)
     labels = jnp.asarray([0, 3, 1, 2, 2, 0])
