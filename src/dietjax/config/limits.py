@@ -19,7 +19,7 @@ def _of_phases(*fields):
 LIMITS = {
     "> 0": (("timesteps", "model.classifier", "model.width", "ann_neuron.levels", "ann_neuron.threshold",
              "conversion.images", "conversion.timesteps", "conversion.scale",
-             "parallel.data", "parallel.fsdp", "data.image_size", "data.threads",
+             "parallel.data", "parallel.fsdp", "parallel.steps_at_once", "data.image_size", "data.threads",
              "snn.epochs", *_of_phases("batch_size", "learning_rate", "adam_learning_rate", "checkpoint_every",
                                        "accumulate", "clip_norm", "step_factor", "temperature", "milestones")),
             lambda x: 0 < x < math.inf),
