@@ -50,12 +50,17 @@ def test_it_is_in_memory_as_it_was_saved(path, save, shape):
 
 @pytest.mark.parametrize("names, expected", [
     (None, ("0", "1")),
-    (np.array(["cat", "dog", "emu"]), ("cat", "dog", "emu")),  # a class may be without images
     (np.array([b"cat", b"dog"]), ("cat", "dog")),
 ])
 def test_classes_are_called_as_the_file_says_or_by_their_numbers(path, names, expected):
     np.savez(path, **arrays(class_names=names))
     assert data.load(f"npz:{path}").class_names == expected
+
+
+def test_a_class_may_be_without_images_which_is_said(path):
+    np.savez(path, **arrays(class_names=np.array(["cat", "dog", "emu"])))
+    with pytest.warns(data.DataWarning, match=r"1 of 3 classes have no training images \(emu\) and are never learnt"):
+        assert data.load(f"npz:{path}").class_names == ("cat", "dog", "emu")
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.int64, np.uint64])
