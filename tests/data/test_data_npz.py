@@ -160,12 +160,12 @@ def flip(path):
 @pytest.mark.parametrize("damage, says", [
     (os.remove, "cannot be read: No such file or directory; give the path of an .npz file"),
     (lambda p: os.remove(p) or os.mkdir(p), "cannot be read: Is a directory"),
-    (lambda p: p.write_bytes(b""), "cannot be read as an .npz file: it is none; np.savez writes one"),
-    (lambda p: p.write_bytes(b"text"), "cannot be read as an .npz file: it is none"),
-    (lambda p: p.write_bytes(pickle.dumps([1, 2])), "cannot be read as an .npz file: it is none"),
-    (save_one_array, "cannot be read as an .npz file: it is none"),
-    (lambda p: p.write_bytes(p.read_bytes()[:-40]), "cannot be read: it is cut off; copy or write it again"),
-    (flip, "cannot be read: it is damaged (Bad CRC-32 for file 'train_images.npy'); copy or write it again"),
+    (lambda p: p.write_bytes(b""), "cannot be read: it is empty; np.savez writes an .npz file"),
+    (lambda p: p.write_bytes(b"some text"), "cannot be read as an .npz file: it is text; np.savez writes one"),
+    (lambda p: p.write_bytes(pickle.dumps([1, 2])), "cannot be read as an .npz file: it is a pickle, and reading"),
+    (save_one_array, "cannot be read as an .npz file: it is an .npy file, one array without a name"),
+    (lambda p: p.write_bytes(p.read_bytes()[:-40]), "cannot be read as an .npz file: it is cut off: copy or write it again"),
+    (flip, "cannot be read: it is damaged ('train_images.npy' is not what it was when it was written); copy or write"),
 ])
 def test_a_file_that_is_no_npz_or_not_whole_is_named(path, damage, says):
     np.savez(path, **arrays())
