@@ -164,7 +164,7 @@ def flip(path):
     (lambda p: p.write_bytes(b"some text"), "cannot be read as an .npz file: it is text; np.savez writes one"),
     (lambda p: p.write_bytes(pickle.dumps([1, 2])), "cannot be read as an .npz file: it is a pickle, and reading"),
     (save_one_array, "cannot be read as an .npz file: it is an .npy file, one array without a name"),
-    (lambda p: p.write_bytes(p.read_bytes()[:-40]), "cannot be read as an .npz file: it is cut off: copy or write it again"),
+    (lambda p: p.write_bytes(p.read_bytes()[:-40]), "cannot be read as an .npz file: it is cut off: copy or write it"),
     (flip, "cannot be read: it is damaged ('train_images.npy' is not what it was when it was written); copy or write"),
 ])
 def test_a_file_that_is_no_npz_or_not_whole_is_named(path, damage, says):

@@ -45,7 +45,8 @@ def read_arrays(path: Path, wanted: Sequence[str]) -> tuple[dict[str, np.ndarray
             members = archive.namelist()
             damaged = archive.testzip()
             if damaged or _declared_members(path) != len(members):
-                raise zipfile.BadZipFile(f"{repr(damaged) if damaged else 'its directory'} is not what it was when it was written")
+                what = repr(damaged) if damaged else "its directory"
+                raise zipfile.BadZipFile(f"{what} is not what it was when it was written")
     except BROKEN as error:
         raise DataError(f"{path} cannot be read: it is damaged ({str(error) or 'it ends too early'}); copy or write it "
                         "again") from error

@@ -35,10 +35,7 @@ class Files:
 
     def __getitem__(self, index: int) -> Example:
         path, label = self._files[index]
-        try:
-            return Example(path.read_bytes(), label)
-        except OSError as error:  # no damage that could be skipped: the next attempt may succeed
-            raise DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
+        return Example(_content(path), label)
 
     def where(self, index: int) -> str:
         """What an example is called in a message."""
@@ -141,11 +138,11 @@ def _images(folder: Path) -> list[Path]:
             raise DataError(f"{entry} is a folder in class folder {folder}: classes are not nested; move its images "
                             f"into {folder}, or make it a class of its own beside it")
     images = [entry for entry in entries if entry.suffix.lower() in SUFFIXES]
-    if not images:
-        raise DataError(f"class folder {folder} holds no images: put some there or remove it (in train and test)")
     if len(images) < len(entries):
         other = next(entry for entry in entries if entry not in images)
-        raise DataError(f"{other} is no image with one of the endings {', '.join(SUFFIXES)}: move it away")
+        raise DataError(f"{other} is no image with an ending of {', '.join(SUFFIXES)}: convert it, or move it away")
+    if not images:
+        raise DataError(f"class folder {folder} holds no images: put some there or remove it (in train and test)")
     return images
 
 
@@ -154,8 +151,15 @@ def _entries(folder: Path) -> list[Path]:
             if not entry.name.startswith(".") and entry.name.lower() not in LITTER]
 
 
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:  # no damage that could be skipped: the next attempt may succeed
+        raise DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
+
+
 def _first_shape(paths: Sequence[Path], channels: int | None) -> tuple[int, int, int]:
     for path in paths:
         with contextlib.suppress(CorruptImage):  # whoever reads it decides what to do about it
-            return read(path.read_bytes(), str(path), channels).image.shape
-    raise DataError(f"no image can be decoded, from {paths[0]} on")
+            return read(_content(path), str(path), channels).image.shape
+    raise DataError(f"none of {len(paths)} images can be decoded, from {paths[0]} on: write them again")

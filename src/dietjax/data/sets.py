@@ -57,13 +57,15 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     read all the same is a DataWarning.
     """
     resized = image_size is not None
+    if resized and np.shape(image_size) not in ((), (2,)):
+        raise DataError(f"data.image_size is one number, or height and width, and not {image_size}")
     stored = _open(name, data_dir, resized, channels, holdout, holdout_seed)
     height, width = np.broadcast_to(image_size, 2).tolist() if resized else stored.shape[:2]
     if height is None or width is None:
         raise DataError(f"images of {name} differ in size: set data.image_size (ImageNet: 224), which resizes them")
     if isinstance(stored.train, Arrays):
         _check_arrays(name, stored.train, image_size, channels)
-    dataset = _dataset(stored, (height, width, channels or stored.shape[2]), resized=resized,
+    dataset = _dataset(name, stored, (height, width, channels or stored.shape[2]), resized=resized,
                        converted=channels is not None, skip_corrupt=skip_corrupt, threads=threads)
     _check_classes(name, dataset)
     if 0 in dataset.std:
@@ -92,7 +94,7 @@ def _open(name: str, data_dir: str | os.PathLike | None, resized: bool, channels
     return records.open_prepared(name, directory)
 
 
-def _dataset(stored: StoredImages, shape: tuple[int, int, int], bits: int | None = None, *, resized: bool,
+def _dataset(name: str, stored: StoredImages, shape: tuple[int, int, int], bits: int | None = None, *, resized: bool,
              skip_corrupt: bool, **reading: Any) -> Dataset:
     """The set with images of this shape; in memory where it is small and need not be resized.
 
@@ -111,8 +113,8 @@ def _dataset(stored: StoredImages, shape: tuple[int, int, int], bits: int | None
         mean, std = stored.statistics or _statistics(_sample(train))
     except DeepImage:
         bits, said = survey.bits_in_use((stored.train, stored.test), sys.maxsize if resident else survey.SAMPLE)
-        warnings.warn(DataWarning(f"{stored.name}: {said}"), stacklevel=3)
-        return _dataset(stored, shape, bits, resized=resized, skip_corrupt=skip_corrupt, **reading)
+        warnings.warn(DataWarning(f"{name}: {said}"), stacklevel=3)
+        return _dataset(name, stored, shape, bits, resized=resized, skip_corrupt=skip_corrupt, **reading)
     return Dataset(stored.name, train, test, stored.class_names, mean, std)
 
 
@@ -153,7 +155,7 @@ def _sample(split: Split | Stream) -> np.ndarray:
     """Images that the statistics are measured on: all that are in memory, else SAMPLE of them."""
     if isinstance(split, Split):
         return split.images
-    return split.take(survey.sample(split.num_examples))[0]
+    return split.take(survey.sample(split.num_examples, survey.SAMPLE))[0]
 
 
 def _statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

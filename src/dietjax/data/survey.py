@@ -14,7 +14,7 @@ NAMED = 3
 """Files that a sentence names."""
 
 
-def sample(count: int, most: int = SAMPLE) -> np.ndarray:
+def sample(count: int, most: int) -> np.ndarray:
     """Indices of at most `most` of a split's examples, evenly spaced."""
     return np.linspace(0, count - 1, min(most, count)).astype(int)
 
@@ -47,7 +47,7 @@ def grey_among_colour(source: Source, name: str, channels: int, others: int) -> 
         found[image.shape[2]].append(where)
     grey, looked = found[1], sum(map(len, found.values()))
     which = f" ({', '.join(grey[:NAMED])}{', ...' if len(grey) > NAMED else ''})" if grey else ""
-    return (f"{name} is {kinds[channels]}, others are {kinds[others]}: of {looked} images {len(grey)} are grey{which}. "
+    return (f"{name} is {kinds[channels]}, others are {kinds[others]}: grey are {len(grey)} of {looked} images{which}. "
             "Set data.channels 3, which reads every image as RGB, or 1, as grey")
 
 
