@@ -66,7 +66,7 @@ def resize(image: np.ndarray, height: int, width: int, out: np.ndarray | None = 
 def random_resized_crop(draws: Sequence[float], image: np.ndarray, height: int, width: int,
                         out: np.ndarray | None = None) -> np.ndarray:
     """uint8 [height, width, C]: a random part of the image, see `random_crop_box`; out: see `resize`."""
-    top, left, h, w = random_crop_box(draws, *image.shape[:2], width / height)
+    top, left, h, w = random_crop_box(draws, image.shape[0], image.shape[1], width / height)
     return resize(image[top : top + h, left : left + w], height, width, out)
 
 
@@ -74,8 +74,8 @@ def centre_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """uint8 [height, width, C]: the middle of the image, in its own proportions, once it just covers a frame of 256/224
     times that height and width.
     """
-    least = round(height * EVALUATION_MARGIN), round(width * EVALUATION_MARGIN)
-    factor = max(least[0] / image.shape[0], least[1] / image.shape[1])
-    image = resize(image, *(max(side, int(now * factor)) for side, now in zip(least, image.shape[:2], strict=True)))
+    h, w = round(height * EVALUATION_MARGIN), round(width * EVALUATION_MARGIN)
+    factor = max(h / image.shape[0], w / image.shape[1])
+    image = resize(image, max(h, int(image.shape[0] * factor)), max(w, int(image.shape[1] * factor)))
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     return image[top : top + height, left : left + width]

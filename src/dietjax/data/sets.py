@@ -1,6 +1,5 @@
 """A set by its name: in memory where it is small, else decoded as it is read."""
 
-import functools
 import math
 import os
 import sys
@@ -57,10 +56,11 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     read all the same is a DataWarning.
     """
     resized = image_size is not None
-    if resized and np.shape(image_size) not in ((), (2,)):
+    height_width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if height_width is not None and len(height_width) != 2:
         raise DataError(f"data.image_size is one number, or height and width, and not {image_size}")
     stored = _open(name, data_dir, resized, channels, holdout, holdout_seed)
-    height, width = np.broadcast_to(image_size, 2).tolist() if resized else stored.shape[:2]
+    height, width = height_width or stored.shape[:2]
     if height is None or width is None:
         raise DataError(f"images of {name} differ in size: set data.image_size (ImageNet: 224), which resizes them")
     if isinstance(stored.train, Arrays):
@@ -100,8 +100,9 @@ def _dataset(name: str, stored: StoredImages, shape: tuple[int, int, int], bits:
 
     bits: see `Stream`, as is the rest; found out where it turns out to be needed.
     """
-    stream = functools.partial(Stream, image_shape=shape, resized=resized, bits=bits,
-                               num_classes=len(stored.class_names), **reading)
+    def stream(source: Source, **use: bool) -> Stream:
+        return Stream(source, shape, resized=resized, bits=bits, num_classes=len(stored.class_names), **use, **reading)
+
     train: Split | Stream = stream(stored.train, skip_corrupt=skip_corrupt)
     test: Split | Stream = stream(stored.test, held_out=True)
     framed = isinstance(stored.train, Arrays) and stored.train.images.ndim == 5
@@ -130,9 +131,9 @@ def _check_arrays(name: str, train: Arrays, image_size: int | tuple[int, int] | 
 
 def _check_classes(name: str, dataset: Dataset) -> None:
     """There is something to tell apart, as far as labels are known without reading every example."""
-    names = present = dataset.class_names
-    if isinstance(dataset.train, Split):
-        present = [names[label] for label in np.unique(dataset.train.labels)]
+    names = dataset.class_names
+    known = isinstance(dataset.train, Split)
+    present = tuple(names[label] for label in np.unique(dataset.train.labels)) if known else names
     if len(present) < 2:
         raise DataError(f"the training images of {name} are all of one class, {present[0]}: there is nothing to tell "
                         "apart, and any network is right; add images of other classes")

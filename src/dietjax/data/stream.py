@@ -135,7 +135,7 @@ class Stream:
 
     def _fill(self, pictures, labels, indices, draws):
         """Decode a few examples into these arrays -> what is to be said of them: [(what is said once, warning)]."""
-        said = []
+        said: list[tuple[int | str, DataWarning]] = []
         for i, index in enumerate(indices):
             used, wrong = index, None
             while True:
