@@ -185,6 +185,13 @@ def test_a_value_of_another_type_is_refused_by_name(field, value):
         check(changed(FULL, field, value))
 
 
+@pytest.mark.parametrize("value", [2, True, 1.0, "3"])
+def test_channels_are_1_or_3(value):
+    with pytest.raises(InputError, match=rf"unknown data\.channels '{value}'.* Known: 1, 3\."):
+        check(changed(FULL, "data.channels", value))
+    check(changed(FULL, "data.channels", 3))
+
+
 @pytest.mark.parametrize("timesteps, chunk, fits", [(6, 4, False), (6, 0, False), (6, 12, False), (6, 3, True),
                                                     (6, 1, True), (6, 6, True), (6, None, True)])
 def test_chunk_must_divide_timesteps(timesteps, chunk, fits):

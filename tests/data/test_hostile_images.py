@@ -137,6 +137,8 @@ CASES = [
     Case("a PNG called .jpg", opened(suffix=".jpg"), ("taken", "(8, 12, 3)")),
     Case("a TIFF of two pages", opened(files={FIRST: saved(COLOUR, "TIFF", save_all=True, append_images=[
         Image.fromarray(GREY)])}), ("error", "0.png has 2 pages", "save each")),
+    *(Case(f"an animation, {kind}", opened(files={FIRST: saved(COLOUR, kind, save_all=True, append_images=[
+        Image.fromarray(COLOUR[::-1])])}), ("error", "0.png is an animation", "save")) for kind in ("PNG", "WEBP")),
     Case("a TIFF of floats", opened(files={FIRST: png(np.float32(GREY), ".tiff")}),
          ("error", "0.png has pixels of float32", "convert it")),
     Case("a TIFF of floats, resized", opened(files={FIRST: png(np.float32(GREY), ".tiff")}, loaded={"image_size": 4}),

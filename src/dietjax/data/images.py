@@ -44,8 +44,8 @@ def decode(encoded: bytes, name: str, channels: int | None = None) -> np.ndarray
     channels: what the file is converted to, 1 or 3; None: as stored.
 
     Raises CorruptImage where OpenCV cannot decode the file or finds it cut off; DataError for pixels that are neither 8
-    nor 16 bits, and for a TIFF file of several pages or with transparency. Damage within a JPEG's compressed pixels may
-    go unnoticed: the decoder then returns a wrong image without an error.
+    nor 16 bits, for an animation, and for a TIFF file of several pages or with transparency. Damage within a JPEG's
+    compressed pixels may go unnoticed: the decoder then returns a wrong image without an error.
     """
     import cv2
 
@@ -60,6 +60,8 @@ def decode(encoded: bytes, name: str, channels: int | None = None) -> np.ndarray
         raise CorruptImage(f"{name} is corrupt, or larger than can be decoded: OpenCV demands {error.err}") from error
     if image is None:
         raise CorruptImage(f"{name} is corrupt: {len(encoded)} bytes that are no whole {FORMATS}")
+    if _is_animated(encoded):
+        raise DataError(f"{name} is an animation: save the picture that is meant as an image of its own")
     if image.dtype not in (np.uint8, np.uint16):
         raise DataError(f"{name} has pixels of {image.dtype.name}: convert it to 8 or 16 bits")
     if encoded.startswith(TIFF):
@@ -99,6 +101,13 @@ def is_transparent(encoded: bytes) -> bool:
         flags = {b"VP8X": encoded[20], b"VP8L": encoded[24]}.get(encoded[12:16], 0)
         return bool(flags & 16)
     return encoded[:2] == b"BM" and encoded[28:30] == b"\x20\0"
+
+
+def _is_animated(encoded: bytes) -> bool:
+    """Whether a PNG or WebP file has several pictures, of which OpenCV shows the first."""
+    if encoded.startswith(PNG):
+        return encoded.find(b"acTL", 0, encoded.find(b"IDAT")) > 0
+    return encoded[:4] == b"RIFF" and encoded[12:16] == b"VP8X" and bool(encoded[20] & 2)
 
 
 def eight_bits(image: np.ndarray, bits: int) -> np.ndarray:
