@@ -159,6 +159,12 @@ class TestPrepare:
             data.prepare(f"{tmp_path}/pets.npz", tmp_path / "tfds")
         assert not (tmp_path / "tfds").exists()
 
+    def test_frames_are_no_images(self, tmp_path, arrays):
+        frames = {key: np.stack([value] * 3, axis=1) for key, value in arrays.items() if key.endswith("images")}
+        np.savez(tmp_path / "pets.npz", **arrays | {key: value[..., None] for key, value in frames.items()})
+        with pytest.raises(data.DataError, match=r"pets has frames.*read it as npz:PATH"):
+            data.prepare(f"{tmp_path}/pets.npz", tmp_path / "tfds")
+
     def test_a_corrupt_image_is_named_and_nothing_is_built(self, tmp_path, folder):
         corrupt = folder / "test" / "dog" / "3.png"
         corrupt.write_bytes(corrupt.read_bytes()[:-4])

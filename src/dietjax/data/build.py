@@ -13,7 +13,7 @@ import numpy as np
 
 from . import images, jpeg
 from .folder import open_folder
-from .npz import open_npz
+from .npz import Arrays, open_npz
 from .records import data_directory, open_prepared
 from .source import DataError, DataWarning, Source, StoredImages
 
@@ -87,6 +87,9 @@ def _explained(name, directory):
 def _build_own(name, stored, directory):
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise DataError(f"{name!r} is no name of a set: give one of a-z, 0-9 and _ with --name, such as my_images")
+    if isinstance(stored.train, Arrays) and stored.train.images.ndim == 5:
+        raise DataError(f"{name} has frames, and a set of tensorflow-datasets here has images: read it as npz:PATH, "
+                        "which needs no preparing")
     if (directory / name).exists():
         raise DataError(f"{directory / name} is there already: remove it, or choose another --name")
     return _build(_own_builder(name, stored), directory)
