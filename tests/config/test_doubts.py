@@ -10,6 +10,7 @@ from dietjax.config.doubts import IDLE, IDLE_OF_A_PHASE
 
 PLAIN = Experiment("x")
 CASES = [  # setting, another value than the default, what it needs, settings that make it do something
+    ("data.holdout_seed", 3, "data.holdout above 0", {"data.holdout": 0.1}),
     ("data.crop_fill", "reflect", "data.crop_padding above 0", {"data.crop_padding": 2}),
     ("model.norm_scale", False, "model.batch_norm", {"model.batch_norm": True}),
     ("model.classifier_dropout", 0.1, "hidden layers in model.classifier", {"model.classifier": (16,)}),

@@ -9,6 +9,7 @@ from .stored import flat
 from .values import named_values
 
 IDLE: dict[str, tuple[Callable[[Experiment], bool], str]] = {
+    "data.holdout_seed": (lambda e: e.data.holdout > 0, "data.holdout above 0"),
     "data.crop_fill": (lambda e: e.data.crop_padding > 0, "data.crop_padding above 0"),
     "model.norm_scale": (lambda e: e.model.batch_norm, "model.batch_norm"),
     "model.classifier_dropout": (lambda e: e.model.classifier != (), "hidden layers in model.classifier"),

@@ -8,13 +8,14 @@ from .dataset import STATISTICS, Dataset, Split
 from .device import cutout, normalise, random_crop_flip
 from .order import alternate_sides, batch_indices
 from .sets import load
-from .source import CorruptImageWarning, DataError
+from .source import CorruptImageWarning, DataError, DataWarning
 from .stream import Stream
 
 __all__ = [
     "STATISTICS",
     "CorruptImageWarning",
     "DataError",
+    "DataWarning",
     "Dataset",
     "Split",
     "Stream",

@@ -15,7 +15,15 @@ class CorruptImage(DataError):
     """One image that cannot be read or decoded."""
 
 
-class CorruptImageWarning(UserWarning):
+class DeepImage(DataError):
+    """An image of 16 bits where 8 were expected; `sets.load` then measures what range such images use."""
+
+
+class DataWarning(UserWarning):
+    """Something about a set that is not as it seems, and what is done about it."""
+
+
+class CorruptImageWarning(DataWarning):
     """A corrupt training image was skipped, as asked for; says which, and what was trained on in its place."""
 
 
@@ -23,7 +31,7 @@ class Example(NamedTuple):
     """One example as it is stored."""
 
     image: bytes | np.ndarray
-    """A JPEG or PNG file, or uint8 [H, W, C]."""
+    """A file of one of `images.FORMATS`, or uint8 [H, W, C]."""
     label: int
 
 

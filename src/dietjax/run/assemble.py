@@ -30,7 +30,8 @@ WHITENING_PIXELS = WHITENING_IMAGES * 64 * 64
 
 def open_data(settings: config.Data) -> data.Dataset:
     """The set of an experiment."""
-    return data.load(settings.name, settings.dir, image_size=settings.image_size, skip_corrupt=settings.skip_corrupt,
+    return data.load(settings.name, settings.dir, image_size=settings.image_size, channels=settings.channels,
+                     holdout=settings.holdout, holdout_seed=settings.holdout_seed, skip_corrupt=settings.skip_corrupt,
                      threads=settings.threads)
 
 
