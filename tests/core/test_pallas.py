@@ -17,7 +17,7 @@ from jax.experimental.pallas import mosaic_gpu
 from dietjax.core.kernels import Rule, pallas, xla
 from dietjax.core.surrogate import Surrogate
 
-RULE = Rule(True, Surrogate())
+RULE = Rule("subtract", Surrogate())
 
 
 def score(run, timesteps, current, leak, threshold, membrane):
