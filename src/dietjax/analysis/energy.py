@@ -98,10 +98,11 @@ def estimate(net: Network, record: Mapping[str, Any], *, timesteps: float | None
         net: gives the real shapes.
         record: what `net.apply` returns beside the logits, or numbers of your own: "spike_rate" {layer: events per
             neuron summed over T}; where there are, "magnitude" {layer: mean |output| of its events; missing: 1},
-            "unit_share" {layer: share of its events of size 1; missing: told by the magnitude}, "sent_rate" and "sent_size" {layer: events that leave it per neuron, behind a max pool or a
-            spike-element-wise residual, and the sum of their sizes; missing: of size 1}; of
-            frames or under a Poisson encoder "input_rate", "input_magnitude" (missing: 1) and "input_unit_share",
-            events per pixel, their mean size, and the share of size 1; "lengths" [B] of sequences of unequal length.
+            "unit_share" {layer: share of its events of size 1; missing: told by the magnitude}, "sent_rate" and
+            "sent_size" {layer: events that leave it per neuron, behind a max pool or a spike-element-wise residual, and
+            the sum of their sizes; missing: of size 1}; of frames or under a Poisson encoder "input_rate",
+            "input_magnitude" (missing: 1) and "input_unit_share", events per pixel, their mean size, and the share of
+            size 1; "lengths" [B] of sequences of unequal length.
         timesteps: T of frames, their mean number where sequences are of unequal length; None: the mean of the record's
             "lengths", or where there are none as many as its "logits" [B, T, K]. Of images it does not matter.
 
@@ -154,7 +155,8 @@ def _is_graded(net: Network, record: Mapping[str, Any], name: str | None) -> boo
     if name is None:
         rate, numbers = _of_the_input(net, record)
         return rate is None or numbers
-    magnitude, units = (_measured(record.get(what, {}).get(name, 1.0), what, name) for what in ("magnitude", "unit_share"))
+    magnitude, units = (_measured(record.get(what, {}).get(name, 1.0), what, name)
+                        for what in ("magnitude", "unit_share"))
     layers = {projection(layer.name): layer.name for layer in net.layers}
     graded: bool | None = getattr(net.neurons()[layers.get(name, name)], "graded", None)
     return _are_numbers(magnitude, units) if graded is None else graded

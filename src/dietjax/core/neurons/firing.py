@@ -170,8 +170,8 @@ def checked(params: Any, carried: Array) -> Any:
     dtype = jnp.result_type(carried, *params)
     for name, parameter in params._asdict().items():
         check_broadcast(name, parameter, carried)
-    wide = params._replace(**{name: jnp.asarray(value, dtype) for name, value in params._asdict().items()})
-    return wide._replace(threshold=positive(params.threshold, dtype))
+    return params._replace(**{name: positive(value, dtype) if name == "threshold" else jnp.asarray(value, dtype)
+                              for name, value in params._asdict().items()})
 
 
 def positive(threshold: Array, dtype: Any) -> Array:

@@ -124,7 +124,8 @@ class IF(Resetting):
                 check_broadcast(name, parameter, membrane)
         leak = 1 if leak is None else leak
         dtype = jnp.result_type(membrane, leak, params.threshold)
-        return LIFParams(jnp.asarray(leak, dtype), positive(params.threshold, dtype))
+        threshold = positive(params.threshold, dtype)
+        return LIFParams(jnp.asarray(leak, dtype), threshold)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
