@@ -49,7 +49,7 @@ def test_balancing_counts_the_frames_that_there_are(x64, random_variables):
     for name in ("fc1", "fc2"):
         found = []
         for t in range(T):
-            currents = np.sort(np.asarray(seen[name])[LENGTHS > t, t].ravel())
+            currents = np.sort(np.asarray(seen[name])[t < LENGTHS, t].ravel())
             found.append(currents[round(0.9 * (len(currents) - 1))])
         assert float(balanced["params"][name]["neuron"].threshold) == pytest.approx(max(found), rel=1e-12)
 

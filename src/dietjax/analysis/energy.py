@@ -143,9 +143,12 @@ def _of_a_layer(net: Network, record: Mapping[str, Any], connection: Connection)
     rate, graded = _measured(record["spike_rate"][source], "spike_rate", source), _is_graded(net, record, source)
     if connection.recurrent or source not in record.get("sent_rate", {}):
         return rate, graded
-    if graded or any(_is_graded(net, record, brought) for brought in _brought(net, source)):
+    brought = _brought(net, source)
+    if graded or any(_is_graded(net, record, name) for name in brought):
         return _measured(record["sent_rate"][source], "sent_rate", source), True
-    unit = _measured(record.get("magnitude", {}).get(source, 1.0), "magnitude", source) or 1.0
+    sizes = {name: _measured(record.get("magnitude", {}).get(name, 1.0), "magnitude", name)
+             for name in (source, *brought) if name is not None}
+    unit = next((size for size in sizes.values() if size > 0), 1.0)  # of a silent layer, that of what is brought
     what = "sent_size" if "sent_size" in record else "sent_rate"
     return _measured(record[what][source], what, source) / unit, False
 
