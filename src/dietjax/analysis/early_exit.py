@@ -124,7 +124,7 @@ def _check_margins(margins):
     if np.ndim(margins) != 1:
         raise InputError(f"margins must be a sequence of numbers, one exit for each, got {margins!r}; "
                          "of a single one, (margin,)")
-    if not len(margins) or not all(margin >= 0 for margin in margins):
+    if not len(margins) or np.asarray(margins).dtype.kind not in "fiu" or not all(margin >= 0 for margin in margins):
         raise InputError(f"margins must be one or more numbers >= 0, got {list(margins)}")
 
 

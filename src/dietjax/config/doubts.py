@@ -36,7 +36,7 @@ OF_AN_SNN = ("temperature", "tet_mean")
 
 def doubts(experiment: Experiment) -> list[str]:
     """What can run and is hardly meant, a sentence each with the remedy."""
-    found = [*_idle(experiment), *_doubts_of_threshold(experiment)]
+    found = [*_idle(experiment), *_doubts_of_threshold(experiment), *_doubts_of_changes(experiment)]
     if not experiment.from_scratch:
         found += [*_doubts_of_method(experiment), *_doubts_of_levels(experiment)]
     return found
@@ -67,6 +67,21 @@ def _doubts_of_threshold(experiment):
         return []
     return ["threshold in neuron.parameters does nothing: thresholds are set by conversion (conversion.scale scales "
             "them), or with ann.epochs 0 and without model.batch_norm balanced"]
+
+
+def _doubts_of_changes(experiment):
+    """Sigma-delta neurons hear changes, those of the first layer values: one neuron for all layers is neither."""
+    if experiment.neuron.kind != "sigma_delta":
+        return []
+    if named_values(experiment.neuron.parameters).get("inputs") == "values":
+        wrong = "with inputs=values every layer behind the first takes the changes that it hears for whole values"
+    else:
+        wrong = "the first layer gets the whole image at every timestep, and its neurons add it up as if it were changes"
+    biases = ("; the bias into which model.batch_norm folds is added up at every timestep, in every layer"
+              if experiment.model.batch_norm else "")
+    return [f"neuron.kind sigma_delta: {wrong}{biases}: activations are not those of a ReLU network. An experiment has "
+            "one neuron for all layers; build the network in Python, with Layer(neuron=dietjax.SigmaDelta("
+            "inputs='values')) for the first layer and without biases, or take neuron.kind alif or lif"]
 
 
 def _doubts_of_method(experiment):

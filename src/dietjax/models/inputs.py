@@ -34,6 +34,9 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
         raise InputError(f"images are {images.dtype}; make them floating point first (dietjax.data.normalise)")
     if timesteps is not None and (not is_whole(timesteps) or timesteps < 1):
         raise InputError(f"timesteps must be a whole number of at least 1, got {timesteps!r}")
+    if 0 in shape[:2 if framed else 1]:
+        raise InputError(f"{'frames' if framed else 'images'} have shape {shape}: there is no example"
+                         f"{', or no frame' if framed else ''}")
     if framed:
         timesteps = _frames_of(shape, timesteps, lengths)
         looks_ahead = [name for name, neuron in net.neurons().items() if isinstance(neuron, PSN)]
@@ -55,8 +58,6 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
 
 
 def _frames_of(shape, timesteps, lengths):
-    if 0 in shape[:2]:
-        raise InputError(f"frames have shape {shape}: there is no example, or no frame")
     if timesteps not in (None, shape[1]):
         raise InputError(f"timesteps are {timesteps}, and there are {shape[1]} frames an example: every timestep has a "
                          f"frame of its own; leave out timesteps, or pass frames[:, :{timesteps}]")
