@@ -70,18 +70,19 @@ def _doubts_of_threshold(experiment):
 
 
 def _doubts_of_changes(experiment):
-    """Sigma-delta neurons hear changes, those of the first layer values: one neuron for all layers is neither."""
+    """Sigma-delta neurons hear changes, those of the first layer values: one neuron for all layers is wrong in some."""
     if experiment.neuron.kind != "sigma_delta":
         return []
+    wrong = "the first layer gets the whole image at every timestep, and its neurons add it up as if it were changes"
     if named_values(experiment.neuron.parameters).get("inputs") == "values":
-        wrong = "with inputs=values every layer behind the first takes the changes that it hears for whole values"
-    else:
-        wrong = "the first layer gets the whole image at every timestep, and its neurons add it up as if it were changes"
-    biases = ("; the bias into which model.batch_norm folds is added up at every timestep, in every layer"
-              if experiment.model.batch_norm else "")
-    return [f"neuron.kind sigma_delta: {wrong}{biases}: activations are not those of a ReLU network. An experiment has "
-            "one neuron for all layers; build the network in Python, with Layer(neuron=dietjax.SigmaDelta("
-            "inputs='values')) for the first layer and without biases, or take neuron.kind alif or lif"]
+        wrong = "with inputs=values layers behind the first take the changes that they hear for whole values"
+    biases = ""
+    if experiment.model.batch_norm:
+        biases = "; the biases into which model.batch_norm folds are added up at every timestep, in every layer"
+    return [f"neuron.kind sigma_delta: {wrong}{biases}, so activations are not those of a ReLU network. An experiment "
+            "has one neuron for all layers: build the network in Python, with "
+            "Layer(neuron=dietjax.SigmaDelta(inputs='values')) for the first layer and without biases, or take another "
+            "neuron.kind"]
 
 
 def _doubts_of_method(experiment):

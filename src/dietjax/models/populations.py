@@ -75,6 +75,15 @@ def populations(net: "Network") -> dict[str, Population]:
     return found
 
 
+def neurons_of(params: Mapping[str, Any]) -> dict[str, Params]:
+    """{layer, or its residual's projection: its neurons' parameters}, where they have any, in the order of `params`."""
+    found = {}
+    for layer, weights in params.items():
+        parts = {layer: weights, projection(layer): weights.get("shortcut", {})}
+        found |= {name: part["neuron"] for name, part in parts.items() if "neuron" in part}
+    return found
+
+
 def check_trained_with(net: "Network", there: Mapping[str, Population], params: Mapping[str, Any]) -> None:
     """Refuse another network's variables: an ANN's in a spiking one, a spiking one's in an ANN, other timesteps'.
 

@@ -103,7 +103,7 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
         metrics = {"loss": loss, "accuracy": accuracy, "finite_images": finite,
                    **measure_health(net, new["params"], gradients, named(params, freeze))}
         if rates:
-            metrics["spike_rate"] = jnp.array(list(rates.values()))
+            metrics["spike_rate"] = rates
         average = update_average(state, new, phase.ema_decay)
         return TrainState(state.step + 1, new, optimizer_state, average), metrics
 
