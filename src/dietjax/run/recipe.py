@@ -68,9 +68,9 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     net, variables = assemble.without_batch_norm(snn.net, variables)
     if net is not snn.net:
         measure_snn = Evaluator(dataclasses.replace(snn, net=net))
-    tested_snn, predicted = measure_snn.whole(variables)
+    tested_snn, answers = measure_snn.whole(variables)
     if processes.is_main():
-        record(experiment, dataset, workdir, net, variables, predicted)
+        record(experiment, dataset, workdir, net, variables, answers)
     summary = summarise(experiment, dataset, net, variables, tested_ann, began, tested_snn)
     for phase, seconds in (("ann", ann_seconds), ("snn", snn_seconds)):
         if summary[phase]:
