@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from . import images
-from .order import batch_indices
+from .order import batch_indices, epoch_batches
 from .source import CorruptImage, CorruptImageWarning, DataError, Source
 
 GROUP = 16
@@ -60,17 +60,24 @@ class Stream:
         """(images uint8 [n, H, W, C], labels int32 [n]) of these examples, not augmented."""
         return next(self._read(lambda step: (indices, None), len(indices), range(1)))
 
-    def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange
-                ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller.
+    def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange, *, seed: int | None = None,
+                epoch: int = 0, drop_last: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, labels) of every example once, not augmented; the last batch may be smaller.
 
-        rows: size of a batch -> which of its rows are wanted (a host's share), and decoded.
+        Args:
+            batch_size: examples of a batch.
+            rows: size of a batch -> which of its rows are wanted (a host's share), and decoded.
+            seed: of the order, that in which training reads this epoch; None: the order stored.
+            epoch: with a seed, each has an order of its own.
+            drop_last: leave out a last batch that is smaller.
         """
-        def plan(step):
-            start = step * batch_size
-            return start + rows(min(batch_size, self.num_examples - start)), None
+        count, batch = epoch_batches(self.num_examples, batch_size, seed=seed, epoch=epoch, drop_last=drop_last)
 
-        return self._read(plan, batch_size, range(-(-self.num_examples // batch_size)))
+        def plan(step):
+            indices = batch(step)
+            return indices[rows(len(indices))], None
+
+        return self._read(plan, batch_size, range(count))
 
     def training_batches(self, seed: int, batch_size: int, step: int, rows: np.ndarray | None = None
                          ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
