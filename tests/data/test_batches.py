@@ -1,5 +1,7 @@
 """Laws of the batches that a loop of one's own iterates: every example once an epoch, in the order of training."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -52,11 +54,11 @@ def test_the_last_batch_is_smaller_or_left_out(kind, options, sizes):
 def test_every_example_comes_once_whatever_the_batches(count, batch_size, seed, epoch):
     many, batch = epoch_batches(count, batch_size, seed=seed, epoch=epoch if seed is not None else 0)
     batches = [batch(number).tolist() for number in range(many)]
-    assert sorted(sum(batches, [])) == list(range(count))
+    assert sorted(chain(*batches)) == list(range(count))
     assert {len(b) for b in batches[:-1]} <= {batch_size} and 1 <= len(batches[-1]) <= batch_size
     if seed is not None:
         whole = data.batch_indices(seed, count, count, epoch)
-        assert sum(batches, []) == whole.tolist()
+        assert list(chain(*batches)) == whole.tolist()
 
 
 @pytest.mark.parametrize("kind", ["memory", "streamed"])

@@ -18,8 +18,8 @@ LEAST_FONT = 6
 """Points: where a count would be smaller, cells have none."""
 STRONGEST = 0.55
 """Opacity of the fullest cell under counts, which stay readable on it, on a light page and on a dark one."""
-WORDS = ("Each row is a true class, each column an answer. A colour is stronger the larger its share of the row: grey for "
-         "right answers, coloured for wrong ones, of which the largest share has the full colour.")
+WORDS = ("Each row is a true class, each column an answer. A colour is stronger the larger its share of the row: grey "
+         "for right answers, coloured for wrong ones, of which the largest share has the full colour.")
 PAIRS = 10
 """Rows of the table beside a matrix."""
 PAIRS_ALONE = 25

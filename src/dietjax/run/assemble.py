@@ -20,6 +20,7 @@ from ..train.optimizer import make_optimizer
 from ..train.plan import Plan
 from ..train.state import TimeSchedule, abstract_state
 from . import neuron
+from .data_info import DataInfo
 
 WHITENING_IMAGES = 5000
 """Training images whose patches make a whitened kernel: as in Jordan's program."""
@@ -33,7 +34,7 @@ def open_data(settings: config.Data) -> data.Dataset:
                      threads=settings.threads)
 
 
-def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Network]:
+def networks(experiment: Experiment, dataset: data.Dataset | DataInfo) -> tuple[Network, Network]:
     """(ANN, SNN) of an experiment: the same layers but for dropout, other neurons; the SNN has biases where there is
     batch norm, which is folded into them.
     """
@@ -53,7 +54,7 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
             build(experiment.snn, neuron=neuron.make_neuron(experiment), encoder=encoder, bias=model.batch_norm))
 
 
-def trained_networks(experiment: Experiment, dataset: data.Dataset) -> dict[str, Network]:
+def trained_networks(experiment: Experiment, dataset: data.Dataset | DataInfo) -> dict[str, Network]:
     """{"ann": ..., "snn": ...} as they are trained. From scratch there is no ANN, and batch norm is the SNN's until the
     end, see `without_batch_norm`.
     """
@@ -208,11 +209,30 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     Raises:
         InputError: the folder holds no run, or the run has no checkpoint yet.
     """
+    experiment = stored_experiment(workdir)
+    dataset = open_data(experiment.data)
+    return experiment, dataset, restore_networks(workdir, experiment, dataset)
+
+
+def stored_experiment(workdir: pathlib.Path) -> Experiment:
+    """The experiment of a run.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
-    experiment = config.read_stored(path)
-    dataset = open_data(experiment.data)
+    return config.read_stored(path)
+
+
+def restore_networks(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset | DataInfo
+                     ) -> dict[str, tuple[Network, dict]]:
+    """A run's trained networks, {"ann": (net, variables), "snn": ...}, as far as it has got.
+
+    Raises:
+        InputError: the run has no checkpoint yet.
+    """
     found = {}
     for phase, net in trained_networks(experiment, dataset).items():
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
@@ -224,4 +244,4 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
             found[phase] = without_batch_norm(net, variables) if phase == "snn" else (net, variables)
     if not found:
         raise InputError(f"{workdir} has no checkpoint yet; run dietjax train again, it goes on where it stopped")
-    return experiment, dataset, found
+    return found

@@ -1,8 +1,8 @@
 """DIET-SNN's three phases as one resumable run: train the ANN, convert it, fine-tune the SNN; then say what came out.
 Or one phase: an SNN trained from scratch (`Experiment.from_scratch`).
 
-A run's folder holds config.json, checkpoints/{ann,snn}, metrics.jsonl, tensorboard/, converted.json, and when all is
-done recorded.npz, summary.json and report.html. The same command again goes on where it stopped.
+A run's folder holds config.json, data.json, checkpoints/{ann,snn}, metrics.jsonl, tensorboard/, converted.json, and
+when all is done recorded.npz, summary.json and report.html. The same command again goes on where it stopped.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from ..train.batches import Teacher
 from ..train.evaluate import Evaluator
 from ..train.loop import fit
 from ..train.reporter import Reporter
-from . import assemble, folder
+from . import assemble, data_info, folder
 from .console import Console
 from .metric_log import MetricLog
 from .summary import neuron_means, record, summarise
@@ -100,6 +100,8 @@ def _prepare(experiment, workdir, console):
         "image shape": dataset.image_shape})
     with processes.raise_on_all():
         folder.claim(experiment, workdir)
+        if processes.is_main():
+            data_info.keep(dataset, workdir)
     folder.check_shared(workdir)
     return dataset, plans
 
