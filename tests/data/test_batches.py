@@ -69,3 +69,14 @@ def test_hosts_share_the_rows_of_a_shuffled_batch(kind):
     for batch, even, odd in zip(whole, *halves, strict=True):
         np.testing.assert_array_equal(batch[::2], even)
         np.testing.assert_array_equal(batch[1::2], odd)
+
+
+@pytest.mark.parametrize("kind", ["memory", "streamed"])
+def test_a_subset_is_a_split_of_its_own(kind):
+    whole = split(kind)
+    assert whole.labels.tolist() == list(range(COUNT))  # read before: a subset's are others
+    part = whole.subset(np.array([7, 2, 4]))
+    assert part.num_examples == 3 and part.labels.tolist() == [7, 2, 4] and whole.num_examples == COUNT
+    images, labels = part.take(np.arange(3))
+    np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
+    assert [labels.tolist() for _, labels in part.batches(2)] == [[7, 2], [4]]

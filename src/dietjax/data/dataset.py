@@ -48,6 +48,10 @@ class Split(NamedTuple):
         """(images [n, H, W, C] or frames [n, T, H, W, C], labels [n]) of these examples, not augmented."""
         return self.images[indices], self.labels[indices]
 
+    def subset(self, indices: np.ndarray) -> "Split":
+        """A split of these examples, in this order."""
+        return Split(self.images[indices], self.labels[indices])
+
     def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange, *, seed: int | None = None,
                 epoch: int = 0, drop_last: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(images, labels) of every example once, not augmented; the last batch may be smaller.

@@ -4,6 +4,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from .images import decode
 from .source import CorruptImage, DataError, Example, StoredImages
 
@@ -23,6 +25,11 @@ class Files:
     def __getitem__(self, index: int) -> Example:
         path, label = self._files[index]
         return Example(path.read_bytes(), label)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [N], without reading a file."""
+        return np.array([label for _, label in self._files], np.int32)
 
     def where(self, index: int) -> str:
         """What an example is called in a message."""

@@ -69,6 +69,13 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     return Dataset(stored.name, train, test, stored.class_names, mean, std)
 
 
+def open_stored(name: str, data_dir: str | os.PathLike | None = None, *, image_size: int | None = None) -> StoredImages:
+    """A set as it is stored, nothing decoded; what `load` reads with the same arguments. It may be one that `load`
+    refuses.
+    """
+    return _open(name, data_dir, image_size is not None)
+
+
 def _open(name: str, data_dir: str | os.PathLike | None, resized: bool) -> StoredImages:
     kind, _, path = name.partition(":")
     if kind == "folder":

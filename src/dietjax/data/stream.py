@@ -1,5 +1,6 @@
 """A split decoded when it is read, in threads, ahead of time."""
 
+import copy
 import functools
 import os
 import threading
@@ -10,7 +11,7 @@ import numpy as np
 
 from . import images
 from .order import batch_indices, epoch_batches
-from .source import CorruptImage, CorruptImageWarning, DataError, Source
+from .source import Chosen, CorruptImage, CorruptImageWarning, DataError, Source
 
 GROUP = 16
 """Examples that one thread decodes at a time: so few that a batch spreads over the threads."""
@@ -59,6 +60,13 @@ class Stream:
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(images uint8 [n, H, W, C], labels int32 [n]) of these examples, not augmented."""
         return next(self._read(lambda step: (indices, None), len(indices), range(1)))
+
+    def subset(self, indices: np.ndarray) -> "Stream":
+        """A split of these examples, in this order, read and augmented as this one is."""
+        part = copy.copy(self)
+        part.__dict__.pop("labels", None)  # cached
+        part.source, part._reported = Chosen(self.source, indices), set()
+        return part
 
     def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange, *, seed: int | None = None,
                 epoch: int = 0, drop_last: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -8,8 +8,8 @@ import numpy as np
 from . import confusion
 from .elements import image
 
-EARLIER = ("This run was recorded by an earlier version of dietjax, which kept the first mistakes of the test set, without "
-           "the network's confidence, and no confusion matrix.")
+EARLIER = ("This run was recorded by an earlier version of dietjax, which kept the first mistakes of the test set, but "
+           "not how sure the network was, and no confusion matrix.")
 
 
 def section(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str, str]:

@@ -1,10 +1,8 @@
 """A finished run's folder -> one self-contained HTML page. Its words are in page.html, its figures in plots."""
 
 import html
-import importlib.resources
 import json
 import pathlib
-import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from .. import files
 from ..analysis import activity
 from ..config import Experiment, as_stored, flat, from_dict, resolved
 from ..errors import InputError
-from . import mistakes, phases, plots
+from . import elements, mistakes, phases, plots
 from .elements import duration, figure, image, joules, table, times
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
@@ -88,8 +86,7 @@ def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorde
         **phases.curves(metrics, summary),
         "settings": _settings(config, summary),
     }
-    template = importlib.resources.files("dietjax.report").joinpath("page.html").read_text(encoding="utf-8")
-    return string.Template(template).substitute(fills)
+    return elements.page("page", fills)
 
 
 def _neurons(layers: Sequence[Mapping], timesteps: int, training: str) -> dict[str, str]:
