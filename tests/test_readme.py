@@ -22,8 +22,13 @@ def command_lines():
 
 
 @pytest.mark.slow
-def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, monkeypatch):
+@pytest.mark.usefixtures("narrow_networks")
+def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, finished_run, monkeypatch, tmp_path):
+    """In a folder with a run on digits, as the quick start leaves one."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(digits_folder))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/digits").symlink_to(finished_run)
     assert all(below for _, below in pages.examples(README)), "no output stands below one of them"
     pages.check(README)
 

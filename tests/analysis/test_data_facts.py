@@ -71,7 +71,7 @@ def test_converted_files_have_the_channels_that_they_get():
 def test_a_sample_is_evenly_spaced_and_said(sample, expected):
     train, told = Arrays(pictures(200), np.zeros(200, np.int32), "train"), []
     facts = data_facts.examine(stored(train), sample, False, lambda *said: told.append(said))
-    assert [look.index for look in facts.train.looks] == list(expected)
+    assert [look.number for look in facts.train.looks] == list(expected)
     assert facts.train.counts(3).tolist() == [200, 0, 0]  # labels are all read
     said = data_facts.describe(facts)["looked at"]
     assert said.startswith("all 200" if sample >= 200 else f"{sample:,} of 200 train images, evenly spaced")
@@ -93,6 +93,13 @@ def test_frames_are_looked_at_as_a_whole():
     facts = data_facts.examine(stored(Arrays(frames, np.arange(3, dtype=np.int32), "train")), 9, False)
     assert facts.train.shapes == {(3, 4, 4, 1): 3} and len({look.content for look in facts.train.looks}) == 3
     assert [look.constant for look in facts.train.looks] == [False, False, True]
+
+
+def test_arrays_that_are_made_when_they_are_needed_are_looked_at():
+    made = Files([lambda: pictures(1)[0], lambda: pictures(1)[0]], [0, 1])
+    facts = data_facts.examine(stored(made), 9, False)
+    assert facts.train.shapes == {(4, 6, 3): 2} and facts.train.formats == {"array": 2}
+    assert any("equal images with different labels" in sentence for sentence in data_oddities.find(facts))
 
 
 def test_labels_that_are_no_class_are_said():

@@ -28,8 +28,8 @@ def pixels(page):
 
 def test_the_page_says_what_it_is_told_and_loads_nothing(tmp_path):
     page = written(tmp_path / "new" / "page.html")
-    for said in ("&lt;my set&gt; before training", "<li>&lt;odd&gt; thing</li>", "PNG 4 &amp; JPEG 1", "flips &amp; crops",
-                 "<td>&lt;class 1&gt;</td><td>1</td><td>1</td>", "<b>4</b><span>training images"):
+    for said in ("&lt;my set&gt; before training", "<li>&lt;odd&gt; thing</li>", "PNG 4 &amp; JPEG 1",
+                 "flips &amp; crops", "<td>&lt;class 1&gt;</td><td>1</td><td>1</td>", "<b>4</b><span>training images"):
         assert said in page, said
     assert not re.search(r"<script|<link|https?://|\$\w", page) and "--card" in page
     assert "Nothing odd was found" in written(tmp_path / "page.html", oddities=[])

@@ -19,7 +19,8 @@ NET = dj.models.Network((dj.models.Layer("readout", 2, kernel=None),), image_sha
 
 def run(folder, settings=None, **changes):
     """A folder with config.json and data.json, of a run without a checkpoint."""
-    (folder / "config.json").write_text(json.dumps(as_stored(settings or Experiment("mine", model=Model("VGG4", (8,))))))
+    settings = settings or Experiment("mine", model=Model("VGG4", (8,)))
+    (folder / "config.json").write_text(json.dumps(as_stored(settings)))
     (folder / "data.json").write_text(json.dumps(dataclasses.asdict(INFO) | changes))
     return folder
 

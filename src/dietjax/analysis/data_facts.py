@@ -30,7 +30,8 @@ Progress = Callable[[str, int, int], None]
 class Look(NamedTuple):
     """What is found in one example."""
 
-    index: int
+    number: int
+    """Of the example in its split."""
     format: str
     """Of the file, or "array"."""
     size: int
@@ -104,8 +105,7 @@ def examine(stored: StoredImages, sample: int, converted: bool, progress: Progre
 
 def describe(facts: DataFacts) -> dict[str, str]:
     """{what: in words}: of how many examples the rest is said, formats, sizes as stored, images of a class."""
-    formats, shapes = (sum((getattr(split, what) for split in facts.splits), collections.Counter())
-                       for what in ("formats", "shapes"))
+    formats, shapes = facts.train.formats + facts.test.formats, facts.train.shapes + facts.test.shapes
     seen, classes = [], []
     for split in facts.splits:
         looks, count = len(split.looks), len(split.labels)
@@ -164,10 +164,12 @@ def _look(source: Source, index: int, channels: int | None) -> Look:
     kind, size = "unknown", 0
     try:
         image: Any = source[index].image
-        kind, size = ("array", getattr(image, "nbytes", 0)) if not isinstance(image, bytes) else \
-            (_format(image), len(image))
         if isinstance(image, bytes):
+            kind, size = _format(image), len(image)
             image = decode(image, source.where(index), channels)
+        else:
+            image = image() if callable(image) else image  # a source may make its arrays when they are needed
+            kind, size = "array", image.nbytes
     except DataError as error:
         return Look(index, kind, size, None, None, False, str(error))
     pixels = np.ascontiguousarray(image)

@@ -52,7 +52,7 @@ def _duplicates(facts: DataFacts) -> Iterator[str]:
         count = sum(split.name == "test" for group in across for split, _ in group)
         yield (f"both in train and in test, pixel for pixel: {_images(count, 'test')}: {_groups(across)}: an accuracy "
                "on what was trained on says too much, remove from one of the two")
-    contrary = [group for group in several if len({int(split.labels[look.index]) for split, look in group}) > 1]
+    contrary = [group for group in several if len({int(split.labels[look.number]) for split, look in group}) > 1]
     if contrary:
         yield (f"equal images with different labels, {len(contrary):,} times: {_groups(contrary)}: one label at least "
                "is wrong")
@@ -79,7 +79,7 @@ def _balance(facts: DataFacts) -> Iterator[str]:
 
 def _constant(facts: DataFacts) -> Iterator[str]:
     for split in facts.splits:
-        alike = [split.where(look.index) for look in split.looks if look.constant]
+        alike = [split.where(look.number) for look in split.looks if look.constant]
         if alike:
             yield f"one colour all over: {_images(len(alike), split.name)}: {_some(alike)}: nothing to be seen"
 
@@ -97,7 +97,7 @@ def _channels(facts: DataFacts) -> Iterator[str]:
 
 def _groups(groups: Iterable[Sequence[tuple[SplitFacts, Look]]]) -> str:
     """Which examples are equal."""
-    return _some((" = ".join(split.where(look.index) for split, look in group[:NAMED])
+    return _some((" = ".join(split.where(look.number) for split, look in group[:NAMED])
                   + (" = ..." if len(group) > NAMED else "") for group in groups), "; ")
 
 

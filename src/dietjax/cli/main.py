@@ -1,4 +1,4 @@
-"""The command line, `dietjax train | status | evaluate | convert | energy | report | data | ...`: arguments -> calls."""
+"""The command line, `dietjax train | status | evaluate | convert | energy | report | ...`: arguments -> calls."""
 
 import dataclasses
 import os

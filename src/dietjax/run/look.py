@@ -90,7 +90,7 @@ def _augmented(dataset: data.Dataset, settings: config.Data, facts: DataFacts) -
 
 def _by_class(facts: DataFacts, classes: int, of_each: int) -> list[tuple[str, np.ndarray]]:
     """(Name, training examples), evenly spaced, of evenly spaced classes; of those that can be read, if looked at."""
-    broken = [look.index for look in facts.train.looks if look.wrong]
+    broken = [look.number for look in facts.train.looks if look.wrong]
     readable = np.setdiff1d(np.arange(len(facts.train.labels)), broken)
     chosen = np.unique(np.linspace(0, len(facts.class_names) - 1, min(classes, len(facts.class_names))).astype(int))
     found = []
