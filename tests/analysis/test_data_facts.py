@@ -54,8 +54,8 @@ def test_what_is_found_is_what_was_made():
     assert data_facts.describe(facts) == {
         "looked at": "all 6 train images and all 3 test images", "classes": "3",
         "images of a class": "train 0 to 3, test 1", "format": "PNG 4, array 3, JPEG 1, unknown 1",
-        "size, height × width × channels": "4 × 6 × 3: 7, 8 × 5 × 3: 1",
-        "bytes as stored": f"{(sum(len(file) for file in files if file) + 3 * 72) / 1e6:,.1f} MB"}
+        "size, [frames ×] height × width × channels": "4 × 6 × 3: 7, 8 × 5 × 3: 1",
+        "as stored": f"{(sum(len(file) for file in files if file) + 3 * 72) / 1e3:.3g} kB"}
 
 
 def test_converted_files_have_the_channels_that_they_get():

@@ -119,9 +119,16 @@ def describe(facts: DataFacts) -> dict[str, str]:
         "classes": f"{len(facts.class_names):,}",
         "images of a class": ", ".join(classes),
         "format": ", ".join(f"{name} {count:,}" for name, count in formats.most_common()),
-        "size, height × width × channels": _sizes(shapes),
-        "bytes as stored": f"{sum(look.size for split in facts.splits for look in split.looks) / 1e6:,.1f} MB",
+        "size, [frames ×] height × width × channels": _sizes(shapes),
+        "as stored": _bytes(sum(look.size for split in facts.splits for look in split.looks)),
     }
+
+
+def _bytes(count: int) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count} bytes"
 
 
 def _sizes(shapes: collections.Counter) -> str:
