@@ -12,6 +12,7 @@ from ..config import Experiment
 from ..convert.checks import check_spiking
 from ..core import encode
 from ..core.neurons import QCFS, ReLU
+from ..data.source import StoredImages
 from ..errors import InputError, unknown
 from ..models import Network
 from ..parallel import processes
@@ -32,6 +33,11 @@ def open_data(settings: config.Data) -> data.Dataset:
     """The set of an experiment."""
     return data.load(settings.name, settings.dir, image_size=settings.image_size, skip_corrupt=settings.skip_corrupt,
                      threads=settings.threads)
+
+
+def open_stored(settings: config.Data) -> StoredImages:
+    """The same set as it is stored, nothing decoded: it may be one that `open_data` refuses."""
+    return data.open_stored(settings.name, settings.dir, image_size=settings.image_size)
 
 
 def networks(experiment: Experiment, dataset: data.Dataset | DataInfo) -> tuple[Network, Network]:

@@ -50,19 +50,24 @@ def look(settings: config.Data, sample: int, progress: Progress = lambda *_: Non
     Raises:
         DataError: there is no such set, or it cannot be opened.
     """
-    stored = data.open_stored(settings.name, settings.dir, image_size=settings.image_size)
-    facts = data_facts.examine(stored, sample, settings.image_size is not None, progress)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        facts = data_facts.examine(assemble.open_stored(settings), sample, settings.image_size is not None, progress)
+        found = _shown(settings, facts)
+    # a corrupt image has been named
+    others = [str(w.message) for w in said if not issubclass(w.category, data.CorruptImageWarning)]
+    return found._replace(oddities=[*found.oddities, *dict.fromkeys(others)])
+
+
+def _shown(settings: config.Data, facts: DataFacts) -> Found:
     lines, oddities = data_facts.describe(facts), data_oddities.find(facts)
     try:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            # train with one bad image less rather than show nothing: what cannot be read has been said
-            dataset = assemble.open_data(dataclasses.replace(settings, skip_corrupt=True))
-            examples, augmented = _examples(dataset, facts), _augmented(dataset, settings, facts)
+        # without the images that cannot be read, rather than nothing
+        dataset = assemble.open_data(dataclasses.replace(settings, skip_corrupt=True))
+        examples, augmented = _examples(dataset, facts), _augmented(dataset, settings, facts)
     except data.DataError as error:
         return Found(facts, lines, [f"training would refuse this set: {error}", *oddities], (), (),
                      "Nothing is shown: training would refuse this set.")
-    oddities += [str(w.message) for w in said if not issubclass(w.category, data.CorruptImageWarning)]
     height, width, channels = dataset.image_shape
     lines["as the network sees them"] = \
         f"{f'{dataset.frames} frames of ' if dataset.frames else ''}{height} × {width} × {channels}"
