@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from .core.surrogate import Surrogate, spike
     from .core.unroll import unroll
+    from .run.load import load
 
 _MODULES = {
     "config": "config", "convert": "convert", "data": "data", "interop": "interop", "models": "models",
@@ -61,7 +62,7 @@ _MEMBERS = dict.fromkeys((
     "SRMParams", "SigmaDelta", "SigmaDeltaParams", "SlidingPSN", "SlidingPSNParams", "SpikeCount", "check_params",
     "clamp_leaks"
 ), "core.neurons")
-_MEMBERS |= {"Surrogate": "core.surrogate", "spike": "core.surrogate", "unroll": "core.unroll"}
+_MEMBERS |= {"Surrogate": "core.surrogate", "spike": "core.surrogate", "unroll": "core.unroll", "load": "run.load"}
 
 __all__ = [
     "ALIF",
@@ -101,6 +102,7 @@ __all__ = [
     "energy",
     "interop",
     "kernels",
+    "load",
     "losses",
     "memory",
     "models",

@@ -1,4 +1,4 @@
-"""The command line, `dietjax train | status | evaluate | convert | energy | report | bench ...`: arguments -> calls."""
+"""The command line, `dietjax train | status | evaluate | convert | energy | report | ...`: arguments -> calls."""
 
 import dataclasses
 import os
@@ -16,6 +16,7 @@ from ..bench.commands import Bench
 from ..config import Experiment, check, read_stored
 from ..errors import InputError, Stopped, unknown
 from .commands import Convert, Evaluate, Prepare, Report, Status, Train
+from .data import DataOf
 from .energy import EnergyOf
 
 
@@ -45,11 +46,11 @@ def _run(argv: list[str]) -> int:
     if argv == ["--version"]:
         print(f"dietjax {__version__}")
         return 0
-    train, convert = Train(tyro.MISSING, tyro.MISSING), Convert(tyro.MISSING)
-    if argv[:1] == ["train"]:  # the file's experiment gives every option its default
-        named = next((a for a in argv if a.endswith(".py")), None)
-        if named is not None:
-            train = dataclasses.replace(train, experiment=load_experiment(pathlib.Path(named)))
+    train, convert, look = Train(tyro.MISSING, tyro.MISSING), Convert(tyro.MISSING), DataOf(tyro.MISSING)
+    named = next((a for a in argv if a.endswith(".py")), None)
+    if argv[:1] in (["train"], ["data"]) and named is not None:  # the file's experiment gives every option its default
+        experiment = load_experiment(pathlib.Path(named))
+        train, look = dataclasses.replace(train, experiment=experiment), dataclasses.replace(look, data=experiment.data)
     if argv[:1] == ["convert"]:  # the run's settings are the defaults for converting it again
         stored = next((path for path in (pathlib.Path(a) / "config.json" for a in argv[1:]) if path.is_file()), None)
         if stored is not None:
@@ -61,6 +62,7 @@ def _run(argv: list[str]) -> int:
         | Annotated[Convert, subcommand("convert", default=convert)]
         | Annotated[EnergyOf, subcommand("energy")]
         | Annotated[Report, subcommand("report")]
+        | Annotated[DataOf, subcommand("data", default=look)]
         | Annotated[Prepare, subcommand("prepare")]
         | Annotated[Bench, subcommand("bench")],
         args=argv, prog="dietjax",

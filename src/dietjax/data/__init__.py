@@ -7,7 +7,7 @@ from .build import prepare
 from .dataset import STATISTICS, Dataset, Split
 from .device import cutout, normalise, random_crop_flip
 from .order import alternate_sides, batch_indices
-from .sets import load
+from .sets import load, open_stored
 from .source import CorruptImageWarning, DataError, DataWarning
 from .stream import Stream
 
@@ -24,6 +24,7 @@ __all__ = [
     "cutout",
     "load",
     "normalise",
+    "open_stored",
     "prepare",
     "random_crop_flip",
 ]

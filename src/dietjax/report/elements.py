@@ -2,8 +2,10 @@
 
 import base64
 import html
+import importlib.resources
 import io
-from collections.abc import Sequence
+import string
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -11,6 +13,13 @@ from PIL import Image
 from . import plots
 
 LARGEST_IMAGE = 192  # pixels: larger ones are scaled down, so that the page stays small
+
+
+def page(template: str, fills: Mapping[str, str]) -> str:
+    """Return a page of this room, `template`.html, with these fills, HTML already, and the style that pages share."""
+    room = importlib.resources.files("dietjax.report")
+    text, style = ((room / name).read_text(encoding="utf-8") for name in (f"{template}.html", "style.css"))
+    return string.Template(text).substitute(fills, style=style)
 
 
 def figure(drawn: plots.Figure, title: str, description: str) -> str:

@@ -1,10 +1,8 @@
 """A finished run's folder -> one self-contained HTML page. Its words are in page.html, its figures in plots."""
 
 import html
-import importlib.resources
 import json
 import pathlib
-import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ from .. import files
 from ..analysis import activity
 from ..config import Experiment, as_stored, flat, from_dict, resolved
 from ..errors import InputError
-from . import phases, plots
+from . import elements, mistakes, phases, plots
 from .elements import duration, figure, image, joules, table, times
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
@@ -84,12 +82,11 @@ def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorde
         **_neurons(layers, summary["snn"]["timesteps"], words["training"]),
         **_energy(summary["energy"]),
         **_sample(layers, recorded),
-        **_mistakes(summary, recorded),
+        **mistakes.section(summary, recorded),
         **phases.curves(metrics, summary),
         "settings": _settings(config, summary),
     }
-    template = importlib.resources.files("dietjax.report").joinpath("page.html").read_text(encoding="utf-8")
-    return string.Template(template).substitute(fills)
+    return elements.page("page", fills)
 
 
 def _neurons(layers: Sequence[Mapping], timesteps: int, training: str) -> dict[str, str]:
@@ -217,25 +214,6 @@ def _sample(layers: Sequence[Mapping], recorded: Mapping[str, np.ndarray]) -> di
             ", ".join(f"{name} {int(fired.sum())} spikes" for name, fired in spikes.items()),
         ),
     }
-
-
-def _mistakes(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str, str]:
-    classes = recorded["class_names"].tolist()
-    images, labels, guesses = (recorded[f"wrong_{what}"] for what in ("images", "labels", "predictions"))
-    tests, shown = summary["test_images"], len(images)
-    wrong = max(shown, round((1 - summary["snn"]["accuracy"]) * tests))
-    if not wrong:
-        text = f"None: the spiking network classified all {tests:,} test images correctly."
-    else:
-        which = "All of them" if shown == wrong else f"The first {shown:,}"
-        text = f"The spiking network got {wrong:,} of {tests:,} test images wrong. {which}: true class → its answer."
-    cells = []
-    for pixels, label, guess in zip(images, labels, guesses, strict=True):
-        picture = image(pixels, f"{classes[label]}, taken for {classes[guess]}")
-        caption = f"{html.escape(classes[label])} → <b>{html.escape(classes[guess])}</b>"
-        cells.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
-    grid = f'<div class="mistakes">{"".join(cells)}</div>' if cells else ""
-    return {"mistakes_text": html.escape(text), "mistakes": grid}
 
 
 def _settings(config: Mapping, summary: Mapping) -> str:

@@ -13,6 +13,7 @@ from ..convert.checks import check_spiking
 from ..core import encode
 from ..core.neurons import QCFS, ReLU
 from ..core.neurons.params import parameters
+from ..data.source import StoredImages
 from ..errors import InputError, unknown
 from ..models import Network
 from ..parallel import processes
@@ -22,6 +23,7 @@ from ..train.pace import most_steps_at_once
 from ..train.plan import Plan
 from ..train.state import TimeSchedule, abstract_state
 from . import neuron
+from .data_info import DataInfo
 
 WHITENING_IMAGES = 5000
 """Training images whose patches make a whitened kernel: as in Jordan's program."""
@@ -31,12 +33,20 @@ WHITENING_PIXELS = WHITENING_IMAGES * 64 * 64
 
 def open_data(settings: config.Data) -> data.Dataset:
     """The set of an experiment."""
-    return data.load(settings.name, settings.dir, image_size=settings.image_size, channels=settings.channels,
-                     holdout=settings.holdout, holdout_seed=settings.holdout_seed, skip_corrupt=settings.skip_corrupt,
+    return data.load(settings.name, settings.dir, **_opening(settings), skip_corrupt=settings.skip_corrupt,
                      threads=settings.threads)
 
 
-def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Network]:
+def open_stored(settings: config.Data) -> StoredImages:
+    """The same set as it is stored, nothing decoded: it may be one that `open_data` refuses."""
+    return data.open_stored(settings.name, settings.dir, **_opening(settings))
+
+
+def _opening(settings):
+    return {name: getattr(settings, name) for name in ("image_size", "channels", "holdout", "holdout_seed")}
+
+
+def networks(experiment: Experiment, dataset: data.Dataset | DataInfo) -> tuple[Network, Network]:
     """(ANN, SNN) of an experiment: the same layers but for dropout, other neurons; the SNN has biases where there is
     batch norm, which is folded into them.
     """
@@ -56,7 +66,7 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
             build(experiment.snn, neuron=neuron.make_neuron(experiment), encoder=encoder, bias=model.batch_norm))
 
 
-def trained_networks(experiment: Experiment, dataset: data.Dataset) -> dict[str, Network]:
+def trained_networks(experiment: Experiment, dataset: data.Dataset | DataInfo) -> dict[str, Network]:
     """{"ann": ..., "snn": ...} as they are trained. From scratch there is no ANN, and batch norm is the SNN's until the
     end, see `without_batch_norm`.
     """
@@ -212,11 +222,30 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     Raises:
         InputError: the folder holds no run, or the run has no checkpoint yet.
     """
+    experiment = stored_experiment(workdir)
+    dataset = open_data(experiment.data)
+    return experiment, dataset, restore_networks(workdir, experiment, dataset)
+
+
+def stored_experiment(workdir: pathlib.Path) -> Experiment:
+    """The experiment of a run.
+
+    Raises:
+        InputError: the folder holds no run.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
-    experiment = config.read_stored(path)
-    dataset = open_data(experiment.data)
+    return config.read_stored(path)
+
+
+def restore_networks(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset | DataInfo
+                     ) -> dict[str, tuple[Network, dict]]:
+    """A run's trained networks, {"ann": (net, variables), "snn": ...}, as far as it has got.
+
+    Raises:
+        InputError: the run has no checkpoint yet.
+    """
     found = {}
     for phase, net in trained_networks(experiment, dataset).items():
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
@@ -228,4 +257,4 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
             found[phase] = without_batch_norm(net, variables) if phase == "snn" else (net, variables)
     if not found:
         raise InputError(f"{workdir} has no checkpoint yet; run dietjax train again, it goes on where it stopped")
-    return experiment, dataset, found
+    return found

@@ -1,8 +1,8 @@
 """DIET-SNN's three phases as one resumable run: train the ANN, convert it, fine-tune the SNN; then say what came out.
 Or one phase: an SNN trained from scratch (`Experiment.from_scratch`).
 
-A run's folder holds config.json, checkpoints/{ann,snn}, metrics.jsonl, tensorboard/, converted.json, and when all is
-done recorded.npz, summary.json and report.html. The same command again goes on where it stopped.
+A run's folder holds config.json, data.json, checkpoints/{ann,snn}, metrics.jsonl, tensorboard/, converted.json, and
+when all is done recorded.npz, summary.json and report.html. The same command again goes on where it stopped.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from ..train.batches import Teacher
 from ..train.evaluate import Evaluator
 from ..train.loop import fit
 from ..train.reporter import Reporter
-from . import assemble, folder
+from . import assemble, data_info, folder
 from .console import Console
 from .metric_log import MetricLog
 from .summary import neuron_means, record, summarise
@@ -68,9 +68,9 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     net, variables = assemble.without_batch_norm(snn.net, variables)
     if net is not snn.net:
         measure_snn = Evaluator(dataclasses.replace(snn, net=net))
-    tested_snn, predicted = measure_snn.whole(variables)
+    tested_snn, answers = measure_snn.whole(variables)
     if processes.is_main():
-        record(experiment, dataset, workdir, net, variables, predicted)
+        record(experiment, dataset, workdir, net, variables, answers)
     summary = summarise(experiment, dataset, net, variables, tested_ann, began, tested_snn)
     for phase, seconds in (("ann", ann_seconds), ("snn", snn_seconds)):
         if summary[phase]:
@@ -100,6 +100,8 @@ def _prepare(experiment, workdir, console):
         "image shape": dataset.image_shape})
     with processes.raise_on_all():
         folder.claim(experiment, workdir)
+        if processes.is_main():
+            data_info.keep(dataset, workdir)
     folder.check_shared(workdir)
     return dataset, plans
 
