@@ -45,7 +45,7 @@ def stored(train, test=None, names=("a", "b", "c")):
 
 def test_what_is_found_is_what_was_made():
     files = [encoded(picture) for picture in pictures(4)] + [encoded(pictures(1, (8, 5, 3))[0], ".jpg"), None]
-    facts = data_facts.examine(stored(Files(files, [0, 0, 2, 2, 2, 1])), 100, converted=False)
+    facts = data_facts.examine(stored(Files(files, [0, 0, 2, 2, 2, 1])), 100)
     assert facts.train.formats == {"PNG": 4, "JPEG": 1, "unknown": 1} and facts.test.formats == {"array": 3}
     assert facts.train.shapes == {(4, 6, 3): 4, (8, 5, 3): 1}
     assert facts.train.counts(3).tolist() == [2, 0, 3] and facts.test.counts(3).tolist() == [1, 1, 1]
@@ -61,7 +61,7 @@ def test_what_is_found_is_what_was_made():
 def test_converted_files_have_the_channels_that_they_get():
     grey = Files([encoded(picture[..., 0]) for picture in pictures(2)], [0, 1])
     for converted, channels in ((False, 1), (True, 3)):
-        facts = data_facts.examine(stored(grey), 100, converted)
+        facts = data_facts.examine(stored(grey), 100, 3 if converted else None)
         assert facts.train.shapes == {(4, 6, channels): 2}
         assert ("images differ in channels" in "".join(data_oddities.find(facts))) != converted
 
@@ -70,7 +70,7 @@ def test_converted_files_have_the_channels_that_they_get():
                                               (200, range(200)), (1000, range(200))])
 def test_a_sample_is_evenly_spaced_and_said(sample, expected):
     train, told = Arrays(pictures(200), np.zeros(200, np.int32), "train"), []
-    facts = data_facts.examine(stored(train), sample, False, lambda *said: told.append(said))
+    facts = data_facts.examine(stored(train), sample, None, lambda *said: told.append(said))
     assert [look.number for look in facts.train.looks] == list(expected)
     assert facts.train.counts(3).tolist() == [200, 0, 0]  # labels are all read
     said = data_facts.describe(facts)["looked at"]
@@ -90,20 +90,20 @@ def test_frames_are_looked_at_as_a_whole():
     frames = pictures(2, (3, 4, 4, 1))
     frames = np.stack([frames[0], frames[0], np.full((3, 4, 4, 1), 9, np.uint8)])
     frames[1, 2, 0, 0] ^= 1
-    facts = data_facts.examine(stored(Arrays(frames, np.arange(3, dtype=np.int32), "train")), 9, False)
+    facts = data_facts.examine(stored(Arrays(frames, np.arange(3, dtype=np.int32), "train")), 9)
     assert facts.train.shapes == {(3, 4, 4, 1): 3} and len({look.content for look in facts.train.looks}) == 3
     assert [look.constant for look in facts.train.looks] == [False, False, True]
 
 
 def test_arrays_that_are_made_when_they_are_needed_are_looked_at():
     made = Files([lambda: pictures(1)[0], lambda: pictures(1)[0]], [0, 1])
-    facts = data_facts.examine(stored(made), 9, False)
+    facts = data_facts.examine(stored(made), 9)
     assert facts.train.shapes == {(4, 6, 3): 2} and facts.train.formats == {"array": 2}
     assert any("equal images with different labels" in sentence for sentence in data_oddities.find(facts))
 
 
 def test_labels_that_are_no_class_are_said():
-    facts = data_facts.examine(stored(Arrays(pictures(3), np.array([0, 7, -1]), "train")), 9, False)
+    facts = data_facts.examine(stored(Arrays(pictures(3), np.array([0, 7, -1]), "train")), 9)
     assert facts.train.counts(3).tolist() == [1, 0, 0]
     assert any("no label of 0..2: 2 train images" in sentence for sentence in data_oddities.find(facts))
 
@@ -111,5 +111,5 @@ def test_labels_that_are_no_class_are_said():
 @pytest.mark.parametrize("counts, said", [((10, 10, 19), False), ((10, 10, 20), True), ((4, 4, 4), False)])
 def test_an_imbalance_is_said_from_twice_as_many_on(counts, said):
     labels = np.repeat(np.arange(3, dtype=np.int32), counts)
-    found = data_oddities.find(data_facts.examine(stored(Arrays(pictures(len(labels)), labels, "train")), 99, False))
+    found = data_oddities.find(data_facts.examine(stored(Arrays(pictures(len(labels)), labels, "train")), 99))
     assert ("imbalance: 20 training images of c, 10 of a, 2.0 times" in "; ".join(found)) == said

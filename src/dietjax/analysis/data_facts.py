@@ -88,16 +88,16 @@ class DataFacts:
         return self.train, self.test
 
 
-def examine(stored: StoredImages, sample: int, converted: bool, progress: Progress = lambda *_: None) -> DataFacts:
+def examine(stored: StoredImages, sample: int, channels: int | None = None,
+            progress: Progress = lambda *_: None) -> DataFacts:
     """Look at a set.
 
     Args:
         stored: from `data.open_stored`.
         sample: examples of each split that are decoded at most, evenly spaced. Labels are read of all.
-        converted: files are converted to the set's number of channels, as they are where they are resized.
+        channels: what files are converted to, 1 or 3; None: they are looked at as stored.
         progress: told how far it is.
     """
-    channels = stored.shape[2] if converted else None
     return DataFacts(stored.name, stored.class_names, *(
         SplitFacts(name, _labels(name, source, progress), tuple(_looks(name, source, sample, channels, progress)),
                    source.where) for name, source in (("train", stored.train), ("test", stored.test))))

@@ -52,8 +52,9 @@ def look(settings: config.Data, sample: int, progress: Progress = lambda *_: Non
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        converted = settings.image_size is not None or settings.channels is not None
-        facts = data_facts.examine(assemble.open_stored(settings), sample, converted, progress)
+        stored = assemble.open_stored(settings)
+        channels = settings.channels or (stored.shape[2] if settings.image_size else None)
+        facts = data_facts.examine(stored, sample, channels, progress)
         found = _shown(settings, facts)
     # a corrupt image has been named
     others = [str(w.message) for w in said if not issubclass(w.category, data.CorruptImageWarning)]
