@@ -16,7 +16,8 @@ class Data:
 
     name: str = "digits"
     """A tensorflow-datasets image classification set, digits, folder:PATH (PATH/{train,test}/CLASS/*.png), or npz:PATH
-    (train_images, train_labels, test_images, test_labels, uint8; optional class_names)."""
+    (train_images, train_labels, test_images, test_labels, uint8; optional class_names). Of events: saccade_digits, or
+    events:PATH (PATH/{train,test}/CLASS/*.{npy,npz,bin,aedat4})."""
     dir: str | None = None
     """tensorflow-datasets directory, local or gs:// (slow: a request per example); None: $TFDS_DATA_DIR, else
     ~/tensorflow_datasets."""
@@ -38,6 +39,18 @@ class Data:
     flip_alternates: bool = False
     """Training augmentation, with flip: drawn once for each image, which is then flipped at every other epoch, so that
     two epochs show both of its sides (Jordan, arXiv 2404.00498)."""
+    events_by: Literal["count", "time"] = "count"
+    """How a recording of events becomes frames, one for each timestep: as many events in each, or windows of time."""
+    events_window: int | None = None
+    """Length of each window of time in microseconds, from the first event on. None: equal windows over each recording,
+    whatever its length."""
+    events_binary: bool = False
+    """Frames say whether a pixel had an event, 0 or 1, which a first layer accumulates; else how many, at most 255."""
+    sensor_size: tuple[int, int] | None = None
+    """Height and width of the frames of events in pixels; larger than the sensor leaves a border empty. None: what the
+    files say, else as far as their events reach."""
+    drop_events: float = 0.0
+    """Training augmentation of events: the largest share of them that an example lacks; each draws its own."""
 
 
 @dataclasses.dataclass(frozen=True)

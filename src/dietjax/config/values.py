@@ -21,6 +21,8 @@ def fits(value: Any, kind: Any) -> bool:
         return value in inside
     if origin is tuple and len(inside) == 2 and inside[1] is Ellipsis:  # tuple[kind, ...]
         return isinstance(value, tuple) and all(fits(v, inside[0]) for v in value)
+    if origin is tuple:
+        return isinstance(value, tuple) and len(value) == len(inside) and all(map(fits, value, inside))
     if origin in (typing.Union, types.UnionType):
         return any(fits(value, k) for k in inside)
     if kind not in PLAIN and not dataclasses.is_dataclass(kind):

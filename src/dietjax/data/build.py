@@ -35,6 +35,8 @@ def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | 
     if source.endswith(".npz"):
         path = Path(source.removeprefix("npz:")).expanduser()
         return _build_own(name or path.stem, open_npz(path), directory)
+    if source.startswith("events:") or source == "saccade_digits":
+        raise DataError(f"{source} is read as it is: there is nothing to prepare")
     if name is not None:
         raise DataError(f"{source} has its name already: leave out --name")
     if source == "digits":
@@ -125,6 +127,7 @@ def _own_builder(set_name: str, stored: StoredImages):
     def generate(source: Source):
         for index in range(len(source)):
             image, label = source[index]
+            assert not callable(image)  # of events, which are not prepared
             yield index, {"image": io.BytesIO(image) if isinstance(image, bytes) else
                           Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), "label": label}
 

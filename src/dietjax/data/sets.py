@@ -9,8 +9,11 @@ import numpy as np
 from . import records
 from .build import prepare
 from .dataset import Dataset, Split
+from .event_folder import open_events
 from .folder import open_folder
+from .framing import Framing
 from .npz import Arrays, open_npz
+from .saccade_digits import open_saccade_digits
 from .source import DataError, Source, StoredImages
 from .stream import Stream
 
@@ -21,14 +24,16 @@ STATISTICS_SAMPLE = 1000
 
 
 def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: int | None = None,
-         skip_corrupt: bool = False, threads: int | None = None) -> Dataset:
+         skip_corrupt: bool = False, threads: int | None = None, framing: Framing | None = None) -> Dataset:
     """Open a set; nothing is downloaded.
 
     Args:
         name: as in `tfds.load` ("cifar10", "imagenet2012", "imagenet_resized/32x32", "cifar10:3.0.2"), prepared as
             array_record; "digits", which comes with scikit-learn and is built on first use; "folder:PATH", with
             PATH/{train,test}/CLASS/*.{png,jpg,jpeg}; or "npz:PATH", a file of NumPy arrays, see `npz`: read whole, as
-            it is, with NumPy alone. Its examples may have a frame for each timestep; they are held in memory.
+            it is, with NumPy alone. Its examples may have a frame for each timestep. "events:PATH" is a folder of
+            recordings of events, PATH/{train,test}/CLASS/*.{npy,npz,bin,aedat4}, see `event_files`; "saccade_digits"
+            are events of scikit-learn's digits, made in seconds.
         data_dir: a tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets. gs:// works (gcsfs
             lists it, array_record reads it, with Google's default credentials), at one request for each example: a
             set that is read often is better copied, or mounted.
@@ -37,6 +42,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
         skip_corrupt: train on the next readable image in the place of a corrupt one, with a CorruptImageWarning. Test
             images are never skipped: an accuracy over fewer images is another accuracy.
         threads: how many decode images; None: one per CPU core that this process may use.
+        framing: how recordings of events become frames; other sets have none to cut, and do not use it.
 
     The test split is "test", or "validation" where there is none or it is not labelled. Mean and standard deviation
     are those of STATISTICS for the official sets named there, else measured on the training images: on all where the
@@ -45,20 +51,19 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     Raises DataError where the set is not prepared, has another file format, is no image classification set, does not
     hold the examples it declares, or has images that cannot be decoded.
     """
-    stored = _open(name, data_dir, image_size is not None)
+    stored = _open(name, data_dir, image_size is not None, framing)
     height, width, channels = stored.shape if image_size is None else (image_size, image_size, stored.shape[2])
     if height is None or width is None:
         raise DataError(f"images of {name} differ in size: set data.image_size (ImageNet: 224), which resizes them")
     stream = functools.partial(Stream, image_shape=(height, width, channels), resized=image_size is not None,
-                               num_classes=len(stored.class_names), threads=threads)
+                               num_classes=len(stored.class_names), threads=threads, frames=stored.frames)
     train: Split | Stream = stream(stored.train, skip_corrupt=skip_corrupt)
     test: Split | Stream = stream(stored.test)
-    framed = isinstance(stored.train, Arrays) and stored.train.images.ndim == 5
-    if framed and image_size is not None:
+    if stored.frames is not None and image_size is not None:
         raise DataError(f"{name} has frames, which are taken as they are: leave out data.image_size ({image_size}), or "
                         "resize them before they are written")
-    size = (train.num_examples + test.num_examples) * height * width * channels
-    if framed or (image_size is None and size <= RESIDENT_BYTES):  # frames are not streamed
+    size = (train.num_examples + test.num_examples) * (stored.frames or 1) * height * width * channels
+    if image_size is None and size <= RESIDENT_BYTES:
         train, test = _in_memory(stored.train, train), _in_memory(stored.test, test)
     mean, std = stored.statistics or _statistics(_sample(train))
     if 0 in std:
@@ -69,8 +74,12 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     return Dataset(stored.name, train, test, stored.class_names, mean, std)
 
 
-def _open(name: str, data_dir: str | os.PathLike | None, resized: bool) -> StoredImages:
+def _open(name: str, data_dir: str | os.PathLike | None, resized: bool, framing: Framing | None) -> StoredImages:
     kind, _, path = name.partition(":")
+    if kind == "events" or name == "saccade_digits":
+        if framing is None:
+            raise DataError(f"{name} is of events, which become frames: pass framing=dietjax.data.Framing(frames=T)")
+        return open_events(Path(path).expanduser(), framing) if kind == "events" else open_saccade_digits(framing)
     if kind == "folder":
         return open_folder(Path(path).expanduser(), resized)
     if kind == "npz":

@@ -38,11 +38,14 @@ class Stream:
         skip_corrupt: a corrupt image is replaced by the next readable one in the order stored, with a warning; False:
             an error.
         threads: how many decode; None: one per CPU core that this process may use.
+        frames: T of examples that have a frame for each timestep, [T, H, W, C], which are not resized; None: images.
     """
 
     def __init__(self, source: Source, image_shape: tuple[int, int, int], *, resized: bool, num_classes: int,
-                 skip_corrupt: bool = False, threads: int | None = None):
+                 skip_corrupt: bool = False, threads: int | None = None, frames: int | None = None):
         self.source, self.image_shape, self._resized, self._num_classes = source, image_shape, resized, num_classes
+        self.frames = frames
+        self._shape = image_shape if frames is None else (frames, *image_shape)
         self._skip_corrupt, self._threads = skip_corrupt, threads or usable_cores()
         self._reported: set[int] = set()
 
@@ -57,7 +60,7 @@ class Stream:
         return np.array([self._labelled(i).label for i in range(self.num_examples)], np.int32)
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(images uint8 [n, H, W, C], labels int32 [n]) of these examples, not augmented."""
+        """(images uint8 [n, H, W, C] or frames [n, T, H, W, C], labels int32 [n]) of these examples, not augmented."""
         return next(self._read(lambda step: (indices, None), len(indices), range(1)))
 
     def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange
@@ -103,7 +106,7 @@ class Stream:
             with lock:  # several threads begin a step, and all write into the one batch
                 if step not in begun:
                     indices, draws = plan(steps[step])
-                    begun[step] = (indices, draws, np.empty((len(indices), *self.image_shape), np.uint8),
+                    begun[step] = (indices, draws, np.empty((len(indices), *self._shape), np.uint8),
                                    np.empty(len(indices), np.int32))
                 return begun[step]
 
@@ -150,10 +153,12 @@ class Stream:
         image = stored.image
         if isinstance(image, bytes):
             image = images.decode(image, name, self.image_shape[2] if self._resized else None)
+        elif callable(image):
+            image = image()
         if not self._resized:
-            if image.shape != self.image_shape:
+            if image.shape != self._shape:
                 raise DataError(
-                    f"{name} has shape {image.shape}, others have {self.image_shape}: set data.image_size, which "
+                    f"{name} has shape {image.shape}, others have {self._shape}: set data.image_size, which "
                     "resizes every image, or prepare the set again with images of one size"
                 )
             picture[...] = image

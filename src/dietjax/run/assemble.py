@@ -27,10 +27,12 @@ WHITENING_PIXELS = WHITENING_IMAGES * 64 * 64
 """Of larger images fewer are enough."""
 
 
-def open_data(settings: config.Data) -> data.Dataset:
-    """The set of an experiment."""
+def open_data(settings: config.Data, timesteps: int = 1) -> data.Dataset:
+    """The set of an experiment; its timesteps say into how many frames recordings of events are cut."""
+    framing = data.Framing(timesteps, settings.events_by, settings.events_window, settings.events_binary,
+                           settings.sensor_size)
     return data.load(settings.name, settings.dir, image_size=settings.image_size, skip_corrupt=settings.skip_corrupt,
-                     threads=settings.threads)
+                     threads=settings.threads, framing=framing)
 
 
 def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Network]:
@@ -212,7 +214,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     if not path.exists():
         raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
     experiment = config.read_stored(path)
-    dataset = open_data(experiment.data)
+    dataset = open_data(experiment.data, experiment.timesteps)
     found = {}
     for phase, net in trained_networks(experiment, dataset).items():
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:

@@ -1,0 +1,99 @@
+"""A user's own recordings of events: PATH/{train,test}/CLASS/*.{npy,npz,bin,aedat4}."""
+
+import functools
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .event_files import READERS, read, sensor_size_of
+from .events import as_events, check_sensor_size
+from .framing import COUNTS, Framing, LeftOutWarning, framed, said_of_left_out
+from .source import DataError, Example, StoredImages
+
+LAYOUT = "events:PATH needs PATH/{train,test}/CLASS/*.{npy,npz,bin,aedat4}"
+
+
+class EventFiles:
+    """A split's recordings, class by class, each in the order of names; they become frames when they are read."""
+
+    def __init__(self, classes: Sequence[Sequence[Path]], sensor_size: tuple[int, int], framing: Framing):
+        self._files = [(path, label) for label, paths in enumerate(classes) for path in paths]
+        self._sensor_size, self._framing, self._said = sensor_size, framing, False
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Example:
+        path, label = self._files[index]
+        return Example(functools.partial(self._frames, path), label)
+
+    def where(self, index: int) -> str:
+        """What an example is called in a message."""
+        return str(self._files[index][0])
+
+    def _frames(self, path: Path) -> np.ndarray:
+        recording = read(path)
+        if recording.sensor_size and any(np.greater(recording.sensor_size, self._sensor_size)):
+            raise DataError(f"the sensor of {path} has {recording.sensor_size} pixels, and data.sensor_size is "
+                            f"{self._sensor_size}: set at least {' '.join(map(str, recording.sensor_size))}")
+        events = as_events(recording.events, self._sensor_size, name=str(path))
+        frames, left_out = framed(events, self._sensor_size, self._framing, str(path))
+        if left_out and not self._said:
+            self._said = True
+            warnings.warn(LeftOutWarning(said_of_left_out(left_out, len(events), str(path), self._framing.frames,
+                                                          self._framing.window)
+                                         + "; this is said of one file only"), stacklevel=2)
+        return frames
+
+
+def open_events(path: Path, framing: Framing) -> StoredImages:
+    """The set in a folder; class names are those of its subfolders, in order.
+
+    Raises DataError where the folder has another layout, or its recordings are of sensors of several sizes.
+    """
+    check_sensor_size(framing.sensor_size)
+    train, test = (_classes(_split_folder(path, split)) for split in ("train", "test"))
+    if train.keys() != test.keys():
+        only = [f"only in {split}: {', '.join(sorted(mine.keys() - others.keys()))}" for split, mine, others in
+                (("train", train, test), ("test", test, train)) if mine.keys() - others.keys()]
+        raise DataError(f"{path}: {'; '.join(only)}. Both need the same class folders")
+    if len(train) == 1:
+        raise DataError(f"{path} has one class, {next(iter(train))}, and there is nothing to tell apart: {LAYOUT}")
+    size = framing.sensor_size or sensor_size_of(file for split in (train, test) for files in split.values()
+                                                 for file in files)
+    return StoredImages(path.name, EventFiles(list(train.values()), size, framing),
+                        EventFiles(list(test.values()), size, framing), tuple(train), (*size, 2), COUNTS,
+                        framing.frames)
+
+
+def _split_folder(path, split):
+    """PATH/train, or Train as N-MNIST's archives have it."""
+    if not path.is_dir():
+        raise DataError(f"{path} is no directory: {LAYOUT}")
+    found = [entry for entry in sorted(path.iterdir()) if entry.name.lower() == split and entry.is_dir()]
+    if len(found) != 1:
+        names = " and ".join(entry.name for entry in found)
+        raise DataError(f"{path} has both {names}: keep one" if found else
+                        f"{path / split} is no directory: {LAYOUT}")
+    return found[0]
+
+
+def _classes(folder):
+    """{class: its files}, both in the order of names."""
+    classes = {entry.name: _recordings(entry) for entry in sorted(folder.iterdir())
+               if entry.is_dir() and not entry.name.startswith(".")}
+    if not classes:
+        raise DataError(f"{folder} holds no class folders: {LAYOUT}")
+    return classes
+
+
+def _recordings(folder):
+    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    other = next((entry for entry in entries if entry.suffix.lower() not in READERS), None)
+    if other is not None:
+        raise DataError(f"{other} is no recording with one of the endings {', '.join(READERS)}: move it away")
+    if not entries:
+        raise DataError(f"class folder {folder} holds no recordings: put some there or remove it (in train and test)")
+    return entries
