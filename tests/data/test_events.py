@@ -61,7 +61,7 @@ def test_frames_of_fixed_windows_are_those_of_a_loop(seed, steps, window):
 def test_what_no_window_holds_is_said_and_empty_windows_are_empty():
     events = stream(0, 100)
     span = int(events["t"][-1] - events["t"][0]) + 1
-    with pytest.warns(data.LeftOutWarning, match=r"of 100 events of events come after the last of 2 windows of 100 mic"):
+    with pytest.warns(data.LeftOutWarning, match=r"of 100 events of events come after the last of 2 windows of 100"):
         data.to_frames(events, SENSOR, 2, by="time", window=100)
     frames = data.to_frames(events, SENSOR, 5, by="time", window=span)
     assert frames[0].sum() == 100 and not frames[1:].any()
@@ -102,7 +102,7 @@ def test_a_plain_array_is_taken_in_the_order_that_is_said_or_the_only_possible_o
     expected = data.to_frames(events, SENSOR, 4)
     np.testing.assert_array_equal(data.to_frames(plain, SENSOR, 4, order=order), expected)
     if order == "pytx":  # as nobody stores them
-        with pytest.raises(data.DataError, match="are in none of the orders xytp, xypt, txyp"):
+        with pytest.raises(data.DataError, match="columns are in none of the orders xytp, xypt, txyp"):
             data.to_frames(plain, SENSOR, 4)
     else:
         np.testing.assert_array_equal(data.to_frames(plain, SENSOR, 4), expected)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-DTYPE = np.dtype([("t", np.int64), ("x", np.uint16), ("y", np.uint16), ("p", np.int8)])
+DTYPE = np.dtype([("x", np.uint16), ("y", np.uint16), ("t", np.int64), ("p", np.int8)])
 
 
 def stream(seed=0, count=100, sensor_size=(6, 8), until=1000):

@@ -88,7 +88,7 @@ def _npz(path):
 
     found = _loaded(path, arrays)
     size = tuple(found.pop("sensor_size").ravel().tolist()) if "sensor_size" in found else None
-    check_sensor_size(size)
+    check_sensor_size(size, f"sensor_size in {path}")
     if "events" in found:
         return Recording(found["events"], size)
     shape, *others = {values.shape for values in found.values()} or {None}

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from .event_files import READERS, read, sensor_size_of
-from .events import as_events, check_sensor_size
+from .events import as_events
 from .framing import COUNTS, Framing, LeftOutWarning, framed, said_of_left_out
 from .source import DataError, Example, StoredImages
 
@@ -53,7 +53,6 @@ def open_events(path: Path, framing: Framing) -> StoredImages:
 
     Raises DataError where the folder has another layout, or its recordings are of sensors of several sizes.
     """
-    check_sensor_size(framing.sensor_size)
     train, test = (_classes(_split_folder(path, split)) for split in ("train", "test"))
     if train.keys() != test.keys():
         only = [f"only in {split}: {', '.join(sorted(mine.keys() - others.keys()))}" for split, mine, others in

@@ -40,7 +40,7 @@ def as_events(events: np.ndarray, sensor_size: tuple[int, int] | None = None, *,
     check_sensor_size(sensor_size)
     columns = {field: _whole(field, values, name) for field, values in _columns(events, sensor_size, order, name)}
     if not len(columns["t"]):
-        raise CorruptImage(f"{name} hold no event at all: leave that recording out")
+        raise CorruptImage(f"there is no event at all in {name}: leave that recording out")
     polarity = _polarity(columns["p"], name)
     _check_times(columns["t"], name)
     _check_places(columns["x"], columns["y"], sensor_size, name)
@@ -50,36 +50,37 @@ def as_events(events: np.ndarray, sensor_size: tuple[int, int] | None = None, *,
     return checked
 
 
-def check_sensor_size(sensor_size: Any) -> None:
+def check_sensor_size(sensor_size: Any, name: str = "sensor_size") -> None:
     """Refuse what is no (H, W); None is one that is not known."""
-    if sensor_size is not None and (len(sensor_size) != 2 or not all(
+    if sensor_size is not None and (np.shape(sensor_size) != (2,) or not all(
             isinstance(side, int | np.integer) and side > 0 for side in sensor_size)):
-        raise DataError(f"sensor_size is (height, width) in pixels, got {sensor_size!r}")
+        raise DataError(f"{name} is (height, width) in pixels, two whole numbers above 0, got {sensor_size!r}")
 
 
 def _columns(events, sensor_size, order, name):
     """(field, its values) of x, y, t and p."""
     if not isinstance(events, np.ndarray):
-        raise DataError(f"{name} are a {type(events).__name__}; needed is {NEEDED}")
+        raise DataError(f"{name}: a {type(events).__name__}, and needed is {NEEDED}")
     if events.dtype.names is None:
         return _of_a_plain_array(events, sensor_size, order, name)
     given = [field for field in POLARITY if field in events.dtype.names]
     missing = [field for field in ("x", "y", "t") if field not in events.dtype.names]
     if missing or not given:
-        raise DataError(f"{name} have the fields {', '.join(events.dtype.names)}; needed is {NEEDED}: "
+        raise DataError(f"{name}: the fields are {', '.join(events.dtype.names)}, and needed is {NEEDED}; "
                         "np.lib.recfunctions.rename_fields gives fields other names")
     if len(given) > 1:
-        raise DataError(f"{name} have the fields {' and '.join(given)}, and each could be the polarity: keep one")
-    if events.ndim != 1:
-        raise DataError(f"{name} have shape {events.shape}; needed is one row of events: events.ravel()")
+        raise DataError(f"{name}: the fields {' and '.join(given)} could each be the polarity; keep one")
+    if events.ndim != 1 or any(events.dtype[field].shape for field in (given[0], "x", "y", "t")):
+        raise DataError(f"{name}: an array of shape {events.shape} and {events.dtype}; needed is one row of events, "
+                        "each with one number in a field: events.ravel(), if only the row has another shape")
     return [("p", events[given[0]]), *((field, events[field]) for field in ("x", "y", "t"))]
 
 
 def _of_a_plain_array(events, sensor_size, order, name):
     if events.ndim != 2 or events.shape[1] != 4:
         turned = " (yours is events.T)" if events.ndim == 2 and events.shape[0] == 4 else ""
-        raise DataError(f"{name} are {events.dtype.name} of shape {events.shape}; needed is {NEEDED}, or a plain array "
-                        f"[N, 4] of integers{turned}")
+        raise DataError(f"{name}: {events.dtype.name} of shape {events.shape}, and needed is {NEEDED}, or a plain "
+                        f"array [N, 4] of integers{turned}")
     if order is not None and sorted(order) != sorted("xytp"):
         raise DataError(f"order names the columns x, y, t and p, such as xytp, got {order!r}")
     events = _whole("columns", events, name)
@@ -91,7 +92,7 @@ def _of_a_plain_array(events, sensor_size, order, name):
     why = (f"could be in the order {' or '.join(possible)}" if possible else
            f"are in none of the orders {', '.join(ORDERS)}: in each of them times run backwards, polarities are no two "
            "signs, or places lie beside the sensor")
-    raise DataError(f"{name} are a plain array [N, 4] whose columns {why}; make it {NEEDED}")
+    raise DataError(f"{name}: a plain array [N, 4], whose columns {why}; make it {NEEDED}")
 
 
 def _allowed(events, order, sensor_size):

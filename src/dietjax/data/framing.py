@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from ..errors import unknown
-from .events import as_events
+from .events import as_events, check_sensor_size
 from .source import DataError
 
 COUNTS = ((0.0, 0.0), (1 / 255, 1 / 255))
@@ -33,6 +33,7 @@ class Framing:
     their events reach."""
 
     def __post_init__(self):
+        check_sensor_size(self.sensor_size)
         whole = isinstance(self.frames, int | np.integer) and not isinstance(self.frames, bool)
         if not whole or self.frames < 1:
             raise DataError(f"frames must be a whole number of at least 1, got {self.frames!r}")

@@ -26,10 +26,12 @@ SACCADE = 100_000
 """Microseconds of one."""
 LOOKS = 10
 """In each saccade, evenly spaced in time."""
-DARK = 0.1
-"""Brightness of the paper, where the darkest ink has 1."""
-THRESHOLD = 0.4
+DARK = 0.5
+"""Brightness around a digit, where its brightest pixels have 1."""
+THRESHOLD = 0.15
 """Change of the logarithm of brightness that makes an event."""
+UNIT = 2**16
+"""Steps of a threshold in which the logarithm is counted: in whole numbers no event depends on how a machine rounds."""
 
 
 def open_saccade_digits(framing: Framing) -> StoredImages:
@@ -58,9 +60,9 @@ def record() -> tuple[list[np.ndarray], np.ndarray, dict[str, np.ndarray]]:
     fired = []
     for look in range(1, len(moments)):
         now = _seen(counts, places[look])
-        steps = np.trunc((now - reference) / THRESHOLD)
+        steps = np.sign(now - reference) * (np.abs(now - reference) // UNIT)
         fired += _events_between(moments[look - 1], moments[look], before, now, reference, steps)
-        before, reference = now, reference + THRESHOLD * steps
+        before, reference = now, reference + UNIT * steps
     example, y, x, p, t = (np.concatenate(column) for column in zip(*fired, strict=True))
     order = np.argsort(example * (moments[-1] + 1) + t, kind="stable")
     events = np.empty(len(t), EVENT)
@@ -81,10 +83,10 @@ def _path() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _seen(counts, place):
-    """Logarithm of the brightness on the sensor, [N, H, W], with the digit at (y, x): interpolated linearly."""
+    """Logarithm of the brightness on the sensor, int [N, H, W], with the digit at (y, x): interpolated linearly."""
     rows, columns = (_interpolation(side, offset) for side, offset in zip(SENSOR, place, strict=True))
     ink = rows @ (counts / optdigits.LARGEST) @ columns.T
-    return np.log(DARK + (1 - DARK) * ink)
+    return np.rint(np.log(DARK + (1 - DARK) * ink) * (UNIT / THRESHOLD)).astype(np.int64)
 
 
 def _interpolation(side, offset):
@@ -99,6 +101,6 @@ def _events_between(start, end, before, now, reference, steps):
     for number in range(1, int(np.abs(steps).max()) + 1):
         at = np.nonzero(np.abs(steps) >= number)
         sign = np.sign(steps[at])
-        crossed = (reference[at] + sign * number * THRESHOLD - before[at]) / (now[at] - before[at])
+        crossed = (reference[at] + sign * number * UNIT - before[at]) / (now[at] - before[at])
         found.append((*at, sign > 0, (start + crossed * (end - start)).astype(np.int64)))
     return found
