@@ -377,7 +377,7 @@ MISTAKES = {
     "no neurons": (["neuron", "--neurons", -3], "--neurons must be at least 1, got -3"),
     "no features": (["layer", "--features", 8, 0], "--features must be at least 1"),
     "no images": (["input", "--batch", 0], "--batch must be at least 1, got 0"),
-    "no such folder": (["input", "--name", "folder:/nowhere"], "/nowhere/train is no directory"),
+    "no such folder": (["input", "--name", "folder:/nowhere"], "/nowhere is no directory"),
     "no map": (["convolution", "--side", 4, 0], "--side must be at least 1"),
     "no pool": (["convolution", "--side", 4, 5, "--pooled"], "side 5 cannot be pooled by 2; give even sides"),
     "no devices": (["scaling", "--devices", 0], "--devices must be at least 1"),

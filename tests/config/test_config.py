@@ -6,12 +6,15 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import tyro
 from configs import FULL, TODAY, changed
 
 from dietjax.config import (
     AnnNeuron,
     Conversion,
+    Data,
     Experiment,
     Model,
     Neuron,
@@ -21,6 +24,7 @@ from dietjax.config import (
     read_stored,
     resolved,
 )
+from dietjax.config.stored import as_stored
 from dietjax.errors import InputError
 
 
@@ -111,6 +115,18 @@ def test_a_config_stored_before_match_keeps_its_conversion(tmp_path):
     assert (meant.conversion, meant.neuron.initial_membrane) == (Conversion("percentile", 99.7, 512, 100, 0.2), 0.0)
 
 
+@pytest.mark.parametrize("size", [None, 224, (48, 96)])
+def test_one_number_and_two_are_read_back_and_parsed(tmp_path, size):
+    """config.json without the settings that came with the second number: as of an earlier version."""
+    stored = as_stored(Experiment("x", data=Data(image_size=size)))
+    for name in ("channels", "holdout", "holdout_seed"):
+        del stored["data"][name]
+    (tmp_path / "config.json").write_text(json.dumps(stored))
+    assert read_stored(tmp_path / "config.json") == Experiment("x", data=Data(image_size=size))
+    given = [str(part) for part in np.ravel(size).tolist()]
+    assert tyro.cli(Data, args=["--image-size", *given]) == Data(image_size=size)
+
+
 @pytest.mark.parametrize("values, near", [
     ({"name": "x", "timestep": 3}, "timesteps"),
     ({"name": "x", "ann": {"epoch": 3}}, "epochs"),
@@ -142,6 +158,7 @@ def test_what_must_be_positive_is_refused_by_name(field, value):
     ("neuron.initial_membrane", -0.1), ("neuron.initial_membrane", 1.0),
     ("ann.learning_rate", float("nan")), ("ann.learning_rate", float("inf")), ("data.sensor_size", (34, 0)),
     ("data.events_window", 0), ("data.drop_events", 1.0), ("data.drop_events", -0.1),
+    ("data.image_size", (48, 0)), ("data.holdout", 1.0), ("data.holdout", -0.1), ("data.holdout_seed", -1),
 ])
 def test_what_is_out_of_range_is_refused_by_name(field, value):
     with pytest.raises(InputError, match=rf"^{field} must be "):
@@ -162,7 +179,8 @@ def test_an_unknown_choice_names_the_nearest(field, value, near):
     ("timesteps", 2.5), ("timesteps", "5"), ("timesteps", True), ("timesteps", None), ("ann.learning_rate", "1e-3"),
     ("model", "VGG9"), ("neuron.freeze", "leak"), ("model.classifier", 16),
     ("truncate", 1), ("neuron.initial_membrane", "half"), ("data.dir", 3), ("data.skip_corrupt", 1),
-    ("data.image_size", 22.5), ("data.sensor_size", 34), ("data.sensor_size", (34,)), ("data.sensor_size", (3, 4, 5)),
+    ("data.image_size", 22.5), ("data.image_size", (48, 96, 3)), ("data.image_size", (48, 9.5)),
+    ("data.sensor_size", 34), ("data.sensor_size", (34,)), ("data.sensor_size", (3, 4, 5)),
     ("data.sensor_size", (3.0, 4)), ("data.events_window", 1e4),
 ])
 def test_a_value_of_another_type_is_refused_by_name(field, value):
@@ -175,6 +193,13 @@ def test_a_window_of_time_needs_frames_by_time():
     with pytest.raises(InputError, match=r"data.events_window .* data.events_by is count: set data.events_by to time"):
         check(asked)
     check(changed(asked, "data.events_by", "time"))
+
+
+@pytest.mark.parametrize("value", [2, True, 1.0, "3"])
+def test_channels_are_1_or_3(value):
+    with pytest.raises(InputError, match=rf"unknown data\.channels '{value}'.* Known: 1, 3\."):
+        check(changed(FULL, "data.channels", value))
+    check(changed(FULL, "data.channels", 3))
 
 
 @pytest.mark.parametrize("timesteps, chunk, fits", [(6, 4, False), (6, 0, False), (6, 12, False), (6, 3, True),

@@ -10,6 +10,7 @@ from dietjax.config.doubts import IDLE, IDLE_OF_A_PHASE
 
 PLAIN = Experiment("x")
 CASES = [  # setting, another value than the default, what it needs, settings that make it do something
+    ("data.holdout_seed", 3, "data.holdout above 0", {"data.holdout": 0.1}),
     ("data.crop_fill", "reflect", "data.crop_padding above 0", {"data.crop_padding": 2}),
     ("data.events_by", "time", "data.name events:PATH or saccade_digits", {"data.name": "saccade_digits"}),
     ("data.events_window", 9, "data.name events:PATH or saccade_digits", {"data.name": "events:here"}),

@@ -91,7 +91,7 @@ class TestFolder:
         assert dataset.mean == whole.mean
 
     @pytest.mark.parametrize("break_it, says", [
-        (lambda p: os.rename(p / "test", p / "held"), r"test is no directory: folder:PATH needs PATH/\{train,test\}"),
+        (lambda p: os.rename(p / "test", p / "held"), r"test is no directory, nor val .*: folder:PATH needs PATH/"),
         (lambda p: (p / "train" / "emu").mkdir(), "class folder .*emu holds no images"),
         (lambda p: os.rename(p / "test" / "dog", p / "test" / "wolf"), "only in train: dog; only in test: wolf"),
         (lambda p: [f.unlink() for f in (p / "test" / "dog").iterdir()], "class folder .*dog holds no images"),
@@ -158,6 +158,12 @@ class TestPrepare:
         with pytest.raises(data.DataError, match=r"labels of test span 2\.\.2, but there are 2 classes"):
             data.prepare(f"{tmp_path}/pets.npz", tmp_path / "tfds")
         assert not (tmp_path / "tfds").exists()
+
+    def test_frames_are_no_images(self, tmp_path, arrays):
+        frames = {key: np.stack([value] * 3, axis=1) for key, value in arrays.items() if key.endswith("images")}
+        np.savez(tmp_path / "pets.npz", **arrays | {key: value[..., None] for key, value in frames.items()})
+        with pytest.raises(data.DataError, match=r"pets has frames.*read it as npz:PATH"):
+            data.prepare(f"{tmp_path}/pets.npz", tmp_path / "tfds")
 
     def test_a_corrupt_image_is_named_and_nothing_is_built(self, tmp_path, folder):
         corrupt = folder / "test" / "dog" / "3.png"

@@ -10,7 +10,7 @@ import pytest
 
 from dietjax import data
 from dietjax.config import Data
-from dietjax.data import images
+from dietjax.data import crops, images
 from dietjax.data.source import Example
 from dietjax.data.stream import Stream
 from dietjax.parallel.mesh import batch_sharding, make_mesh
@@ -106,7 +106,7 @@ class TestEvaluation:
         assert {len(labels) for _, labels in batches[:-1]} <= {batch_size}
         pictures, labels = (np.concatenate(x) for x in zip(*batches, strict=True))
         np.testing.assert_array_equal(labels, np.arange(50))
-        expected = [images.centre_crop(images.decode(file, "", 3), 8) for file in source.source.files]
+        expected = [crops.centre_crop(images.decode(file, "", 3), 8, 8) for file in source.source.files]
         np.testing.assert_array_equal(pictures, expected)
 
     def test_a_host_gets_its_rows_and_decodes_no_others(self):
@@ -145,7 +145,7 @@ class TestCorrupt:
         with pytest.warns(data.CorruptImageWarning) as reported:
             _, labels = steps(source, 0, 10, range(10))  # two epochs
         assert sorted(str(warning.message) for warning in reported) == [
-            f"picture {i} is corrupt: {len(source.source.files[i])} bytes that are no whole JPEG or PNG; "
+            f"picture {i} is corrupt: {len(source.source.files[i])} bytes that are no whole {images.FORMATS}; "
             f"in its place: picture {used}" for i, used in ((20, 22), (21, 22), (49, 0))]
         expected = np.concatenate([data.batch_indices(0, 50, 10, step) for step in range(10)])
         for broken, used in ((20, 22), (21, 22), (49, 0)):

@@ -183,6 +183,12 @@ def test_a_damaged_training_recording_is_skipped_where_that_is_asked_for(tmp_pat
     np.testing.assert_array_equal(found.train.images[1], data.to_frames(following, SENSOR, 2))
 
 
+def test_a_share_of_each_class_is_held_out_where_there_is_no_test(tmp_path):
+    write_folder(tmp_path, counts=(4,), splits=("train",), sensor_size=SENSOR)
+    found = data.load(f"events:{tmp_path}", framing=Framing(2), holdout=0.25)
+    assert (found.train.labels.tolist(), found.test.labels.tolist()) == ([0, 0, 0, 1, 1, 1], [0, 1])
+
+
 def test_events_after_the_last_window_are_said_once_of_a_set(tmp_path):
     write_folder(tmp_path, sensor_size=SENSOR)
     with pytest.warns(data.LeftOutWarning, match="come after the last of 2 windows of 100 microsec.*one file") as said:

@@ -179,12 +179,12 @@ CASES = [
          ("error", "9.npy is cut off or damaged")),
     Case("a .npz with a flipped byte", file("9.npz", lambda path: path.write_bytes(bytes(
         byte ^ (255 if i == 300 else 0) for i, byte in enumerate(write(path, stream()).read_bytes())))),
-         ("error", "9.npz is cut off or damaged")),
+         ("error", "9.npz cannot be read: it is damaged", "--data.skip-corrupt")),
     Case("text called .npy", file("9.npy", b"t,x,y,p\n0,1,1,1\n"),
          ("error", "9.npy is no .npy file: np.save writes one")),
     Case("a .npy called .npz",
          file("9.npz", lambda path: path.write_bytes(write(path.with_suffix(".npy"), stream()).read_bytes())),
-         ("error", "9.npz is no .npz file: np.savez writes one")),
+         ("error", "9.npz cannot be read as an .npz file: it is an .npy file")),
     Case("pickled objects", file("9.npy", lambda path: np.save(path, np.array([{"x": 1}, None]))),
          ("error", "9.npy holds pickled Python objects", "can run code")),
     Case("an .npz of other arrays", file("9.npz", lambda path: np.savez(path, frames=np.zeros(3))),
@@ -199,7 +199,7 @@ CASES = [
     Case("an .aedat4 without the package that reads it", without_the_package,
          ("error", "a.aedat4 needs the package aedat: pip install 'dietjax[events]'")),
     Case("a file of another camera format", file("9.raw", b"% evt 3.0"),
-         ("error", "9.raw is no recording with one of the endings .npy")),
+         ("error", "9.raw is no recording with an ending of .npy, .npz, .bin, .aedat4")),
     # folders
     Case("sensors of two sizes", two_sensors,
          ("error", "has 8 × 6 pixels, that of", "6 × 8: one network takes one size", "data.sensor_size")),
@@ -211,12 +211,12 @@ CASES = [
          ("error", "event 3 of PATH/train/left/9.npy is at x 40", "outside the sensor of 6 × 8")),
     Case("no folder", lambda folder: load(folder / "nothing"), ("error", "nothing is no directory: events:PATH needs")),
     Case("no test folder", folder_without("test"),
-         ("error", "test is no directory: events:PATH needs PATH/{train,test}")),
+         ("error", "test is no directory", "events:PATH needs PATH/{train,test}/CLASS", "data.holdout")),
     Case("a class that is in train alone", folder_without("test/left"),
          ("error", "only in train: left. Both need the same")),
     Case("a class without recordings", folder_without("left/0", "left/1", "left/2"),
          ("error", "left holds no recordings: put some")),
-    Case("one class", one_class, ("error", "has one class, left, and there is nothing to tell apart")),
+    Case("one class", one_class, ("error", "are all of one class, left: there is nothing to tell apart")),
 ]
 
 

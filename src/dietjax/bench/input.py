@@ -14,6 +14,8 @@ from .measure import Call, Result, alternate, environment
 
 IMAGES = 512
 """Images decoded in a run, at least."""
+KINDS = ("even", "odd")
+"""Their classes: a set of one class is none."""
 MADE = 128
 """Files that are made when no set is named: 500 × 375 pixels in 106 kB, about what ImageNet's have on average."""
 
@@ -109,13 +111,13 @@ def _loop(decode, indices, threads):
 def _make(folder):
     """Images of blots of every size with grain: noise on every scale, about as strong as in photographs."""
     rng = np.random.default_rng(0)
-    for split, count in (("train", MADE), ("test", 1)):
-        (folder / split / "made").mkdir(parents=True)
+    for split, count in (("train", MADE), ("test", 2)):
         for i in range(count):
+            (folder / split / KINDS[i % 2]).mkdir(parents=True, exist_ok=True)
             image = np.full((375, 500, 3), 128.0)
             for side in (4, 8, 16, 32, 64, 128, 256):
                 blots = rng.normal(size=(max(2, side * 3 // 4), side, 3)) * 40 / side**0.35
                 image += cv2.resize(blots, (500, 375), interpolation=cv2.INTER_CUBIC)
             image += rng.normal(size=image.shape) * 10
             file = cv2.imencode(".jpg", image.clip(0, 255).astype(np.uint8), [cv2.IMWRITE_JPEG_QUALITY, 94])[1]
-            (folder / split / "made" / f"{i}.jpg").write_bytes(file.tobytes())
+            (folder / split / KINDS[i % 2] / f"{i}.jpg").write_bytes(file.tobytes())

@@ -70,6 +70,7 @@ def _run(argv: list[str]) -> int:
 
     # tensorflow-datasets and orbax advise on what a user here cannot act on, and log with a traceback what they raise
     absl.logging.set_verbosity("fatal")
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")  # of a corrupt image we say which it is
     command()
     return 0
 

@@ -25,9 +25,9 @@ class Data:
     """Training augmentation: random crop after padding with this many pixels (CIFAR: 4)."""
     flip: bool = False
     """Training augmentation: random horizontal flip."""
-    image_size: int | None = None
-    """Side of the squares that images become: random resized crops in training, else central (ImageNet: 224). None: as
-    stored."""
+    image_size: int | tuple[int, int] | None = None
+    """Side of the squares, or height and width, that images become: random resized crops in training, else central
+    (ImageNet: 224), in their own proportions. None: as stored."""
     skip_corrupt: bool = False
     """Train on the next readable image in the place of a corrupt one, with a warning."""
     threads: int | None = None
@@ -39,6 +39,13 @@ class Data:
     flip_alternates: bool = False
     """Training augmentation, with flip: drawn once for each image, which is then flipped at every other epoch, so that
     two epochs show both of its sides (Jordan, arXiv 2404.00498)."""
+    channels: Literal[1, 3] | None = None
+    """What image files are converted to, 1 grey, 3 RGB; None: as stored."""
+    holdout: float = 0.0
+    """Share of every class's images that becomes the test set, of a folder without one (usual: 0.1). 0: the folder has
+    one."""
+    holdout_seed: int = 0
+    """Which images that holds out. Not the run's seed, so that runs of several seeds are tested on the same images."""
     events_by: Literal["count", "time"] = "count"
     """How a recording of events becomes frames, one for each timestep: as many events in each, or windows of time."""
     events_window: int | None = None

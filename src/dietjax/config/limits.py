@@ -24,9 +24,11 @@ LIMITS = {
              *_of_phases("batch_size", "learning_rate", "adam_learning_rate", "checkpoint_every", "accumulate",
                           "clip_norm", "step_factor", "temperature", "milestones")),
             lambda x: 0 < x < math.inf),
-    ">= 0": (("seed", "ann.epochs", "data.crop_padding", "data.cutout", *_of_phases("weight_decay", "warmup_epochs")),
+    ">= 0": (("seed", "ann.epochs", "data.crop_padding", "data.cutout", "data.holdout_seed",
+              *_of_phases("weight_decay", "warmup_epochs")),
              lambda x: 0 <= x < math.inf),
-    "in [0, 1)": (("data.drop_events", "model.conv_dropout", "model.classifier_dropout", "neuron.initial_membrane",
+    "in [0, 1)": (("data.drop_events", "data.holdout", "model.conv_dropout", "model.classifier_dropout",
+                   "neuron.initial_membrane",
                    *_of_phases("momentum", "ema_decay", "label_smoothing", "conv_dropout", "classifier_dropout")),
                   lambda x: 0 <= x < 1),
     "in [0, 1]": (("neuron.leak", *_of_phases("tet_weight", "tet_lambda", "distillation")), lambda x: 0 <= x <= 1),
@@ -137,6 +139,6 @@ def _check_kinds(config, prefix=""):
         elif not fits(value, kind):
             kinds = typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,)
             if typing.get_origin(kinds[0]) is Literal:
-                raise unknown(f"{prefix}{name}", str(value), typing.get_args(kinds[0]))
+                raise unknown(f"{prefix}{name}", str(value), map(str, typing.get_args(kinds[0])))
             wanted = kind.__name__ if isinstance(kind, type) else kind
             raise InputError(f"{prefix}{name} must be {wanted}, got {value!r}")

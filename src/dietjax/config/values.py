@@ -18,7 +18,7 @@ def fits(value: Any, kind: Any) -> bool:
     """
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        return value in inside
+        return any(value == choice and type(value) is type(choice) for choice in inside)
     if origin is tuple and len(inside) == 2 and inside[1] is Ellipsis:  # tuple[kind, ...]
         return isinstance(value, tuple) and all(fits(v, inside[0]) for v in value)
     if origin is tuple:

@@ -10,13 +10,14 @@ from .events import as_events
 from .framing import Framing, LeftOutWarning, to_frames
 from .order import alternate_sides, batch_indices
 from .sets import load
-from .source import CorruptImageWarning, DataError
+from .source import CorruptImageWarning, DataError, DataWarning
 from .stream import Stream
 
 __all__ = [
     "STATISTICS",
     "CorruptImageWarning",
     "DataError",
+    "DataWarning",
     "Dataset",
     "Framing",
     "LeftOutWarning",

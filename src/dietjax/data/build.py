@@ -6,15 +6,16 @@ import io
 import os
 import re
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 
+from . import images, jpeg
 from .folder import open_folder
-from .images import decode
-from .npz import open_npz
+from .npz import Arrays, open_npz
 from .records import data_directory, open_prepared
-from .source import DataError, Source, StoredImages
+from .source import DataError, DataWarning, Source, StoredImages
 
 
 def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | None = None) -> Path:
@@ -88,6 +89,9 @@ def _explained(name, directory):
 def _build_own(name, stored, directory):
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise DataError(f"{name!r} is no name of a set: give one of a-z, 0-9 and _ with --name, such as my_images")
+    if isinstance(stored.train, Arrays) and stored.train.images.ndim == 5:
+        raise DataError(f"{name} has frames, and a set of tensorflow-datasets here has images: read it as npz:PATH, "
+                        "which needs no preparing")
     if (directory / name).exists():
         raise DataError(f"{directory / name} is there already: remove it, or choose another --name")
     return _build(_own_builder(name, stored), directory)
@@ -119,17 +123,15 @@ def _build(builder_class, directory):
 
 
 def _own_builder(set_name: str, stored: StoredImages):
-    """A tensorflow-datasets builder of examples that are here: files are kept as they are, arrays become PNG."""
+    """A tensorflow-datasets builder of examples that are here; see `_as_stored`."""
     import tensorflow_datasets as tfds
-    from PIL import Image
     from tensorflow_datasets.core import registered
 
     def generate(source: Source):
         for index in range(len(source)):
             image, label = source[index]
             assert not callable(image)  # of events, which are not prepared
-            yield index, {"image": io.BytesIO(image) if isinstance(image, bytes) else
-                          Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image), "label": label}
+            yield index, {"image": io.BytesIO(_as_stored(image, source.where(index))), "label": label}
 
     with registered.skip_registration():
         class Own(tfds.core.GeneratorBasedBuilder):
@@ -152,11 +154,31 @@ def _own_builder(set_name: str, stored: StoredImages):
     return Own
 
 
+def _as_stored(image: bytes | np.ndarray, name: str) -> bytes:
+    """What is kept of an example: a whole JPEG or PNG file as it is, with its EXIF orientation and its 16 bits, which
+    count when it is read; a JPEG that lacks its end marker with one; any other file, or array, as PNG.
+    """
+    import cv2
+
+    if isinstance(image, bytes) and image.startswith(images.PNG):
+        return image
+    if isinstance(image, bytes) and image.startswith(jpeg.START):
+        return jpeg.with_end(image) or image
+    pixels = images.read(image, name).image if isinstance(image, bytes) else image
+    return cv2.imencode(".png", pixels[..., ::-1])[1].tobytes()
+
+
 def _common_shape(stored):
-    """(H, W, C) of all images, H and W None where they differ; decodes each, so that a corrupt one is found."""
+    """(H, W, C) of all images, H and W None where they differ; reads each, so that a corrupt one is found, and what is
+    odd about one is said.
+    """
     shapes = set()
     for source in (stored.train, stored.test):
         for index in range(len(source)):
-            image = source[index].image
-            shapes.add(image.shape if isinstance(image, np.ndarray) else decode(image, source.where(index)).shape)
+            image, name = source[index].image, source.where(index)
+            if isinstance(image, bytes):
+                image, mended, transparent = images.read(image, name)
+                for sentence in filter(None, (mended, transparent)):
+                    warnings.warn(DataWarning(sentence), stacklevel=2)
+            shapes.add(image.shape)
     return shapes.pop() if len(shapes) == 1 else (None, None, max(shape[2] for shape in shapes))

@@ -1,14 +1,13 @@
 """Files of events: .npy and .npz, N-MNIST's .bin, .aedat4."""
 
 import io
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from .archive import read_arrays
 from .events import NEEDED, POLARITY, as_events, check_sensor_size
 from .source import CorruptImage, DataError
 
@@ -76,46 +75,36 @@ def _shown(size):
 
 
 def _npy(path):
-    return Recording(_loaded(path, lambda file: np.lib.format.read_array(file, allow_pickle=False)), None)
-
-
-def _npz(path):
-    """An array "events", or one each of x, y, t and p; beside them "sensor_size", (H, W), where it is known."""
-    def arrays(file):
-        with np.load(file, allow_pickle=False) as stored:
-            return {name: stored[name] for name in ("events", "sensor_size", "x", "y", "t", *POLARITY)
-                    if name in stored}
-
-    found = _loaded(path, arrays)
-    size = tuple(found.pop("sensor_size").ravel().tolist()) if "sensor_size" in found else None
-    check_sensor_size(size, f"sensor_size in {path}")
-    if "events" in found:
-        return Recording(found["events"], size)
-    shape, *others = {values.shape for values in found.values()} or {None}
-    if shape is None or others:
-        shapes = ", ".join(f"{name} {values.shape}" for name, values in found.items()) or "none of its arrays"
-        raise DataError(f'{path} holds {shapes}; needed is an array "events", {NEEDED}, or x, y, t and p, equally long')
-    events = np.empty(shape, [(name, values.dtype) for name, values in found.items()])
-    for name, values in found.items():
-        events[name] = values
-    return Recording(events, size)
-
-
-def _loaded(path, load: Callable[[io.BytesIO], object]):
-    """What `load` makes of the file, and what is wrong with the file as an error."""
     content = _content(path)
-    kind, begins = path.suffix.lower(), {".npy": b"\x93NUMPY", ".npz": b"PK"}[path.suffix.lower()]
-    if not content.startswith(begins):
-        raise CorruptImage(f"{path} is no {kind} file: np.{'save' if kind == '.npy' else 'savez'} writes one")
+    if not content.startswith(b"\x93NUMPY"):
+        raise CorruptImage(f"{path} is no .npy file: np.save writes one")
     try:
-        return load(io.BytesIO(content))
-    except ValueError as error:  # numpy's, of what it refuses or does not understand
+        return Recording(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False), None)
+    except (ValueError, SyntaxError, EOFError) as error:  # numpy's, of what it refuses or does not understand
         if "Object arrays" in str(error):
             raise DataError(f"{path} holds pickled Python objects, and reading those can run code: save {NEEDED}"
                             ) from error
         raise CorruptImage(f"{path} is cut off or damaged ({error}): copy or write it again") from error
-    except (OSError, EOFError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
-        raise CorruptImage(f"{path} is cut off or damaged ({error}): copy or write it again") from error
+
+
+def _npz(path):
+    """An array "events", or one each of x, y, t and p; beside them "sensor_size", (H, W), where it is known."""
+    try:
+        found, _ = read_arrays(path, ("events", "sensor_size", "x", "y", "t", *POLARITY))
+    except DataError as error:
+        raise CorruptImage(str(error)) from error
+    size = tuple(found.pop("sensor_size").ravel().tolist()) if "sensor_size" in found else None
+    check_sensor_size(size, f"sensor_size in {path}")
+    if "events" in found:
+        return Recording(found["events"], size)
+    lengths = {values.shape for values in found.values()}
+    if len(lengths) != 1:
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in found.items()) or "none of its arrays"
+        raise DataError(f'{path} holds {shapes}; needed is an array "events", {NEEDED}, or x, y, t and p, equally long')
+    events = np.empty(lengths.pop(), [(name, values.dtype) for name, values in found.items()])
+    for name, values in found.items():
+        events[name] = values
+    return Recording(events, size)
 
 
 def _bin(path):

@@ -9,10 +9,12 @@ import numpy as np
 
 from .event_files import READERS, read, sensor_size_of
 from .events import as_events
+from .folder import HELD_OUT, Kind, class_folders
 from .framing import COUNTS, Framing, LeftOutWarning, framed, said_of_left_out
 from .source import DataError, Example, StoredImages
 
-LAYOUT = "events:PATH needs PATH/{train,test}/CLASS/*.{npy,npz,bin,aedat4}"
+RECORDINGS = Kind("events", "recording", tuple(READERS), ("train", "Train"), ("test", "Test", *HELD_OUT[1:]))
+"""With the folders' names that N-MNIST's archives have."""
 
 
 class EventFiles:
@@ -48,51 +50,14 @@ class EventFiles:
         return frames
 
 
-def open_events(path: Path, framing: Framing) -> StoredImages:
-    """The set in a folder; class names are those of its subfolders, in order.
+def open_events(path: Path, framing: Framing, holdout: float = 0.0, holdout_seed: int = 0) -> StoredImages:
+    """The set in a folder; class names are those of its subfolders, in order. holdout: see `folder.hold_out`.
 
     Raises DataError where the folder has another layout, or its recordings are of sensors of several sizes.
     """
-    train, test = (_classes(_split_folder(path, split)) for split in ("train", "test"))
-    if train.keys() != test.keys():
-        only = [f"only in {split}: {', '.join(sorted(mine.keys() - others.keys()))}" for split, mine, others in
-                (("train", train, test), ("test", test, train)) if mine.keys() - others.keys()]
-        raise DataError(f"{path}: {'; '.join(only)}. Both need the same class folders")
-    if len(train) == 1:
-        raise DataError(f"{path} has one class, {next(iter(train))}, and there is nothing to tell apart: {LAYOUT}")
+    train, test = class_folders(path, RECORDINGS, holdout, holdout_seed)
     size = framing.sensor_size or sensor_size_of(file for split in (train, test) for files in split.values()
                                                  for file in files)
     return StoredImages(path.name, EventFiles(list(train.values()), size, framing),
                         EventFiles(list(test.values()), size, framing), tuple(train), (*size, 2), COUNTS,
                         framing.frames)
-
-
-def _split_folder(path, split):
-    """PATH/train, or Train as N-MNIST's archives have it."""
-    if not path.is_dir():
-        raise DataError(f"{path} is no directory: {LAYOUT}")
-    found = [entry for entry in sorted(path.iterdir()) if entry.name.lower() == split and entry.is_dir()]
-    if len(found) != 1:
-        names = " and ".join(entry.name for entry in found)
-        raise DataError(f"{path} has both {names}: keep one" if found else
-                        f"{path / split} is no directory: {LAYOUT}")
-    return found[0]
-
-
-def _classes(folder):
-    """{class: its files}, both in the order of names."""
-    classes = {entry.name: _recordings(entry) for entry in sorted(folder.iterdir())
-               if entry.is_dir() and not entry.name.startswith(".")}
-    if not classes:
-        raise DataError(f"{folder} holds no class folders: {LAYOUT}")
-    return classes
-
-
-def _recordings(folder):
-    entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
-    other = next((entry for entry in entries if entry.suffix.lower() not in READERS), None)
-    if other is not None:
-        raise DataError(f"{other} is no recording with one of the endings {', '.join(READERS)}: move it away")
-    if not entries:
-        raise DataError(f"class folder {folder} holds no recordings: put some there or remove it (in train and test)")
-    return entries

@@ -8,14 +8,14 @@ import numpy as np
 
 from ..errors import unknown
 from .events import as_events, check_sensor_size
-from .source import DataError
+from .source import DataError, DataWarning
 
 COUNTS = ((0.0, 0.0), (1 / 255, 1 / 255))
 """(mean, std) of frames of events for `normalise`, which gives their counts as they are: no event is 0, and one is 1,
 so that a first layer accumulates binary frames."""
 
 
-class LeftOutWarning(UserWarning):
+class LeftOutWarning(DataWarning):
     """Events after the last window of a fixed length are in no frame; says how many."""
 
 

@@ -1,13 +1,11 @@
 """A set in one .npz file of NumPy arrays: read whole, checked, and held in memory as it is."""
 
-import os
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .archive import read_arrays
 from .framing import COUNTS
 from .source import DataError, Example, StoredImages
 
@@ -18,6 +16,8 @@ CHANNELS = {4: (1, 3), 5: (1, 2, 3)}
 """Axes of images, of frames -> channels that they may have."""
 NAMES = "class_names"
 """Optional: the K classes' names, as strings; without it they are called by their numbers."""
+LISTED = 100
+"""Letters of the names of other arrays that a sentence lists."""
 
 
 class Arrays:
@@ -42,11 +42,13 @@ def open_npz(path: Path) -> StoredImages:
 
     Raises DataError where the file is no .npz, is damaged, lacks an array, or an array is not what it must be.
     """
-    arrays = _read(path)
+    arrays, held = read_arrays(path, (*ARRAYS, NAMES))
     missing = [key for key in ARRAYS if key not in arrays]
     if missing:
-        raise DataError(f"{path} lacks {', '.join(missing)}: np.savez(path, {', '.join(f'{key}=...' for key in ARRAYS)}"
-                        f") writes all that is needed, {NAMES} beside it if you like")
+        listed = ", ".join(name for name in held if name not in arrays)[:LISTED]
+        raise DataError(f"{path} lacks {', '.join(missing)}{f' and has {listed}' if listed else ''}: np.savez(path, "
+                        f"{', '.join(f'{key}=...' for key in ARRAYS)}) writes all that is needed, {NAMES} beside it "
+                        "if you like")
     train, test = (_split(path, split, arrays) for split in ("train", "test"))
     if train.images.shape[1:] != test.images.shape[1:]:
         raise DataError(f"{path}: training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}; "
@@ -58,39 +60,6 @@ def open_npz(path: Path) -> StoredImages:
                             f"{len(names)} classes, 0..{len(names) - 1}: number them from 0, as in {NAMES}")
     shape, frames = train.images.shape[-3:], train.images.shape[1] if train.images.ndim == 5 else None
     return StoredImages(path.stem, train, test, names, shape, COUNTS if shape[2] == 2 else None, frames)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    """Those of the arrays that a set consists of, as far as the file has them."""
-    try:
-        with open(path, "rb") as file:
-            zipped = file.read(2) == b"PK"
-            if not zipfile.is_zipfile(file):
-                raise DataError(f"{path} cannot be read: it is cut off; copy or write it again" if zipped else
-                                f"{path} cannot be read as an .npz file: it is none; np.savez writes one")
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}; give the path of an .npz file") \
-            from error
-    arrays = {}
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            for key in (*ARRAYS, NAMES):
-                if key in stored:
-                    arrays[key] = _array(path, key, stored)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise DataError(f"{path} cannot be read: it is damaged ({error}); copy or write it again") from error
-    return arrays
-
-
-def _array(path: Path, key: str, stored: Any) -> np.ndarray:
-    try:
-        return stored[key]
-    except ValueError as error:  # numpy's, of what it refuses or does not understand
-        if "Object arrays" not in str(error):
-            raise DataError(f"{key} of {path} cannot be read: {error}; write it again") from error
-        raise DataError(f"{key} of {path} are pickled Python objects, and reading those can run code: save one plain "
-                        f"array, np.array(x, {'str' if key == NAMES else 'np.uint8' if 'images' in key else 'int'})"
-                        ) from error
 
 
 def _split(path: Path, split: str, arrays: dict[str, np.ndarray]) -> Arrays:
@@ -120,8 +89,11 @@ def _remedy_for_images(images: np.ndarray) -> str:
         remedies.append("rows of pixels: images.reshape(N, H, W, C)")
     if np.issubdtype(images.dtype, np.floating):
         remedies.append("pixels are 0..255: where yours are 0..1, np.round(255 * images).astype(np.uint8)")
+    elif images.dtype.kind in "iu" and images.min() >= 0 and images.max() <= 255:
+        remedies.append("all are 0..255: images.astype(np.uint8)")
     elif images.dtype != np.uint8:
-        remedies.append("pixels are 0..255: images.astype(np.uint8) once they are")
+        remedies.append("pixels are 0..255: np.round(images * (255 / most)).astype(np.uint8), most: the largest value "
+                        "of both splits")
     return "".join(f"; {remedy}" for remedy in remedies)
 
 

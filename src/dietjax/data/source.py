@@ -16,7 +16,15 @@ class CorruptImage(DataError):
     """One image or recording that cannot be read or decoded."""
 
 
-class CorruptImageWarning(UserWarning):
+class DeepImage(DataError):
+    """An image of 16 bits where 8 were expected; `sets.load` then measures what range such images use."""
+
+
+class DataWarning(UserWarning):
+    """Something about a set that is not as it seems, and what is done about it."""
+
+
+class CorruptImageWarning(DataWarning):
     """A corrupt training image was skipped, as asked for; says which, and what was trained on in its place."""
 
 
@@ -24,7 +32,8 @@ class Example(NamedTuple):
     """One example as it is stored."""
 
     image: bytes | np.ndarray | Callable[[], np.ndarray]
-    """A JPEG or PNG file; uint8 [H, W, C] or frames [T, H, W, C]; or what makes these when they are needed."""
+    """A file of one of `images.FORMATS`; uint8 [H, W, C] or frames [T, H, W, C]; or what makes frames when they are
+    needed."""
     label: int
 
 

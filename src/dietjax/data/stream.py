@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from . import images
+from . import crops, images
 from .order import batch_indices
-from .source import CorruptImage, CorruptImageWarning, DataError, Source
+from .source import CorruptImage, CorruptImageWarning, DataError, DataWarning, DeepImage, Source
+from .survey import grey_among_colour
 
 GROUP = 16
 """Examples that one thread decodes at a time: so few that a batch spreads over the threads."""
@@ -33,21 +34,27 @@ class Stream:
     Args:
         source: where the examples are stored.
         image_shape: (H, W, C) of the images it yields.
-        resized: training images are random resized crops, others central crops, both H = W; False: images as stored.
+        resized: training images are random resized crops, others central crops; False: images as stored.
         num_classes: labels are below it.
+        converted: files are converted to grey or RGB, as `image_shape` says; so they are wherever they are resized.
+        bits: range of images of 16 bits: 0..2^bits - 1 becomes 0..255; None: there are to be none.
         skip_corrupt: a corrupt image is replaced by the next readable one in the order stored, with a warning; False:
             an error.
+        held_out: it is what accuracies are of: none of its images is ever skipped, and an error says so.
         threads: how many decode; None: one per CPU core that this process may use.
         frames: T of examples that have a frame for each timestep, [T, H, W, C], which are not resized; None: images.
     """
 
     def __init__(self, source: Source, image_shape: tuple[int, int, int], *, resized: bool, num_classes: int,
-                 skip_corrupt: bool = False, threads: int | None = None, frames: int | None = None):
+                 converted: bool = False, bits: int | None = None, skip_corrupt: bool = False, held_out: bool = False,
+                 threads: int | None = None, frames: int | None = None):
         self.source, self.image_shape, self._resized, self._num_classes = source, image_shape, resized, num_classes
         self.frames = frames
         self._shape = image_shape if frames is None else (frames, *image_shape)
-        self._skip_corrupt, self._threads = skip_corrupt, threads or usable_cores()
-        self._reported: set[int] = set()
+        self._channels, self._bits = image_shape[2] if resized or converted else None, bits
+        self._skip_corrupt, self._held_out = skip_corrupt and not held_out, held_out
+        self._threads = threads or usable_cores()
+        self._reported: set[int | str] = set()
 
     @property
     def num_examples(self) -> int:
@@ -86,7 +93,7 @@ class Stream:
 
         def plan(step):
             indices = batch_indices(seed, self.num_examples, batch_size, step)
-            draws = np.random.default_rng((seed, step, AUGMENTATION)).random((batch_size, images.DRAWS))
+            draws = np.random.default_rng((seed, step, AUGMENTATION)).random((batch_size, crops.DRAWS))
             return indices[rows], draws[rows]
 
         return self._read(plan, len(rows), range(step, 1 << 40))
@@ -130,43 +137,70 @@ class Stream:
             decoded.close()
 
     def _fill(self, pictures, labels, indices, draws):
-        """Decode a few examples into these arrays -> corrupt ones: [(index, what is wrong, its replacement)]."""
-        skipped = []
+        """Decode a few examples into these arrays -> what is to be said of them: [(what is said once, warning)]."""
+        said: list[tuple[int | str, DataWarning]] = []
         for i, index in enumerate(indices):
             used, wrong = index, None
             while True:
                 try:
-                    labels[i] = self._example(used, draws and draws[i], pictures[i])
+                    labels[i] = self._example(used, draws and draws[i], pictures[i], said)
                     break
                 except CorruptImage as error:
                     wrong = wrong or error
                     used = (used + 1) % self.num_examples
                     if not self._skip_corrupt or used == index:
-                        raise
+                        raise CorruptImage(f"{wrong}; {self._remedy()}") from error
             if wrong:
-                skipped.append((index, str(wrong), used))
-        return skipped
+                said.append((index, CorruptImageWarning(f"{wrong}; in its place: {self.source.where(used)}")))
+        return said
 
-    def _example(self, index, draws, picture):
-        """The label of an example, whose pixels are written into `picture`."""
-        stored, name = self._labelled(index), self.source.where(index)
-        image = stored.image
-        if isinstance(image, bytes):
-            image = images.decode(image, name, self.image_shape[2] if self._resized else None)
-        elif callable(image):
-            image = image()
+    def _remedy(self):
+        if self._held_out:
+            return "test images are never skipped, for an accuracy over fewer is another accuracy: mend or remove it"
+        if self._skip_corrupt:
+            return "no other image of the split can be read either"
+        return ("mend or remove it, or set data.skip_corrupt (--data.skip-corrupt), which trains on the next readable "
+                "image in its place")
+
+    def _example(self, index, draws, picture, said):
+        """The label of an example, whose pixels are written into `picture`; what is to be said of it goes to `said`."""
+        stored = self._labelled(index)
+        image = stored.image() if callable(stored.image) else stored.image
+        image = self._decoded(index, image, said) if isinstance(image, bytes) else image
+        height, width, _ = self.image_shape
         if not self._resized:
             if image.shape != self._shape:
-                raise DataError(
-                    f"{name} has shape {image.shape}, others have {self._shape}: set data.image_size, which "
-                    "resizes every image, or prepare the set again with images of one size"
-                )
+                raise self._other_shape(index, image.shape)
             picture[...] = image
         elif draws is None:
-            picture[...] = images.centre_crop(image, self.image_shape[0])
+            picture[...] = crops.centre_crop(image, height, width)
         else:
-            images.random_resized_crop(draws, image, self.image_shape[0], picture)
+            crops.random_resized_crop(draws, image, height, width, picture)
         return stored.label
+
+    def _decoded(self, index, encoded, said):
+        """uint8 [H, W, C] of a file."""
+        name = self.source.where(index)
+        image, mended, transparent = images.read(encoded, name, self._channels)
+        if mended:
+            said.append((index, DataWarning(mended)))
+        if transparent:
+            said.append(("transparent", DataWarning(f"{transparent}. Others of the split are not named")))
+        if image.dtype != np.uint16:
+            return image
+        if self._bits is None:
+            raise DeepImage(f"{name} is of 16 bits, and the images that were looked at are of 8: convert it to 8 bits")
+        if image.max() >= 2**self._bits:
+            raise DataError(f"{name} reaches {image.max()}, and the images that were looked at have {self._bits} bits, "
+                            f"0..{2**self._bits - 1}: convert all of them to 8 bits in one way")
+        return images.eight_bits(image, self._bits)
+
+    def _other_shape(self, index, shape):
+        name = self.source.where(index)
+        if shape[2] != self.image_shape[2]:
+            return DataError(grey_among_colour(self.source, name, shape[2], self.image_shape[2]))
+        return DataError(f"{name} has shape {shape}, others have {self.image_shape}: set data.image_size, which "
+                         "resizes every image, or prepare the set again with images of one size")
 
     def _labelled(self, index):
         example = self.source[index]
@@ -177,8 +211,8 @@ class Stream:
             )
         return example
 
-    def _report(self, skipped):
-        for index, wrong, used in skipped:
-            if index not in self._reported:
-                self._reported.add(index)
-                warnings.warn(CorruptImageWarning(f"{wrong}; in its place: {self.source.where(used)}"), stacklevel=3)
+    def _report(self, said):
+        for once, warning in said:
+            if once not in self._reported:
+                self._reported.add(once)
+                warnings.warn(warning, stacklevel=3)

@@ -31,7 +31,8 @@ def open_data(settings: config.Data, timesteps: int = 1) -> data.Dataset:
     """The set of an experiment; its timesteps say into how many frames recordings of events are cut."""
     framing = data.Framing(timesteps, settings.events_by, settings.events_window, settings.events_binary,
                            settings.sensor_size)
-    return data.load(settings.name, settings.dir, image_size=settings.image_size, skip_corrupt=settings.skip_corrupt,
+    return data.load(settings.name, settings.dir, image_size=settings.image_size, channels=settings.channels,
+                     holdout=settings.holdout, holdout_seed=settings.holdout_seed, skip_corrupt=settings.skip_corrupt,
                      threads=settings.threads, framing=framing)
 
 
