@@ -29,7 +29,7 @@ def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, monke
 
 
 def test_there_are_as_many_examples_and_command_lines_as_the_readme_promises():
-    assert len(pages.examples(README)) == 6
+    assert len(pages.examples(README)) == 7
     assert len(command_lines()) > 12
 
 
