@@ -196,10 +196,14 @@ def test_events_after_the_last_window_are_said_once_of_a_set(tmp_path):
     assert len(said) == 2  # of train and of test
 
 
-def test_frames_of_two_channels_in_an_npz_are_counts_of_events(tmp_path):
+def test_frames_of_two_channels_in_an_npz_are_counts_of_events(tmp_path, monkeypatch):
     frames = np.stack([data.to_frames(stream(seed), SENSOR, 3) for seed in range(4)])
     np.savez(tmp_path / "a.npz", train_images=frames, train_labels=[0, 1, 0, 1], test_images=frames,
              test_labels=[0, 1, 0, 1])
     found = data.load(f"npz:{tmp_path / 'a.npz'}")
     assert found.image_shape == (*SENSOR, 2) and (found.mean, found.std) == ((0.0, 0.0), (1 / 255, 1 / 255))
     np.testing.assert_array_equal(found.train.images, frames)
+    monkeypatch.setattr(sets, "RESIDENT_BYTES", 0)
+    streamed = data.load(f"npz:{tmp_path / 'a.npz'}", threads=1)
+    assert isinstance(streamed.train, data.Stream) and streamed.frames == 3
+    np.testing.assert_array_equal(streamed.train.take(np.arange(4))[0], frames)

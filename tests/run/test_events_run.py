@@ -9,10 +9,13 @@ from recordings import DTYPE, write
 from rich.console import Console as Rich
 
 from dietjax import data
+from dietjax.cli import main as cli
 from dietjax.config import Data, Experiment, Model, Phase, check, from_dict
 from dietjax.data import sets
+from dietjax.errors import InputError
 from dietjax.report import page
 from dietjax.run import assemble, recipe
+from dietjax.run import folder as runs
 from dietjax.run.console import Console
 
 T, QUIET = 3, Console(Rich(quiet=True))
@@ -51,6 +54,31 @@ def test_a_stored_experiment_without_these_settings_resumes():
     """As of an earlier version: what None and the defaults mean is what was."""
     stored = {"name": "npz:bars.npz", "dir": None, "crop_padding": 1}
     assert from_dict(Data, stored) == Data("npz:bars.npz", crop_padding=1)
+
+
+def test_an_ann_s_frames_stay_those_that_it_was_trained_on(folder, tmp_path):
+    """Other sets may be converted to another number of timesteps while there is no SNN; events are cut into them."""
+    asked = experiment(folder)
+    for stored, refused in ((asked, True), (dataclasses.replace(asked, data=Data()), False)):
+        run = tmp_path / f"{refused}"
+        run.mkdir()
+        (run / "config.json").write_text(json.dumps(dataclasses.asdict(stored)))
+        other = dataclasses.replace(stored, timesteps=T + 1)
+        if refused:
+            with pytest.raises(InputError, match=r"another experiment's run \(timesteps: there 3, asked for 4\)"):
+                runs.check(other, run)
+        else:
+            runs.check(other, run)
+
+
+def test_its_settings_are_options_of_the_command_line(folder, tmp_path, monkeypatch):
+    file, parsed = tmp_path / "bars.py", []
+    file.write_text(f"from dietjax.config import *\nexperiment = Experiment('bars', data=Data('events:{folder}'))\n")
+    monkeypatch.setattr(cli.Train, "__call__", lambda self: parsed.append(self.experiment.data))
+    options = "--data.events-by time --data.events-window 5000 --data.events-binary --data.sensor-size 36 40"
+    assert cli.main(["train", str(file), "--workdir", "x", *options.split(), "--data.drop-events", "0.2"]) == 0
+    assert parsed == [Data(f"events:{folder}", events_by="time", events_window=5000, events_binary=True,
+                           sensor_size=(36, 40), drop_events=0.2)]
 
 
 @pytest.mark.slow

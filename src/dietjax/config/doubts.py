@@ -8,8 +8,7 @@ from .resolved import resolved
 from .stored import flat
 from .values import named_values
 
-OF_EVENTS = (lambda e: e.data.name.startswith("events:") or e.data.name == "saccade_digits",
-             "data.name events:PATH or saccade_digits")
+OF_EVENTS = (lambda e: e.data.of_events, "data.name events:PATH or saccade_digits")
 IDLE: dict[str, tuple[Callable[[Experiment], bool], str]] = {
     "data.holdout_seed": (lambda e: e.data.holdout > 0, "data.holdout above 0"),
     "data.crop_fill": (lambda e: e.data.crop_padding > 0, "data.crop_padding above 0"),

@@ -12,7 +12,7 @@ from . import names
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Which images."""
+    """Which images or events."""
 
     name: str = "digits"
     """A tensorflow-datasets image classification set, digits, folder:PATH (PATH/{train,test}/CLASS/*.png), or npz:PATH
@@ -58,6 +58,11 @@ class Data:
     files say, else as far as their events reach."""
     drop_events: float = 0.0
     """Training augmentation of events: the largest share of them that an example lacks; each draws its own."""
+
+    @property
+    def of_events(self) -> bool:
+        """Whether it is of recordings of events, which are cut into as many frames as there are timesteps."""
+        return self.name.startswith("events:") or self.name == "saccade_digits"
 
 
 @dataclasses.dataclass(frozen=True)
