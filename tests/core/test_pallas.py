@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from jax.experimental.pallas import mosaic_gpu
 
-from dietjax.core.kernels import Rule, pallas, xla
-from dietjax.core.surrogate import Surrogate
+from dietjax.core.kernels import Rule, block, pallas
+from dietjax.core.surrogate import DERIVATIVES, Surrogate
+from dietjax.models import Layer, Network
 
 RULE = Rule(True, Surrogate())
 
@@ -30,8 +31,8 @@ def gradients(run, timesteps, *arguments):
     return jax.jit(jax.value_and_grad(lambda *a: score(run, timesteps, *a), argnums=(0, 1, 2, 3)))(*arguments)
 
 
-def on(platform):
-    return lambda *arguments: pallas.lif(*arguments, platform)
+def on(kernel):
+    return lambda rule, *arguments: block.lif(((None, kernel),), rule, arguments[-1], *arguments[:-1])
 
 
 def make_arguments(batch, timesteps, neurons, dtype=jnp.float32):
@@ -56,11 +57,41 @@ def test_forward_and_backward_lower_to_one_kernel_each(platform, target, call, t
     assert traced.lower(lowering_platforms=(target,)).as_text().count(f"@{call}") == 2
 
 
+@pytest.mark.parametrize("target, call", [("tpu", "tpu_custom_call"), ("cuda", "mosaic_gpu")])
+@pytest.mark.thin(1)
+def test_a_network_exported_from_here_holds_the_kernels_of_its_platform(target, call):
+    """The program of a training step, for a machine that this one is not."""
+    net = Network((Layer("a", 4), Layer("b", 4), Layer("fc", 3, kernel=None)), (4, 4, 2), backend="pallas")
+    variables = jax.eval_shape(net.clone(backend="xla").init, jax.random.key(0), jnp.zeros((2, 4, 4, 2)))
+    step = jax.jit(jax.grad(lambda v, x: net.apply(v, x, 3)[0].sum()))
+    exported = jax.export.export(step, platforms=[target], disabled_checks=[
+        jax.export.DisabledSafetyCheck.custom_call(call)])(variables, jax.ShapeDtypeStruct((2, 4, 4, 2), jnp.float32))
+    assert exported.mlir_module().count(f"@{call}") >= 4  # two layers that fire, forwards and backwards
+
+
+@pytest.mark.parametrize("surrogate", DERIVATIVES)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("subtract", [True, False])
+@pytest.mark.slow
+def test_every_surrogate_and_reset_lowers_for_both(surrogate, dtype, subtract):
+    current, leak, threshold, membrane = make_arguments(2, 5, 300, dtype)
+    elapsed = jnp.zeros_like(membrane) if surrogate == "stdb" else None
+
+    def run(*arguments):
+        lif = block.lif((("cuda", "gpu"), ("tpu", "tpu"), (None, "none")), Rule(subtract, Surrogate(surrogate)), 5,
+                        *arguments, elapsed)
+        return (lif[2].astype(jnp.float32) ** 2).sum() + lif[0].sum()
+
+    traced = jax.jit(jax.grad(run, argnums=(0, 1, 2, 3))).trace(current, leak, threshold, membrane)
+    for target, call in (("tpu", "tpu_custom_call"), ("cuda", "mosaic_gpu")):
+        assert traced.lower(lowering_platforms=(target,)).as_text().count(f"@{call}") == 2
+
+
 @pytest.mark.slow
 def test_several_tiles_groups_of_the_batch_and_kernels_in_time(monkeypatch):
     monkeypatch.setattr(pallas, "LONGEST", 8)
     arguments = make_arguments(4, 10, 40_000)  # 8 and 2 timesteps; 320 rows in tiles of 256
-    assert_same(gradients(on("interpret"), 10, *arguments), gradients(xla.lif, 10, *arguments))
+    assert_same(gradients(on("interpret"), 10, *arguments), gradients(on("xla"), 10, *arguments))
 
 
 @pytest.mark.skipif(not hasattr(mosaic_gpu, "force_gpu_interpret_mode"), reason="jax < 0.12 does not export it")
@@ -69,13 +100,13 @@ def test_the_kernel_of_the_gpu(monkeypatch):
     arguments = make_arguments(2, 3, 300)  # two tiles
     with mosaic_gpu.force_gpu_interpret_mode():
         found = gradients(on("gpu"), 3, *arguments)
-    assert_same(found, gradients(xla.lif, 3, *arguments))
+    assert_same(found, gradients(on("xla"), 3, *arguments))
 
 
 SHARDED = """
 import jax, jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from test_pallas import assert_same, gradients, make_arguments, on, score, xla
+from test_pallas import assert_same, gradients, make_arguments, on, score
 
 mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
 whole = make_arguments(8, 3, 20)
@@ -86,7 +117,7 @@ compiled = step.lower(*cut).compile()
 assert "all-gather" not in compiled.as_text() and "all-reduce" in compiled.as_text()
 value, grads = compiled(*cut)
 assert grads[0].sharding.spec == PartitionSpec("data"), grads[0].sharding
-assert_same((value, grads), gradients(xla.lif, 3, *whole))
+assert_same((value, grads), gradients(on("xla"), 3, *whole))
 """
 
 

@@ -89,6 +89,13 @@ class TestSixteenBits:
             next(dataset.train.batches(3))
 
 
+    def test_those_of_the_test_split_alone_are_found_when_the_set_is_opened(self, tmp_path, deep):
+        pixels, _ = deep
+        write_all(tmp_path, [*(pixels[:2] // 16).astype(np.uint8), *pixels[2:]])
+        with pytest.warns(data.DataWarning, match="2 of 4 images are of 16 bits .* 12 bits"):
+            assert isinstance(data.load(f"folder:{tmp_path}", image_size=(5, 6)).test, data.Stream)
+
+
 def test_non_square_pictures_keep_their_proportions(tmp_path):
     """A disk stays one: as wide as high in the picture, whatever the proportions of the image and of the picture."""
     image = np.zeros((100, 160, 3), np.uint8)

@@ -183,6 +183,9 @@ CASES = [
     Case("a test image that is cut off", opened(files={TEST: CUT}, loaded=SKIP),
          ("error", "test/dog/1.png is corrupt", "test images are never skipped")),
     Case("a held-out image that is cut off", opened(CUT, splits=("",), loaded=SKIP | {"holdout": 0.5, "image_size": 4}),
+         ("error", "is corrupt", "test images are never skipped")),
+    Case("every training image cut off, resized", opened(CUT, loaded=SKIP | {"image_size": 4}, files={
+        f"test/{name}/{i}.png": png(COLOUR) for name in ("cat", "dog") for i in range(2)}),
          ("error", "is corrupt", "no other image of the split can be read either")),
     Case("cut off, resized, skipped while statistics are measured", opened(files={FIRST: CUT},
          loaded=SKIP | {"image_size": 4}), ("warning", "in its place", "(4, 4, 3)")),

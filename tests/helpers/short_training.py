@@ -36,12 +36,12 @@ def run_steps(net, variables, phase, count, timesteps=TIMESTEPS, teacher=None):
     return states, metrics
 
 
-def fit(folder, phase, net, variables, stops=None, teacher=None):
+def fit(folder, phase, net, variables, stops=None, teacher=None, steps_at_once=1):
     """(Variables of `loop.fit`, the checkpoint's state, [(step, test accuracy, loss)], the evaluator).
 
-    stops: killed in the step after so many epochs; then None.
+    stops: killed where it first says how far it is after so many epochs; then None.
     """
-    plan = Plan("snn", net, make_dataset(tests=32), phase, TimeSchedule(2), one_device())
+    plan = Plan("snn", net, make_dataset(tests=32), phase, TimeSchedule(2), one_device(), steps_at_once=steps_at_once)
     tested = []
 
     def log(split, step, values):
@@ -49,7 +49,7 @@ def fit(folder, phase, net, variables, stops=None, teacher=None):
             tested.append((step, values["accuracy"], values["loss"]))
 
     def advance(done, *_):
-        if stops is not None and done == stops * EXAMPLES // BATCH + 1:
+        if stops is not None and done > stops * EXAMPLES // BATCH:
             raise KeyboardInterrupt
 
     reporter = Reporter(plan, lambda *_: None, log, advance, warn=lambda sentence: None)

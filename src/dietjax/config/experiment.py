@@ -225,6 +225,9 @@ class Parallel:
     fsdp: int = 1
     """Devices in a group: weights and their optimiser state are split over them, and so is the group's share of the
     batch (fully sharded data parallel)."""
+    steps_at_once: int | None = None
+    """Training steps, at most, in one program that the host starts. None: on an accelerator, for a set in memory, as
+    many as take half a second, up to 50; else 1."""
 
 
 @dataclasses.dataclass(frozen=True)

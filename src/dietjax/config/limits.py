@@ -19,10 +19,10 @@ def _of_phases(*fields):
 LIMITS = {
     "> 0": (("timesteps", "model.classifier", "model.width", "ann_neuron.levels", "ann_neuron.threshold",
              "conversion.images", "conversion.timesteps", "conversion.scale",
-             "parallel.data", "parallel.fsdp", "data.image_size", "data.threads", "data.events_window",
-             "data.sensor_size", "snn.epochs",
+             "parallel.data", "parallel.fsdp", "parallel.steps_at_once", "data.image_size", "data.threads",
+             "data.events_window", "data.sensor_size", "snn.epochs",
              *_of_phases("batch_size", "learning_rate", "adam_learning_rate", "checkpoint_every", "accumulate",
-                          "clip_norm", "step_factor", "temperature", "milestones")),
+                         "clip_norm", "step_factor", "temperature", "milestones")),
             lambda x: 0 < x < math.inf),
     ">= 0": (("seed", "ann.epochs", "data.crop_padding", "data.cutout", "data.holdout_seed",
               *_of_phases("weight_decay", "warmup_epochs")),

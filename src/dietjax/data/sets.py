@@ -22,6 +22,8 @@ from .stream import Stream
 
 RESIDENT_BYTES = 10**9
 """A set of at most this size, decoded, is held in memory and on the device."""
+TRIED = 16
+"""Test images that are read when a set is opened: what is wrong with all of them should not show after an epoch."""
 NAMED = 5
 """Classes that a sentence names."""
 
@@ -125,6 +127,7 @@ def _dataset(name: str, stored: StoredImages, shape: tuple[int, int, int], bits:
     try:
         if resident:
             train, test = _in_memory(stored.train, train), _in_memory(stored.test, test)
+        test.take(survey.sample(test.num_examples, TRIED))
         mean, std = stored.statistics or _statistics(_sample(train))
     except DeepImage:
         bits, said = survey.bits_in_use((stored.train, stored.test), sys.maxsize if resident else survey.SAMPLE)

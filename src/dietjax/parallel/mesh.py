@@ -57,6 +57,11 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
+def batches_sharding(mesh: Mesh) -> NamedSharding:
+    """Several batches, one after the other along the first axis: the second split over all devices."""
+    return NamedSharding(mesh, PartitionSpec(None, AXES))
+
+
 def state_shardings(mesh: Mesh, state: Any) -> Any:
     """How a train state lies on the mesh.
 

@@ -17,6 +17,7 @@ from ..models import Network
 from ..parallel import processes
 from ..parallel.mesh import make_mesh
 from ..train.optimizer import make_optimizer
+from ..train.pace import most_steps_at_once
 from ..train.plan import Plan
 from ..train.state import TimeSchedule, abstract_state
 from . import neuron
@@ -83,8 +84,9 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
     _check_frames(experiment, dataset)
     schedules = {"ann": TimeSchedule(dataset.frames or 1),  # frames pass it one by one
                  "snn": TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)}
-    shared = {"dataset": dataset, "mesh": make_mesh(experiment.parallel), "augment": experiment.data,
-              "seed": experiment.seed}
+    mesh = make_mesh(experiment.parallel)
+    shared = {"dataset": dataset, "mesh": mesh, "augment": experiment.data, "seed": experiment.seed,
+              "steps_at_once": most_steps_at_once(experiment.parallel, dataset, mesh.devices.flat[0].platform)}
     plans = {name: Plan(name, net, phase=getattr(experiment, name), schedule=schedules[name],
                         freeze=_frozen_names(experiment, net), **shared) for name, net in nets.items()}
     if not nets["snn"].batch_norm:  # its thresholds are found from images

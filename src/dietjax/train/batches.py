@@ -5,12 +5,13 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from ..config import Data
 from ..data import Dataset, Split, alternate_sides, batch_indices, cutout, drop_events, normalise, random_crop_flip
 from ..models import Network
-from ..parallel.mesh import assemble, batch_sharding, distribute, place, replicated, rows_here
+from ..parallel.mesh import assemble, batch_sharding, batches_sharding, distribute, place, replicated, rows_here
 from ..types import Array
 
 
@@ -27,6 +28,11 @@ class Batches(Protocol):
 
     def arguments(self, step: int) -> tuple[Array, ...]:
         """What the step with this number gets, placed on the mesh."""
+
+    def several(self, step: int, count: int, room: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """What `count` steps from this one on get, if one program does them: (what is the same for all of them, what
+        changes, stacked [room, ...]; what lies beyond `count` is not used). Only of a set in memory.
+        """
 
     def fetch(self, key: Array, *arguments: Array) -> tuple[Array, ...]:
         """(images [B, H, W, C] normalised, labels [B]) from those arguments, and with a teacher its logits [B, K];
@@ -55,7 +61,7 @@ class ResidentBatches:
     """Of a set that lives on the device as uint8: they are gathered, augmented and normalised inside the step."""
 
     def __init__(self, dataset: Dataset, augment: Data, seed: int, batch_size: int, mesh: Mesh):
-        self._sharded = batch_sharding(mesh)
+        self._sharded, self._several = batch_sharding(mesh), batches_sharding(mesh)
         self._set = place(tuple(dataset.train), replicated(mesh))
         self._indices = functools.partial(batch_indices, seed, dataset.train.num_examples, batch_size)
         self._sides = _sides(augment, seed, dataset.train.num_examples, batch_size)
@@ -63,7 +69,15 @@ class ResidentBatches:
 
     def arguments(self, step: int) -> tuple[Array, ...]:
         """(images uint8 [N, H, W, C], labels [N], indices [B]; where flips alternate, which are flipped [B])."""
-        return *self._set, *place((self._indices(step), *self._sides(step)), self._sharded)
+        return *self._set, *place(self._moving(step), self._sharded)
+
+    def several(self, step: int, count: int, room: int) -> tuple[tuple[Array, ...], tuple[Array, ...]]:
+        """((images, labels), (indices [room, B]; where flips alternate, which are flipped [room, B]))."""
+        rows = [self._moving(step + min(i, count - 1)) for i in range(room)]
+        return self._set, place(tuple(np.stack(column) for column in zip(*rows, strict=True)), self._several)
+
+    def _moving(self, step):
+        return self._indices(step), *self._sides(step)
 
     def fetch(self, key: Array, images: Array, labels: Array, indices: Array, *sides: Array) -> tuple[Array, Array]:
         """The examples at these indices, cropped, flipped and normalised."""
@@ -107,6 +121,11 @@ class TaughtBatches:
     def arguments(self, step: int) -> tuple:
         """(the teacher's variables, what the others need); closed over, they would be constants in the program."""
         return self._variables, *self._batches.arguments(step)
+
+    def several(self, step: int, count: int, room: int) -> tuple[tuple, tuple[Array, ...]]:
+        """The same, of several steps."""
+        constant, moving = self._batches.several(step, count, room)
+        return (self._variables, *constant), moving
 
     def fetch(self, key: Array, variables: dict, *arguments: Array) -> tuple[Array, Array, Array]:
         """(images, labels, the teacher's logits [B, K])."""

@@ -31,6 +31,8 @@ class Plan:
     """Of the order of examples, dropout, augmentation and Poisson spikes."""
     freeze: Sequence[str] = ()
     """Parameters that are not trained: names, as of `make_optimizer`."""
+    steps_at_once: int = 1
+    """Steps, at most, in one program that the host starts; 1: each is its own."""
 
     @property
     def total_steps(self) -> int:

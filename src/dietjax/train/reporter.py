@@ -43,6 +43,11 @@ class Reporter:
         """Whether a line is, after so many steps."""
         return self._plan.ends_epoch(done) or len(self.window) >= LOG_EVERY
 
+    def until_due(self, done: int, most: int) -> int:
+        """Steps, at most `most`, until a line is due or the state is saved, which then ends an epoch."""
+        return next((n for n in range(1, most) if self._plan.ends_epoch(done + n) or len(self.window) + n >= LOG_EVERY),
+                    most)
+
     def line(self, done: int) -> None:
         """Log the means over the steps since the last line.
 

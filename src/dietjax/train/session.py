@@ -17,10 +17,11 @@ from .batches import Teacher, make_batches
 from .evaluate import Evaluator, Interrupted
 from .health import TrainingError, diverged
 from .optimizer import make_optimizer
+from .pace import Pace
 from .plan import Plan
 from .reporter import Reporter
 from .state import abstract_state, initial_state
-from .step import make_train_step
+from .step import make_train_step, make_train_steps
 
 
 class Session:
@@ -71,8 +72,11 @@ class Session:
         plan = self._plan
         self._batches = make_batches(plan.dataset, plan.augment, plan.seed, plan.phase.batch_size, plan.mesh,
                                      self._teacher)
-        self._train_step = make_train_step(plan.net, self._optimizer, self._batches.fetch, plan.mesh, plan.schedule,
-                                           plan.seed, plan.phase, plan.freeze)
+        recipe = (plan.net, self._optimizer, self._batches.fetch, plan.mesh, plan.schedule, plan.seed, plan.phase,
+                  plan.freeze)
+        self._pace = Pace(plan.steps_at_once)
+        self._train = make_train_step(*recipe) if plan.steps_at_once == 1 else \
+            make_train_steps(plan.steps_at_once, *recipe)
         self._began = time.perf_counter()
         try:
             with self._preemption:
@@ -83,13 +87,25 @@ class Session:
             raise TrainingError(f"{error} {'There is no checkpoint yet.' if step is None else kept}") from error
 
     def step(self) -> None:
-        """Train on the next batch; the device may still be at it when this returns."""
-        window = self._reporter.window
+        """Train on the next batch, or on several until something is due; the device may still be at it when this
+        returns.
+        """
+        window, most = self._reporter.window, self._plan.steps_at_once
+        if most == 1:
+            with window.waiting():
+                arguments = self._batches.arguments(self.done)
+            self._state, metrics = self._train(self._state, *arguments)
+            window.add(metrics)
+            self.done += 1
+            return
+        began, count = time.perf_counter(), self._reporter.until_due(self.done, self._pace.count)
         with window.waiting():
-            arguments = self._batches.arguments(self.done)
-        self._state, metrics = self._train_step(self._state, *arguments)
-        window.add(metrics)
-        self.done += 1
+            arguments = self._batches.several(self.done, count, most)
+        self._state, metrics = self._train(self._state, count, *arguments)
+        waited_for = window.add(metrics, count)
+        if waited_for:
+            self._pace.took(time.perf_counter() - began, waited_for)
+        self.done += count
 
     def test_restored(self) -> None:
         """Evaluate a state that was saved untested; where a signal breaks it off, it is left as it is."""

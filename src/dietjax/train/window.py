@@ -16,7 +16,8 @@ from .health import check_health
 AVERAGED = ("loss", "accuracy", "spike_rate", "zero_gradient")
 LAST = ("threshold", "leak")
 RUN_AHEAD = 4
-"""Steps the host may be ahead of the device: enough to keep it busy, few enough to stop soon after a signal."""
+"""Programs, of a step each, the host may be ahead of the device: enough to keep it busy, few enough to stop soon after
+a signal. Of several steps each, it is one."""
 
 
 class MetricWindow:
@@ -35,13 +36,13 @@ class MetricWindow:
         self._names = [layer.name for layer in net.layers]
         self.gathered: dict[str, list] = {key: list(values) for key, values in (gathered or {}).items()}
         """{metric: its value at each step since the last line that has been checked}; JSON can hold it."""
-        self._pending: list[dict] = []
+        self._pending: list[tuple[int | None, dict]] = []
         self._last: dict[str, Any] = {}
         self._since, self._waited, self._timed = None, 0.0, 0
 
     def __len__(self) -> int:
         """Steps since the last line."""
-        return len(self.gathered.get("loss", ())) + len(self._pending)
+        return len(self.gathered.get("loss", ())) + sum(count or 1 for count, _ in self._pending)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -51,11 +52,17 @@ class MetricWindow:
         yield
         self._waited += time.perf_counter() - began
 
-    def add(self, metrics: dict[str, Any]) -> None:
-        """The metrics of one step, still on the device."""
-        self._pending.append(metrics)
-        if len(self._pending) > RUN_AHEAD:
-            jax.block_until_ready(self._pending[-1 - RUN_AHEAD])
+    def add(self, metrics: dict[str, Any], count: int | None = None) -> int | None:
+        """The metrics of one step, still on the device; with `count` of so many, the first along their first axis.
+        Returns the count of the earlier ones that it waited for, None where the host is not yet so far ahead.
+        """
+        self._pending.append((count, metrics))
+        ahead = RUN_AHEAD if count is None else 1
+        if len(self._pending) <= ahead:
+            return None
+        earlier, metrics = self._pending[-1 - ahead]
+        jax.block_until_ready(metrics)
+        return earlier
 
     def collect(self, step: int) -> None:
         """Wait for the steps before this one and check them.
@@ -63,7 +70,7 @@ class MetricWindow:
         Raises:
             TrainingError: one of them diverged.
         """
-        seen = jax.device_get(self._pending)
+        seen = [one for count, metrics in jax.device_get(self._pending) for one in _each(metrics, count)]
         for i, metrics in enumerate(seen):
             check_health(self._net, self._phase, step - len(seen) + i, metrics)
             for key in AVERAGED:
@@ -90,6 +97,11 @@ class MetricWindow:
 
     def _by_layer(self, value):
         return dict(zip(self._names, np.asarray(value).tolist(), strict=False)) if np.ndim(value) else float(value)
+
+
+def _each(metrics, count):
+    """The metrics of each step."""
+    return [metrics] if count is None else [{key: value[i] for key, value in metrics.items()} for i in range(count)]
 
 
 def memory(devices: Sequence[jax.Device] | None = None) -> dict[str, int]:

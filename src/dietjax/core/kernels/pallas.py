@@ -10,8 +10,8 @@ are no atomics, and XLA sums over the rest of the batch. Neurons do not depend o
 serves every machine and only what surrounds it differs: blocks in VMEM by `pallas_call` on TPU, registers filled
 straight from device memory by Mosaic GPU on Hopper (Pallas' Triton backend is deprecated since jax 0.11).
 
-GSPMD cannot cut a kernel; `custom_partitioning` says how: the batch may be sharded, all else is replicated. It has no
-batching rule, so `jax.vmap` over this backend is an error of JAX's; give the neuron a batch instead.
+GSPMD cannot cut a kernel; `custom_partitioning` says how: the batch may be sharded, all else is replicated. It has
+neither a derivative nor a batching rule: `block` gives both.
 """
 
 import functools
@@ -27,7 +27,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ...types import Array
 from . import tile
-from .rule import Rule
+from .rule import Rule, sum_to
 
 LONGEST = 128
 """Timesteps of one kernel, so that their tiles fit the VMEM of a TPU; more are several kernels."""
@@ -36,57 +36,78 @@ ROWS = {"tpu": 16, "gpu": 2, "interpret": 16}
 """Rows of neurons in one tile: a bfloat16 register tile of a TPU; two neurons per thread of a warpgroup."""
 
 
-def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
-        timesteps: int, platform: str) -> tuple[Array, Array | None, Array]:
-    """LIF over T timesteps; arguments and results as in `xla.lif`, and
+def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array, membrane: Array,
+            elapsed: Array | None) -> tuple[Any, Any]:
+    """LIF over T timesteps; arguments and results as of `xla.forward`, and
 
     Args:
         platform: "tpu", "gpu" (Hopper) or "interpret" (the TPU's kernel as plain XLA operations, on any machine).
     """
-    neurons = membrane.shape[1:]
-    size = math.prod(neurons)
-    multiple = ROWS[platform] * LANES
-    padding = -size % multiple
+    view = _View(platform, membrane)
+    leak, threshold = view.shared(leak), view.shared(threshold, 1)
+    current = view.rows(current)
+    state = jax.tree.map(view.rows, (membrane, elapsed))
+    spikes, starts = [], []
+    for first, count in _parts(timesteps):
+        before = state if first else None  # the first is among the arguments
+        fired, state, within = _call(tile.forward, rule, count, platform,
+                                     (_between(current, first, count), leak, threshold, state))
+        spikes.append(fired)
+        starts.append(jax.tree.map(view.neurons, (before, within)))
+    return (*jax.tree.map(view.neurons, state), view.neurons(jnp.concatenate(spikes, axis=1))), starts
 
-    def view(x, leading, fill=0):
-        """[..., N] -> [..., rows, 128]."""
-        x = jnp.pad(x.reshape(*leading, size), [(0, 0)] * len(leading) + [(0, padding)], constant_values=fill)
+
+def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ...], starts: Any,
+             cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Cotangents of `forward`'s arguments, in their order; as `xla.backward`."""
+    current, leak, threshold, membrane, elapsed = arguments
+    view = _View(platform, membrane)
+    g_after, g_elapsed, g_spikes = cotangents
+    g_after, g_spikes, seen = view.rows(g_after), view.rows(g_spikes), view.rows(current)
+    wide = view.shared(leak), view.shared(threshold, 1)
+    g_currents, g_shared = [], [0.0, 0.0]
+    for (first, count), (before, within) in reversed(list(zip(_parts(timesteps), starts, strict=True))):
+        state = jax.tree.map(view.rows, (membrane, elapsed) if before is None else before)
+        inputs = (_between(seen, first, count), *wide, state, jax.tree.map(view.rows, within),
+                  g_spikes[:, first:first + count], g_after)
+        g_current, *more, g_after = _call(tile.backward, rule, count, platform, inputs)
+        g_currents.append(g_current)
+        g_shared = [total + part for total, part in zip(g_shared, more, strict=True)]
+    g_current = sum(g_currents) if current.shape[1] == 1 else jnp.concatenate(g_currents[::-1], axis=1)
+    g_leak, g_threshold = (sum_to(view.neurons(g), p) for g, p in zip(g_shared, (leak, threshold), strict=True))
+    # a counter has no gradient
+    return view.neurons(g_current), g_leak, g_threshold, view.neurons(g_after), jax.tree.map(jnp.zeros_like, g_elapsed)
+
+
+class _View:
+    """Neurons [..., N] as whole tiles of rows of 128 lanes [..., rows, 128], and back."""
+
+    def __init__(self, platform, membrane):
+        self._neurons, self._dtype = membrane.shape[1:], membrane.dtype
+        self._size = math.prod(self._neurons)
+        self._padding = -self._size % (ROWS[platform] * LANES)
+
+    def rows(self, x, fill=0):
+        leading = x.shape[:x.ndim - len(self._neurons)]
+        x = jnp.pad(x.reshape(*leading, self._size), [(0, 0)] * len(leading) + [(0, self._padding)],
+                    constant_values=fill)
         return x.reshape(*leading, -1, LANES)
 
-    def back(x):
-        return x.reshape(*x.shape[:-2], -1)[..., :size].reshape(*x.shape[:-2], *neurons)
+    def neurons(self, x):
+        return x.reshape(*x.shape[:-2], -1)[..., :self._size].reshape(*x.shape[:-2], *self._neurons)
 
-    leak, threshold = (jnp.broadcast_to(p, neurons).astype(membrane.dtype) for p in (leak, threshold))
-    leak, threshold = view(leak, ()), view(threshold, (), 1)  # padding: never spikes, and divides by 1
-    constant = current.shape[1] == 1
-    current = view(current, current.shape[:2])
-    state = jax.tree.map(lambda x: view(x, x.shape[:1]), (membrane, elapsed))
-    spikes = []
-    for first in range(0, timesteps, LONGEST):
-        part = current if constant else current[:, first:first + LONGEST]
-        fired, state = _block(rule, min(timesteps - first, LONGEST), platform, part, leak, threshold, state)
-        spikes.append(fired)
-    return *jax.tree.map(back, state), back(jnp.concatenate(spikes, axis=1))
+    def shared(self, parameter, fill=0):
+        """A parameter for each neuron; padding with a threshold of 1 never spikes, and divides by 1."""
+        return self.rows(jnp.broadcast_to(parameter, self._neurons).astype(self._dtype), fill)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _block(rule, steps, platform, current, leak, threshold, state):
-    spikes, state, _ = _call(tile.forward, rule, steps, platform, (current, leak, threshold, state))
-    return spikes, state
+def _parts(timesteps):
+    """(first timestep, how many) of each kernel."""
+    return [(first, min(timesteps - first, LONGEST)) for first in range(0, timesteps, LONGEST)]
 
 
-def _block_forward(rule, steps, platform, *arguments):
-    spikes, state, starts = _call(tile.forward, rule, steps, platform, arguments)
-    return (spikes, state), (*arguments, starts)
-
-
-def _block_backward(rule, steps, platform, residuals, cotangents):
-    g_spikes, (g_membrane, g_elapsed) = cotangents
-    *gradients, g_membrane = _call(tile.backward, rule, steps, platform, (*residuals, g_spikes, g_membrane))
-    return *gradients, (g_membrane, jax.tree.map(jnp.zeros_like, g_elapsed))  # a counter has no gradient
-
-
-_block.defvjp(_block_forward, _block_backward)
+def _between(current, first, count):
+    return current if current.shape[1] == 1 else current[:, first:first + count]
 
 
 @functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3))

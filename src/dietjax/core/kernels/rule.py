@@ -51,3 +51,9 @@ def step_back(rule, leak, threshold, came, before, fired, elapsed, g_after, g_fi
         g_after = g_after * (1 - fired)
     g_before = g_after + slope / threshold
     return g_before, leak * g_before, g_before * came, g_threshold
+
+
+def sum_to(gradient: Array, parameter: Array) -> Array:
+    """Sum over the axes along which the parameter was broadcast."""
+    kept = jnp.ndim(parameter)
+    return gradient.sum(tuple(range(gradient.ndim - kept))).astype(jnp.result_type(parameter))

@@ -1,10 +1,11 @@
-"""LIF over a block of time as one custom_vjp that saves its input currents and nothing else, left to XLA's fusion.
+"""LIF over a block of time, forwards and backwards, left to XLA's fusion.
 
 A neuron is bound by memory traffic. Differentiating its steps one by one stores a membrane, a distance to threshold
 and a spike per neuron and timestep; here the backward pass finds them again from the currents (equations: `rule`).
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from jax import lax
 
 from ...types import Array
 from ..surrogate import spike
-from .rule import Rule, step, step_back
+from .rule import Rule, step, step_back, sum_to
 
 UNROLLED = 16
 """Timesteps up to which there is no loop."""
@@ -21,35 +22,24 @@ BLOCK = 4
 should not start a kernel per step."""
 
 
-def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
-        timesteps: int) -> tuple[Array, Array | None, Array]:
-    """LIF over T timesteps; every argument but the rule, T and `elapsed` is differentiable.
+def forward(rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array, membrane: Array,
+            elapsed: Array | None) -> tuple[Any, Any]:
+    """LIF over T timesteps: ((membrane after the last step [B, N], elapsed after it, spikes [B, T, N] in the current's
+    dtype), states that `backward` begins its blocks with). Differentiable in what is floating.
 
     Args:
         rule: reset and surrogate.
+        timesteps: T.
         current: [B, T, N], or [B, 1, N] for one that is the same at every step.
         leak: factor per step, of the shape [N] or of its last axes.
         threshold: > 0, of the shape [N] or of its last axes.
         membrane: before the first step, [B, N]; its dtype is that of all arithmetic.
         elapsed: timesteps since the last spike, [B, N], or None where the surrogate does not ask for it.
-        timesteps: T.
-
-    Returns:
-        (membrane after the last step [B, N], elapsed after it, spikes [B, T, N] in the current's dtype).
     """
-    return _lif(rule, timesteps, current, leak, threshold, membrane, elapsed)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _lif(rule, timesteps, *arguments):
-    return _forward(rule, timesteps, *arguments)[0]
-
-
-def _forward(rule, timesteps, current, leak, threshold, membrane, elapsed):
     run, state, rest = functools.partial(_steps, rule, leak, threshold), (membrane, elapsed), _rest(timesteps)
     if rest == timesteps:
         state, spikes = run(current, timesteps, state)
-        return (*state, spikes), (current, leak, threshold, membrane, elapsed, None)
+        return (*state, spikes), None
     # Spikes are written in place, block by block: stacked and put together afterwards, they would be copied twice.
     batch, *neurons = membrane.shape
     spikes = jnp.zeros((batch, timesteps, *neurons), current.dtype)
@@ -64,11 +54,13 @@ def _forward(rule, timesteps, current, leak, threshold, membrane, elapsed):
     if rest:
         state, block = run(_at(current, timesteps - rest, rest), rest, state)
         spikes = _write(spikes, block, timesteps - rest)
-    return (*state, spikes), (current, leak, threshold, membrane, elapsed, states)
+    return (*state, spikes), states
 
 
-def _backward(rule, timesteps, residuals, cotangents):
-    current, leak, threshold, membrane, elapsed, states = residuals
+def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any, cotangents: tuple[Any, ...]
+             ) -> tuple[Any, ...]:
+    """Cotangents of `forward`'s arguments, in their order, from those of what it gave."""
+    current, leak, threshold, membrane, elapsed = arguments
     g_after, g_elapsed, g_spikes = cotangents
     g_elapsed = jax.tree.map(jnp.zeros_like, g_elapsed)  # a counter has no gradient
     run, rest = functools.partial(_steps_back, rule, leak, threshold), _rest(timesteps)
@@ -94,9 +86,6 @@ def _backward(rule, timesteps, residuals, cotangents):
                         reverse=True)
     g_current, *others = carry
     return g_current.astype(current.dtype), *others, g_elapsed
-
-
-_lif.defvjp(_forward, _backward)
 
 
 def _steps(rule, leak, threshold, current, count, state):
@@ -128,12 +117,6 @@ def _steps_back(rule, leak, threshold, current, count, state, g_after, g_spikes)
         g_leak, g_threshold = g_leak + sum_to(leak_part, leak), g_threshold + sum_to(threshold_part, threshold)
     g_current = sum(g_currents)[:, None] if current.shape[1] == 1 else jnp.stack(g_currents[::-1], axis=1)
     return g_current, g_leak, g_threshold, g_after
-
-
-def sum_to(gradient: Array, parameter: Array) -> Array:
-    """Sum over the axes along which the parameter was broadcast."""
-    kept = jnp.ndim(parameter)
-    return gradient.sum(tuple(range(gradient.ndim - kept))).astype(jnp.result_type(parameter))
 
 
 def _rest(timesteps):

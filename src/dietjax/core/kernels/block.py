@@ -1,0 +1,137 @@
+"""LIF over a block of time by the kernel of the platform that it is compiled for, as one custom_vjp.
+
+For the backward pass it saves its arguments, and of long blocks the states between. Which kernel runs is decided when
+the program is lowered: a program that is traced on a CPU and exported for CUDA holds CUDA's kernel.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+
+from ...errors import InputError
+from ...types import Array
+from . import xla
+from .rule import Rule
+
+Kernels = tuple[tuple[str | None, str], ...]
+"""(platform as `jax.lax.platform_dependent` names it, None: any other; the kernel that runs there), of which there are
+"xla", those of `pallas` ("tpu", "gpu", "interpret"), and "none", which is an error when the program is lowered."""
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def lif(kernels: Kernels, rule: Rule, timesteps: int, *arguments: Any) -> tuple[Array, Array | None, Array]:
+    """(membrane after the last step, elapsed after it, spikes); arguments as of `xla.forward`."""
+    return _forward(kernels, rule, timesteps, *arguments)[0]
+
+
+def _forward(kernels, rule, timesteps, *arguments):
+    forwards = {name: functools.partial(_kernel(name, kernels)[0], rule, timesteps) for _, name in kernels}
+    shapes = {name: jax.eval_shape(run, *arguments)[1] for name, run in forwards.items()}
+
+    def run(name, *arguments):
+        after, mine = forwards[name](*arguments)
+        # what the other kernels would have kept; nothing reads it, so XLA drops it
+        return after, {other: mine if other == name else _zeros(shape) for other, shape in shapes.items()}
+
+    after, kept = _by_platform(kernels, run, *arguments)
+    return after, (arguments, kept)
+
+
+def _backward(kernels, rule, timesteps, residuals, cotangents):
+    def run(name, arguments, kept, cotangents):
+        return _kernel(name, kernels)[1](rule, timesteps, arguments, kept[name], cotangents)
+
+    return _by_platform(kernels, run, *residuals, cotangents)
+
+
+lif.defvjp(_forward, _backward)
+
+
+def _by_platform(kernels, run, *arguments):
+    (default,) = (name for platform, name in kernels if platform is None)
+    branches = {platform: functools.partial(run, name) for platform, name in kernels if platform is not None}
+    if not branches:
+        return run(default, *arguments)
+    return jax.lax.platform_dependent(*arguments, default=functools.partial(run, default), **branches)
+
+
+def _zeros(shapes):
+    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+
+def _kernel(name: str, kernels: Kernels) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """(forward, backward) of a kernel, one of these."""
+    if name == "xla":
+        return xla.forward, xla.backward
+    if name == "none":
+        both = _refuse(xla.forward), _refuse(xla.backward)
+    else:
+        from . import pallas
+
+        both = functools.partial(pallas.forward, name), functools.partial(pallas.backward, name)
+    chosen = (None, "xla") in kernels  # by `auto`, which may choose again
+    return _known_to_jax(both[0], _forward_by_xla, chosen), _known_to_jax(both[1], _backward_by_xla, chosen)
+
+
+def _known_to_jax(kernel, by_xla, vmapped):
+    """A hand-written kernel with a derivative and a batching rule, of which JAX knows neither: those of XLA's version.
+
+    by_xla: of the shapes of what the kernel gives, and of what it is given. vmapped: whether it may run in the kernel's
+    place under `jax.vmap`; else that is an error.
+    """
+    def run(rule, timesteps, *arguments):
+        shapes = jax.eval_shape(functools.partial(kernel, rule, timesteps), *arguments)
+        same = functools.partial(by_xla, rule, timesteps, shapes)
+        batched = custom_vmap(functools.partial(kernel, rule, timesteps))
+
+        @batched.def_vmap
+        def _(axis_size, in_batched, *arguments):
+            if not vmapped:
+                raise InputError("Pallas kernels have no jax.vmap: give the neuron a batch [B, T, N], or use the "
+                                 "backend 'auto' or 'xla'")
+            axes = jax.tree.map(lambda mapped: 0 if mapped else None, tuple(in_batched))
+            found = jax.vmap(same, in_axes=axes, axis_size=axis_size)(*arguments)
+            return found, jax.tree.map(lambda _: True, found)
+
+        known = jax.custom_vjp(lambda *arguments: batched(*arguments))
+        known.defvjp(lambda *arguments: (batched(*arguments), arguments),
+                     lambda arguments, cotangents: jax.vjp(same, *arguments)[1](cotangents))
+        return known(*arguments)
+
+    return run
+
+
+def _forward_by_xla(rule, timesteps, shapes, *arguments):
+    return xla.forward(rule, timesteps, *arguments)[0], _zeros(shapes[1])
+
+
+def _backward_by_xla(rule, timesteps, shapes, arguments, kept, cotangents):
+    states = xla.forward(rule, timesteps, *arguments)[1]
+    return xla.backward(rule, timesteps, arguments, states, cotangents)
+
+
+_nowhere = Primitive("a_kernel_for_no_platform")
+_nowhere.multiple_results = True
+_nowhere.def_abstract_eval(lambda *_, outputs: [jax.core.ShapedArray(x.shape, x.dtype) for x in outputs])
+_nowhere.def_impl(lambda *_, outputs: _raise(jax.devices()[0].platform))
+mlir.register_lowering(_nowhere, lambda context, *_, outputs: _raise(context.module_context.platforms[0]))
+
+
+def _refuse(like):
+    """A kernel that cannot be lowered, with the results of another one."""
+    def run(rule, timesteps, *arguments):
+        outputs, tree = jax.tree.flatten(jax.eval_shape(functools.partial(like, rule, timesteps), *arguments))
+        return jax.tree.unflatten(tree, _nowhere.bind(*jax.tree.leaves(arguments), outputs=tuple(outputs)))
+
+    return run
+
+
+def _raise(platform):
+    raise InputError(f"backend 'pallas' has kernels for TPU and Hopper GPUs, and this program is for {platform}: use "
+                     "'xla', or 'pallas_interpret' to check their numbers")
