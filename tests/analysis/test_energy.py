@@ -150,6 +150,26 @@ def test_a_graded_event_costs_a_mac_and_a_spike_an_accumulate(neuron, magnitudes
     assert found.layers[0].snn_joules == near(MAC * MACS["conv1"])
 
 
+@pytest.mark.parametrize("share, price", [(1.0, AC), (1 - 5e-7, AC), (0.5, MAC)])
+def test_events_whose_sizes_only_average_one_are_graded(share, price):
+    found = estimate(Network(TINY, IMAGE), {"spike_rate": RATES, "magnitude": dict.fromkeys(RATES, 1.0),
+                                            "unit_share": {"conv1": 1.0, "conv2": share, "conv3": 1.0}})
+    assert found.layers[2].snn_joules == near(price * 2.0 * MACS["conv3"])
+    assert found.layers[1].snn_joules == near(AC * 0.5 * MACS["conv2"])
+
+
+def test_what_a_projection_brings_may_be_graded_too():
+    layers = (Layer("conv1", 3), Layer("conv2", 5, residual=Residual("conv2")), Layer("fc1", 2, kernel=None))
+    record = {"spike_rate": {"conv1": 0.5, "conv2": 0.5, "conv2_shortcut": 0.4}, "sent_rate": {"conv2": 0.7},
+              "sent_size": {"conv2": 0.9}}
+    assert spent(Network(layers, IMAGE), record)["fc1"][1] == near(AC * 0.9 * 80 * 2)
+    record["magnitude"] = {"conv2_shortcut": 0.8}
+    assert spent(Network(layers, IMAGE), record)["fc1"][1] == near(MAC * 0.7 * 80 * 2)
+    record["magnitude"] = {"conv2": 0.0, "conv2_shortcut": 0.5}  # the layer's own are silent; two events of 0.5
+    record["sent_size"] = {"conv2": 0.7 * 0.5}
+    assert spent(Network(layers, IMAGE, neuron=SaysBinary()), record)["fc1"][1] == near(AC * 0.7 * 80 * 2)
+
+
 def test_a_silent_layer_costs_nothing_whatever_its_events_would_be():
     silent = {"spike_rate": dict.fromkeys(RATES, 0.0), "magnitude": dict.fromkeys(RATES, 0.0)}
     found = estimate(Network(TINY, IMAGE), silent)
@@ -210,9 +230,11 @@ def test_frames_of_events_cost_accumulates_at_their_rate_and_the_ann_sees_every_
     assert found["conv3_shortcut"] == (near(8 * MAC * MACS["conv3_shortcut"]), near(AC * 0.5 * MACS["conv3_shortcut"]))
 
 
-@pytest.mark.parametrize("options, steps", [({}, 8), ({"timesteps": 5.5}, 5.5)])  # the mean of unequal lengths
+@pytest.mark.parametrize("options, steps", [
+    ({}, 8), ({"timesteps": 5.5}, 5.5), ({"lengths": np.array([3, 8])}, 5.5)])  # the mean of unequal lengths
 def test_analog_frames_cost_the_first_layer_once_each(options, steps):
-    energy = estimate(Network(TINY, IMAGE), FRAMES | {"input_magnitude": 0.8}, **options)
+    record = FRAMES | {"input_magnitude": 0.8, **{k: v for k, v in options.items() if k == "lengths"}}
+    energy = estimate(Network(TINY, IMAGE), record, timesteps=options.get("timesteps"))
     first, second = energy.layers[:2]
     assert (first.rate, first.ann_joules, first.snn_joules) == (None, *[near(steps * MAC * MACS["conv1"])] * 2)
     assert (second.ann_joules, second.snn_joules) == (near(steps * MAC * MACS["conv2"]), near(AC * 0.5 * MACS["conv2"]))

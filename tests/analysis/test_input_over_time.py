@@ -172,3 +172,19 @@ def test_a_neuron_of_both_signs_has_a_rate_of_events_and_costs_macs(random_varia
         assert abs(out.sum(1).mean()) < rate * 0.2  # of both signs, which a mean would let cancel
         assert row.graded and row.rate == pytest.approx(rate, rel=1e-6)
         assert row.snn_joules == pytest.approx(MAC * rate * MACS[row.name], rel=1e-6)
+
+
+# ---- which frames are binary
+
+
+@pytest.mark.parametrize("values", [(0.5, 1.5), (1.0, -1.0)])
+def test_frames_are_binary_where_every_event_is_of_size_one(random_variables, values):
+    """0.5 and 1.5 have a mean of 1 too, and cost the first layer its MACs at every frame."""
+    net, variables = network(random_variables)
+    frames = np.zeros((BATCH, T, *IMAGE), np.float32)
+    frames[:, :, 0], frames[:, :, 1] = values
+    record = jax.jit(net.apply)(variables, frames)[1]
+    assert record["input_magnitude"] == 1
+    assert record["input_unit_share"] == (np.abs(values) == 1).mean()
+    first = energy.estimate(net, record).layers[0]
+    assert first.rate == (None if 0.5 in values else pytest.approx(np.mean(frames != 0) * T))

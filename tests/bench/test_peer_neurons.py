@@ -1,9 +1,10 @@
 """Neurons of other libraries beside ours, value and gradient. A library that is not installed skips its tests.
 
-Where a peer's equation is ours in other units or one timestep later, the test converts; where its gradient takes
-another path (through the reset, or not through the adaptation), only values are compared, and the test says so.
+Where a peer's equation is ours in other units or one timestep later, the test converts. Where one term of it is another
+(`Subtracted`), the test writes that term alone, and compares values with ours, gradients with what then is left of it.
 """
 
+import dataclasses
 import importlib
 import warnings
 
@@ -133,15 +134,38 @@ def test_lif_of_norse_is_cuba_that_resets_to_zero(x64):
     np.testing.assert_allclose(gradient, same_gradient, atol=1e-10 * np.abs(gradient).max())
 
 
-def test_lsnn_of_norse_is_alif_one_timestep_later(x64):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subtracted(ALIF):
+    """ALIF with the surrogate at u − A, as Norse and spyx have it, where ours is at u/A − 1: with an A that moves, no
+    surrogate of the one is a surrogate of the other. The spikes are the same.
+    """
+
+    scale: float = 1.0
+    """Of the peer's membrane against ours."""
+
+    def _fire(self, membrane, threshold, elapsed=None):
+        spikes = dietjax.spike(self.scale * (membrane - threshold), self.surrogate)
+        return spikes, jax.lax.stop_gradient(spikes)
+
+
+def super_spike(x):
+    """Norse's, whose slope is 1 whatever its parameters say."""
+    return 1 / (1 + jnp.abs(x)) ** 2
+
+
+def test_lsnn_of_norse_is_alif_one_timestep_later_but_for_where_its_surrogate_is(x64):
     """The current waits a step in its synapse, here one without memory; a spike's rise of the threshold decays at once,
-    by ρ. Values alone: it lets no gradient through the adaptation, or one through the reset as well."""
+    by ρ. The gradient passes through reset and adaptation. (Its recurrent step lets it through neither.)
+    """
     norse, torch = installed("norse.torch.functional.lsnn"), installed("torch")
     currents, weights = example(0.5)
     leak, rho, threshold, beta = 0.8, 0.7, 1.0, 0.5
-    neuron = ALIF(leak=leak, threshold=threshold, adaptation=beta, adaptation_leak=rho, reset="zero", surrogate=ARCTAN)
-    spikes, _ = ours(neuron, neuron.init(jax.random.key(0), (N,), jnp.float64), currents, weights)
     scale = 1 - leak
+    options = {"leak": leak, "threshold": threshold, "adaptation": beta, "adaptation_leak": rho, "reset": "zero",
+               "reset_gradient": True, "surrogate": super_spike}
+    params = ALIF(**options).init(jax.random.key(0), (N,), jnp.float64)
+    shifted = np.concatenate([weights[:, 1:], np.zeros((B, 1, N))], 1)
+    spikes, (_, gradient) = ours(Subtracted(scale=scale, **options), params, currents, shifted)
     parameters = norse.LSNNParameters(*(torch.tensor(x, dtype=torch.float64) for x in (
         1.0, scale, 1 - rho, 0.0, scale * threshold, 0.0, scale * beta / rho)))
 
@@ -153,38 +177,66 @@ def test_lsnn_of_norse_is_alif_one_timestep_later(x64):
             outputs.append(spike)
         return outputs
 
-    same, _ = theirs(run, currents, weights)
+    same, same_gradient = theirs(run, currents, weights)
     np.testing.assert_array_equal(same[:, 1:], spikes[:, :-1])
+    np.testing.assert_array_equal(spikes, ours(ALIF(**options), params, currents, shifted)[0])
+    np.testing.assert_allclose(gradient, same_gradient, atol=1e-10 * np.abs(gradient).max())
 
 
-def test_alif_of_spyx_is_ours_one_timestep_later(x64):
-    """It fires for the membrane before the step, and resets then: at a leak of 1, our spikes a step later. Values
-    alone: its reset carries the spike's gradient."""
+def of_spyx(peer, state, currents, weights):
+    """A neuron of spyx: (spikes [B, T, N], gradient of their weighted sum by (its parameters, currents))."""
+    nnx = importlib.import_module("flax.nnx")
+    graph, trained = nnx.split(peer)
+
+    def loss(trained, currents):
+        neuron, carried, outputs = nnx.merge(graph, trained), state, []
+        for t in range(T):
+            spikes, carried = neuron(currents[:, t], carried)
+            outputs.append(spikes)
+        spikes = jnp.stack(outputs, 1)
+        return (weights * spikes).sum(), spikes
+
+    gradient, spikes = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(trained, jnp.asarray(currents))
+    return np.asarray(spikes), gradient
+
+
+def test_alif_of_spyx_is_ours_with_delay_but_for_where_its_surrogate_is(x64):
+    """It fires for the membrane before the step, and resets then, which at a leak of 1 is ours with `delay`; both
+    resets and the adaptation carry the gradient. Its γ is our ρ, and 1 − γ our β.
+    """
     spyx, nnx = installed("spyx.nn"), importlib.import_module("flax.nnx")
     currents, weights = example()
     rho = 0.8
-    neuron = ALIF(leak=1.0, threshold=0.9, adaptation=1 - rho, adaptation_leak=rho, surrogate=ARCTAN)
-    spikes, _ = ours(neuron, neuron.init(jax.random.key(0), (N,), jnp.float64), currents, weights)
-    peer = spyx.ALIF((N,), beta=1.0, gamma=rho, threshold=0.9, rngs=nnx.Rngs(0))
-    state, outputs = jnp.zeros((B, 2 * N)), []
-    for t in range(T):
-        spike, state = peer(jnp.asarray(currents[:, t]), state)
-        outputs.append(spike)
-    np.testing.assert_array_equal(np.stack(outputs, 1)[:, 1:], spikes[:, :-1])
+    options = {"leak": 1.0, "threshold": 0.9, "adaptation": 1 - rho, "adaptation_leak": rho, "surrogate": ARCTAN,
+               "delay": True, "reset_gradient": True}
+    params = ALIF(**options).init(jax.random.key(0), (N,), jnp.float64)
+    spikes, (of_params, gradient) = ours(Subtracted(**options), params, currents, weights)
+    peer = spyx.ALIF((N,), beta=1.0, gamma=rho, threshold=0.9, activation=axon(), rngs=nnx.Rngs(0))
+    same, (of_peer, same_gradient) = of_spyx(peer, jnp.zeros((B, 2 * N)), currents, weights)
+    np.testing.assert_array_equal(same, spikes)
+    np.testing.assert_array_equal(spikes, ours(ALIF(**options), params, currents, weights)[0])
+    np.testing.assert_allclose(gradient, same_gradient, atol=1e-10 * np.abs(gradient).max())
+    np.testing.assert_allclose(of_params.adaptation_leak - of_params.adaptation, of_peer["gamma"][...], rtol=1e-9)
 
 
-def test_lif_of_spyx_is_ours_one_timestep_later(x64):
-    """As ALIF. What networks of it do is in test_peers."""
+def test_lif_of_spyx_is_ours_with_delay(x64):
+    """As ALIF, with a threshold that stays: value and gradient. What networks of it do is in test_peers."""
     spyx, nnx = installed("spyx.nn"), importlib.import_module("flax.nnx")
     currents, weights = example()
-    neuron = dietjax.LIF(leak=1.0, threshold=0.9, surrogate=ARCTAN)
-    spikes, _ = ours(neuron, neuron.init(jax.random.key(0), (N,), jnp.float64), currents, weights)
-    peer = spyx.LIF((N,), beta=1.0, threshold=0.9, rngs=nnx.Rngs(0))
-    state, outputs = jnp.zeros((B, N)), []
-    for t in range(T):
-        spike, state = peer(jnp.asarray(currents[:, t]), state)
-        outputs.append(spike)
-    np.testing.assert_array_equal(np.stack(outputs, 1)[:, 1:], spikes[:, :-1])
+    threshold = 0.9
+    neuron = dietjax.LIF(leak=1.0, threshold=threshold, delay=True, reset_gradient=True,
+                         surrogate=lambda z: threshold * ARCTAN(threshold * z))
+    params = neuron.init(jax.random.key(0), (N,), jnp.float64)
+    spikes, (_, gradient) = ours(neuron, params, currents, weights)
+    peer = spyx.LIF((N,), beta=1.0, threshold=threshold, activation=axon(), rngs=nnx.Rngs(0))
+    same, (_, same_gradient) = of_spyx(peer, jnp.zeros((B, N)), currents, weights)
+    np.testing.assert_array_equal(same, spikes)
+    np.testing.assert_allclose(gradient, same_gradient, atol=1e-10 * np.abs(gradient).max())
+
+
+def axon():
+    """Our arctan as spyx takes a surrogate."""
+    return installed("spyx.axn").custom(bwd=ARCTAN)
 
 
 def test_parametric_lif_of_spikingjelly_is_plif(x64):

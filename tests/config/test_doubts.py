@@ -60,6 +60,18 @@ def test_what_does_nothing_is_named_with_what_it_needs(setting, value, needs, re
         assert not any(sentence.startswith(f"{setting} ") for sentence in doubts(used))
 
 
+@pytest.mark.parametrize("parameters, batch_norm, says", [
+    ((), False, "the first layer gets the whole image at every timestep"),
+    ((), True, "the biases into which model.batch_norm folds are added up"),
+    (("inputs=values",), False, "layers behind the first take the changes")])
+def test_one_sigma_delta_neuron_for_all_layers_is_doubted(parameters, batch_norm, says):
+    def asked(kind):
+        return Experiment("x", neuron=Neuron(kind, parameters), model=Model(batch_norm=batch_norm))
+
+    assert any(says in doubt and "Layer(neuron=dietjax.SigmaDelta(" in doubt for doubt in doubts(asked("sigma_delta")))
+    assert not any("sigma_delta" in doubt for doubt in doubts(asked("alif")))
+
+
 def test_every_setting_of_the_tables_is_there_and_tried():
     named = {*IDLE, *(f"{phase}.{name}" for phase in ("ann", "snn") for name in IDLE_OF_A_PHASE)}
     for name in named:

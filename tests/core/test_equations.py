@@ -20,8 +20,9 @@ def fire(z):
     return step(z, lambda v: 1 / (1 + (np.pi * v) ** 2))
 
 
-def after(u, threshold, o, reset):
-    return u - threshold * constant(o) if reset == "subtract" else u * (1 - constant(o))
+def after(neuron, u, threshold, o):
+    o = o if neuron.reset_gradient else constant(o)
+    return {"subtract": lambda: u - threshold * o, "zero": lambda: u * (1 - o), "none": lambda: u}[neuron.reset]()
 
 
 def alif(neuron, p, currents):
@@ -31,7 +32,7 @@ def alif(neuron, p, currents):
         u = p.leak * u + current
         threshold = p.threshold + p.adaptation * a
         o = fire(u / threshold - 1)
-        u, a = after(u, threshold, o, neuron.reset), p.adaptation_leak * a + o
+        u, a = after(neuron, u, threshold, o), p.adaptation_leak * a + o
         outputs.append(o)
     return outputs
 
@@ -43,7 +44,7 @@ def cuba(neuron, p, currents):
         i = p.synaptic_leak * i + current
         u = p.leak * u + i
         o = fire(u / p.threshold - 1)
-        u = after(u, p.threshold, o, neuron.reset)
+        u = after(neuron, u, p.threshold, o)
         outputs.append(o)
     return outputs
 
@@ -55,7 +56,7 @@ def refractory(neuron, p, currents):
         ready = (t - last > neuron.period) * 1.0
         v = p.leak * u + current
         o = fire(v / p.threshold - 1) * ready
-        u = ready * after(v, p.threshold, o, neuron.reset) + (1 - ready) * u
+        u = ready * after(neuron, v, p.threshold, o) + (1 - ready) * u
         last = np.where(o.value > 0, t, last)
         outputs.append(o)
     return outputs
@@ -70,7 +71,8 @@ def srm(neuron, p, currents):
     outputs = []
     for t in range(len(currents)):
         u = sum((kernel(t - s, p.decay_logit) * currents[s] for s in range(t)), dual(np.zeros((B, N))))
-        dips = (kernel(t - s, p.refractory_logit) * constant(outputs[s]) for s in range(t))
+        dips = (kernel(t - s, p.refractory_logit) * (outputs[s] if neuron.reset_gradient else constant(outputs[s]))
+                for s in range(t))
         u = u - p.refractoriness * p.threshold * sum(dips, dual(0))
         outputs.append(fire(u / p.threshold - 1))
     return outputs
@@ -110,8 +112,11 @@ CASES = [(ALIF(**SHARED), alif), (CuBaLIF(**SHARED), cuba), (RefractoryLIF(perio
          (SRM(**SHARED), srm), (SigmaDelta(**SHARED), sigma_delta),
          (SigmaDelta(inputs="values", quantised=True, **SHARED), sigma_delta), (Binary(**SHARED), binary),
          (PSN(timesteps=T, surrogate=ARCTAN), psn), (SlidingPSN(order=3, **SHARED), sliding)]
-CASES += [pytest.param(kind(reset="zero", **SHARED), equation, marks=pytest.mark.slow)
-          for kind, equation in ((ALIF, alif), (CuBaLIF, cuba), (RefractoryLIF, refractory))]
+CASES += [pytest.param(kind(**reset, **SHARED), equation, marks=pytest.mark.slow)
+          for kind, equation in ((ALIF, alif), (CuBaLIF, cuba), (RefractoryLIF, refractory))
+          for reset in ({"reset": "zero"}, {"reset": "none"}, {"reset_gradient": True},
+                        {"reset": "zero", "reset_gradient": True})]
+CASES += [pytest.param(SRM(reset_gradient=True, **SHARED), srm, marks=pytest.mark.slow)]
 RANGES = {"leak": (0.5, 1), "threshold": (0.3, 0.7), "adaptation": (0.1, 0.5), "adaptation_leak": (0.5, 1),
           "synaptic_leak": (0.3, 0.9), "decay_logit": (-1, 1), "refractoriness": (1, 3), "refractory_logit": (-1, 1),
           "weight": (-1, 1)}

@@ -289,7 +289,7 @@ def test_what_auto_chose_can_be_mapped_and_a_kernel_asked_for_cannot(x64):
 
     def gradient(chosen):
         def score(current):
-            return (block.lif(chosen, kernels.Rule(True, neuron.surrogate), 5, current, *arguments)[2] ** 2).sum()
+            return (block.lif(chosen, kernels.Rule("subtract", neuron.surrogate), 5, current, *arguments)[2] ** 2).sum()
 
         return jax.value_and_grad(score)
 

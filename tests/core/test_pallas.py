@@ -18,7 +18,7 @@ from dietjax.core.kernels import Rule, block, pallas
 from dietjax.core.surrogate import DERIVATIVES, Surrogate
 from dietjax.models import Layer, Network
 
-RULE = Rule(True, Surrogate())
+RULE = Rule("subtract", Surrogate())
 
 
 def score(run, timesteps, current, leak, threshold, membrane):
@@ -71,14 +71,14 @@ def test_a_network_exported_from_here_holds_the_kernels_of_its_platform(target, 
 
 @pytest.mark.parametrize("surrogate", DERIVATIVES)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize("subtract", [True, False])
+@pytest.mark.parametrize("reset", ["subtract", "zero"])
 @pytest.mark.slow
-def test_every_surrogate_and_reset_lowers_for_both(surrogate, dtype, subtract):
+def test_every_surrogate_and_reset_lowers_for_both(surrogate, dtype, reset):
     current, leak, threshold, membrane = make_arguments(2, 5, 300, dtype)
     elapsed = jnp.zeros_like(membrane) if surrogate == "stdb" else None
 
     def run(*arguments):
-        lif = block.lif((("cuda", "gpu"), ("tpu", "tpu"), (None, "none")), Rule(subtract, Surrogate(surrogate)), 5,
+        lif = block.lif((("cuda", "gpu"), ("tpu", "tpu"), (None, "none")), Rule(reset, Surrogate(surrogate)), 5,
                         *arguments, elapsed)
         return (lif[2].astype(jnp.float32) ** 2).sum() + lif[0].sum()
 

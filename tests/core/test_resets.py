@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dietjax as dj
-from dietjax import IF, LIF, PLIF, IFParams, LIFParams, PLIFParams
+from dietjax import ALIF, IF, LIF, PLIF, CuBaLIF, IFParams, LIFParams, PLIFParams, RefractoryLIF
 from dietjax.core.scan import defined_with_step
 from dietjax.errors import InputError
 
@@ -117,8 +117,10 @@ def test_two_steps_through_the_comparison_of_the_reset_by_hand(x64):
 
 @pytest.mark.parametrize("neuron", [
     LIF(sharing="channel"), LIF(reset="zero", initial_membrane=0.6), IF(reset="none", surrogate="arctan"),
-    PLIF(threshold=0.4, reset="subtract"), LIF(surrogate="stdb", leak=0.8), LIF(reset_gradient=True)], ids=repr)
-@pytest.mark.thin(1)
+    PLIF(threshold=0.4, reset="subtract"), LIF(surrogate="stdb", leak=0.8), LIF(reset_gradient=True),
+    ALIF(leak=0.9, surrogate="arctan"), CuBaLIF(leak=0.9, synaptic_leak=0.4, threshold=0.8, reset="zero"),
+    RefractoryLIF(leak=0.9, period=2, threshold=0.4, reset_gradient=True)], ids=repr)
+@pytest.mark.thin(2)
 def test_with_delay_the_same_spikes_and_gradients_come_one_timestep_later(x64, neuron):
     current, _, _, weights, _ = example()
     params = neuron.init(jax.random.key(0), (N,), jnp.float64)

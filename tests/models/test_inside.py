@@ -10,8 +10,8 @@ import pytest
 
 from dietjax import ALIF, LI, LIF, PLIF, QCFS, SRM, Binary, LIFParams, ReLU, SlidingPSN
 from dietjax.errors import InputError
-from dietjax.models import Layer, Network
-from dietjax.models.inside import event_rate
+from dietjax.models import Layer, Network, Residual
+from dietjax.models.inside import event_rate, measured, per_event
 
 LAYERS = (Layer("a", 4), Layer("b", 5, kernel=None, recurrent=True), Layer("fc", 3, kernel=None))
 IMAGE, T = (4, 4, 2), 5
@@ -114,6 +114,33 @@ def test_currents_and_membranes_are_those_of_the_neurons_own_steps(x64, random_v
         np.testing.assert_allclose(record["membrane"]["b"][:, t], membrane, rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(record["membrane"]["fc"], record["logits"])
     np.testing.assert_allclose(np.cumsum(record["current"]["fc"], 1), record["logits"], rtol=1e-10)
+
+
+def test_the_neurons_of_a_residuals_projection_are_in_the_record(x64, random_variables, images):
+    """By the name of the projection: as a NumPy loop runs them, and with the layer's own they make what leaves it."""
+    net = Network((Layer("a", 2, kernel=1), Layer("b", 3, kernel=1, residual=Residual("b")), LAYERS[2]), IMAGE,
+                  neuron=LIF(leak=0.8, threshold=0.3))
+    variables = random_variables(net, dtype=jnp.float64)
+    record = apply(net, variables, images, T, record=("spikes", "current", "membrane"))[1]
+    weights, membrane = variables["params"]["b"]["shortcut"], np.zeros((3, *IMAGE[:2], 3))
+    np.testing.assert_allclose(record["current"]["b_shortcut"],
+                               record["spikes"]["a"] @ weights["kernel"][0, 0], rtol=1e-12)
+    for t in range(T):
+        membrane = weights["neuron"].leak * membrane + record["current"]["b_shortcut"][:, t]
+        spikes = membrane > weights["neuron"].threshold
+        membrane = membrane - weights["neuron"].threshold * spikes
+        np.testing.assert_array_equal(record["spikes"]["b_shortcut"][:, t], spikes)
+        np.testing.assert_allclose(record["membrane"]["b_shortcut"][:, t], membrane, rtol=1e-12, atol=1e-14)
+    assert list(record["spike_rate"]) == ["a", "b", "b_shortcut"] and record["spike_rate"]["b_shortcut"] > 0
+    np.testing.assert_allclose(record["spike_rate"]["b"] + record["spike_rate"]["b_shortcut"], record["sent_size"]["b"])
+
+
+def test_the_share_of_events_of_size_one_tells_spikes_from_numbers():
+    """0.5 and 1.5 have a mean of 1; a neuron's zeros are no events."""
+    sums = measured(jnp.array([[[0.0, 0.5, 1.5, -1.0]] * 2]), 2)
+    assert (sums["rate"], sums["size"], sums["units"]) == (1.5, 1.5, 0.5)
+    found = per_event({"a": sums["units"], "b": jnp.zeros(())}, {"a": sums["rate"], "b": jnp.zeros(())})
+    assert found == {"a": pytest.approx(0.5 / 1.5), "b": 0}
 
 
 def test_what_is_not_asked_for_is_not_computed(random_variables, images):

@@ -157,6 +157,7 @@ def test_where_the_shape_changes_a_residual_has_a_synapse_and_neurons_of_its_own
     out = record["spikes"]["b"] + brought
     np.testing.assert_allclose(logits, (out.reshape(B, T, -1) @ variables["params"]["fc"]["kernel"]).sum(1), rtol=1e-10)
     assert brought.mean() > 0
+    np.testing.assert_array_equal(record["spikes"]["b_shortcut"], brought)
     step = [run(net, variables, x, 1)]
     for _ in range(T - 1):
         step.append(jax.jit(lambda s: net.apply(variables, x, 1, state=s, record=("spikes",)))(step[-1][1]["state"]))

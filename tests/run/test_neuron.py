@@ -12,9 +12,10 @@ import dietjax as dj
 from dietjax import config, data
 from dietjax.analysis import memory
 from dietjax.config import Experiment, Model, Neuron, Phase
+from dietjax.core.neurons.params import parameters
 from dietjax.errors import InputError
 from dietjax.run import assemble, folder
-from dietjax.run.neuron import make_neuron, parameters
+from dietjax.run.neuron import make_neuron
 
 MINE = '''
 from __future__ import annotations

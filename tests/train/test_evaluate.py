@@ -1,15 +1,16 @@
 """What an evaluation gathers over batches is the whole set's, and images that are not finite stop it and training."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from quadrants import BATCH, CLASSES, SHAPE, init, make_dataset
 
-from dietjax import IF, LIF, ReLU
+from dietjax import ALIF, IF, LIF, ReLU
 from dietjax.checkpoint.manager import Checkpoints
 from dietjax.config import Phase
 from dietjax.data import DataError, Split
-from dietjax.models import Layer, Network
+from dietjax.models import Layer, Network, Residual
 from dietjax.parallel.mesh import make_mesh
 from dietjax.train import loop
 from dietjax.train.evaluate import Evaluator, evaluate, make_eval_step
@@ -103,18 +104,19 @@ def test_training_images_that_are_not_finite_are_said_before_what_follows_from_t
         check_health(NET, "snn", 3, metrics)
 
 
-@pytest.mark.parametrize("neurons, measured", [
-    ((LIF(), LIF()), {"threshold", "least_threshold", "leak"}), ((LIF(), IF()), {"threshold", "least_threshold"}),
-    ((LIF(), ReLU()), set()), ((ReLU(), LIF()), set()), ((ReLU(), ReLU()), set())])
-def test_health_is_of_what_the_neurons_of_all_layers_have(neurons, measured):
-    """What one layer lacks would be said of another, by its place in the row."""
-    layers = (*(Layer(f"fc{i}", 3, kernel=None, neuron=neuron) for i, neuron in enumerate(neurons)),
+def test_health_is_of_every_populations_neurons_by_name():
+    """Whatever the others have: of one layer ALIF, one ReLU, one IF with a projection's beside it."""
+    layers = (Layer("a", 3, kernel=1, neuron=ALIF()), Layer("b", 3, kernel=1, neuron=ReLU()),
+              Layer("c", 2, kernel=1, neuron=IF(), residual=Residual("c")),
               Layer("out", CLASSES, kernel=None))
-    params = jax.eval_shape(Network(layers, SHAPE).init, jax.random.key(0), np.zeros((1, *SHAPE), np.float32))["params"]
-    params = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), params)
-    found = measure_health(Network(layers, SHAPE), params, params, jax.tree.map(lambda x: False, params))
-    assert set(found) - {"finite", "zero_gradient"} == measured
-    assert all(len(found[name]) == 2 for name in measured)
+    net = Network(layers, SHAPE)
+    params = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *SHAPE)))["params"]
+    params = jax.tree.map(lambda x: np.full(x.shape, 0.5, x.dtype), params)
+    found = measure_health(net, params, params, jax.tree.map(lambda x: False, params))
+    thresholds, adapting = dict.fromkeys(("a", "c", "c_shortcut"), 0.5), {"a": 0.5}
+    assert found["neurons"] == {"leak": adapting, "threshold": thresholds, "adaptation": adapting,
+                                "adaptation_leak": adapting}
+    assert found["least_threshold"] == thresholds and list(found["finite"]) == ["a", "b", "c", "out"]
 
 
 @pytest.mark.slow

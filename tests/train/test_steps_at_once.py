@@ -38,7 +38,7 @@ def test_a_program_of_several_steps_is_those_steps(taught):
         return state._replace(step=jnp.asarray(5, jnp.int32))
 
     def at(i, metrics):
-        return {name: value[i] for name, value in metrics.items()}
+        return jax.tree.map(lambda value: value[i], metrics)
 
     found, metrics = several(start(), 3, *batches.several(5, 3, ROOM))
     single, each = start(), start()

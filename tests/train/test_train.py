@@ -313,8 +313,12 @@ def test_an_epoch_whose_evaluation_is_broken_off_is_saved_and_evaluated_on_resum
 
 
 def sound_metrics(**changes):
-    values = {"loss": np.float32(1), "finite": np.array([True] * 4), "threshold": np.array([1.0, 2, 3]),
-              "least_threshold": np.array([1.0, 2, 3]), "leak": np.array([1.0, 0.5, 0.25])}
+    def by_layer(*values):
+        return dict(zip(("conv1", "conv2", "fc1", "fc2"), values, strict=False))
+
+    values = {"loss": np.float32(1), "finite": by_layer(True, True, True, True),
+              "neurons": {"threshold": by_layer(1.0, 2.0, 3.0), "leak": by_layer(1.0, 0.5, 0.25)},
+              "least_threshold": by_layer(1.0, 2.0, 3.0)}
     return values | changes
 
 
@@ -324,11 +328,12 @@ def test_healthy_metrics_pass():
 
 @pytest.mark.parametrize("changes, says", [
     ({"loss": np.float32("nan")}, "loss is nan at step 3: leaks and thresholds are in range"),
-    ({"least_threshold": np.array([1, -0.25, 3])}, r"at step 3: threshold of conv2 is -0\.25 \(must be > 0\)"),
-    ({"least_threshold": np.array([1, 2, 0.0])}, r"threshold of fc1 is 0 "),
-    ({"least_threshold": np.array([np.nan, 2, 3])}, r"threshold of conv1 is nan"),
-    ({"leak": np.array([1, 1, np.nan])}, r"leak of fc1 is nan"),
-    ({"finite": np.array([True, False, True, False])}, r"not finite in conv2, fc2"),
+    ({"least_threshold": {"conv1": 1, "conv2": -0.25}}, r"at step 3: threshold of conv2 is -0\.25 \(must be > 0\)"),
+    ({"least_threshold": {"conv1": 1, "fc1": 0.0}}, r"threshold of fc1 is 0 "),
+    ({"least_threshold": {"conv1": np.nan, "conv2": 2}}, r"threshold of conv1 is nan"),
+    ({"neurons": {"leak": {"conv1": 1, "fc1": np.nan}}}, r"leak of fc1 is nan"),
+    ({"neurons": {"adaptation": {"conv2": np.inf}}}, r"adaptation of conv2 is inf"),
+    ({"finite": {"conv1": True, "conv2": False, "fc1": True, "fc2": False}}, r"not finite in conv2, fc2"),
 ])
 def test_each_fault_is_named(changes, says):
     with pytest.raises(TrainingError, match=says):

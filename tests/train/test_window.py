@@ -18,9 +18,10 @@ MEASURED = {"images_per_second", "input_wait_share", "process_memory_bytes"}
 def metrics(step):
     """Of one step, as a compiled step returns them: float32."""
     rng = np.random.default_rng(step)
-    drawn = {name: np.float32(rng.random(shape) + 0.1) for name, shape in (
-        ("loss", ()), ("accuracy", ()), ("spike_rate", 3), ("threshold", 3), ("least_threshold", 3), ("leak", 3))}
-    return drawn | {"finite": np.array([True] * 4)}
+    by_layer = [{name: np.float32(rng.random() + 0.1) for name in SPIKING} for _ in range(4)]
+    return {"loss": np.float32(rng.random()), "accuracy": np.float32(rng.random()), "spike_rate": by_layer[0],
+            "least_threshold": by_layer[1], "neurons": {"threshold": by_layer[2], "leak": by_layer[3]},
+            "finite": dict.fromkeys([*SPIKING, "fc2"], True)}
 
 
 def take(meter, steps):
@@ -37,10 +38,10 @@ def test_a_line_has_means_over_its_steps_and_the_last_thresholds_and_leaks():
     line = meter.line(7)
     seen = [metrics(step) for step in range(7)]
     assert line["loss"] == pytest.approx(np.mean([m["loss"] for m in seen], dtype=np.float64), rel=1e-12)
-    for name, rate in zip(SPIKING, np.mean([m["spike_rate"] for m in seen], 0, dtype=np.float64), strict=True):
+    for name in SPIKING:
+        rate = np.mean([m["spike_rate"][name] for m in seen], dtype=np.float64)
         assert line["spike_rate"][name] == pytest.approx(rate, rel=1e-12)
-    assert line["threshold"] == dict(zip(SPIKING, map(float, seen[-1]["threshold"]), strict=True))
-    assert line["leak"] == dict(zip(SPIKING, map(float, seen[-1]["leak"]), strict=True))
+    assert (line["threshold"], line["leak"]) == tuple(seen[-1]["neurons"].values())
     assert 0 <= line["input_wait_share"] <= 1 and line["images_per_second"] > 0
     assert len(meter) == 0
     take(meter, [7])
@@ -60,6 +61,15 @@ def test_a_line_is_the_same_bits_when_the_run_stopped_in_between(stops):
     for key in MEASURED:
         del expected[key], found[key]
     assert found == expected
+
+
+def test_what_an_earlier_version_had_gathered_goes_on_by_name():
+    """It kept one number for each layer, in their order."""
+    meter = MetricWindow(NET, "snn", 32, {"loss": [0.5], "spike_rate": [[1.0, 2.0, 3.0]]})
+    take(meter, [0])
+    rates = metrics(0)["spike_rate"]
+    assert meter.line(1)["spike_rate"] == {name: (before + float(rates[name])) / 2
+                                           for name, before in zip(SPIKING, (1.0, 2.0, 3.0), strict=True)}
 
 
 def test_a_step_that_diverged_is_named_by_its_number():

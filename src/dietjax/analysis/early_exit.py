@@ -20,10 +20,12 @@ import numpy as np
 
 from ..convert.checks import timesteps_of
 from ..core import losses
+from ..core.losses.lengths import check_lengths
 from ..data import Dataset, normalise
 from ..errors import InputError
 from ..models import Network
 from ..models.inputs import is_framed
+from ..models.inside import only_valid
 from ..types import Array
 
 
@@ -33,11 +35,11 @@ class Exit(NamedTuple):
     predicted: np.ndarray
     """Classes [B]."""
     timesteps: int
-    """Timesteps that the batch took."""
+    """Timesteps that the batch took; an example that was over before took as many as it has."""
 
 
 def predict(net: Network, variables: dict, images: Array, margins: Sequence[float], *, timesteps: int | None = None,
-            chunk: int = 1, key: Array | None = None) -> list[Exit]:
+            chunk: int = 1, key: Array | None = None, lengths: Array | None = None) -> list[Exit]:
     """Classify a batch, at most T timesteps of it; one run serves all margins, and ends where the largest is reached.
 
     The batch leaves as one, when its slowest image is decided; give one image at a time for an exit per image. The
@@ -52,6 +54,8 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
         timesteps: T; of frames as many as there are, and None will do.
         chunk: timesteps between two looks at the margin, a divisor of T.
         key: for the spikes of a Poisson encoder: the same ones as in `net.apply` over all T.
+        lengths: [B], how many of its frames each example has; None: all. An example that is over is decided, by what it
+            was then.
 
     Returns:
         An `Exit` per margin, in their order.
@@ -61,16 +65,18 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
             disagree, a chunk that does not divide T, fewer than two classes, or images or variables with NaN.
     """
     _check_margins(margins)
-    timesteps = timesteps_of(net, images, timesteps)
+    timesteps = timesteps_of(net, images, timesteps, lengths=lengths)
     if chunk < 1 or timesteps < 1 or timesteps % chunk:
         raise InputError(f"chunk must divide timesteps, both at least 1; got chunk={chunk}, timesteps={timesteps}")
     if net.layers[-1].features < 2:
         raise InputError("a margin needs two classes or more; this network has one output")
     exits: dict[int, Exit] = {}
     state: Any = None
+    logits = None
     for start in range(0, timesteps, chunk):
         seen = images[:, start:start + chunk] if is_framed(net, images) else images
-        predicted, least, state = _run_chunk(net, chunk, variables, seen, state, start, key)
+        left = None if lengths is None else jnp.asarray(lengths) - start
+        logits, least, state = _run_chunk(net, chunk, variables, seen, state, start, key, left, logits)
         reached = float(least)
         if math.isnan(reached):
             raise InputError(f"at timestep {start + chunk} no class leads, the readout is NaN: these images, or the "
@@ -78,17 +84,18 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
         done = start + chunk
         for i, margin in enumerate(margins):
             if i not in exits and (reached >= margin or done == timesteps):
-                exits[i] = Exit(np.asarray(predicted), done)
+                exits[i] = Exit(np.asarray(logits).argmax(-1), done)
         if len(exits) == len(margins):
             break
     return [exits[i] for i in range(len(margins))]
 
 
 def measure(net: Network, variables: dict, dataset: Dataset, margins: Sequence[float], timesteps: int,
-            batch_size: int = 1, seed: int = 0) -> list[dict[str, float]]:
+            batch_size: int = 1, seed: int = 0, lengths: Array | None = None) -> list[dict[str, float]]:
     """Early exit on the test set: per margin {"margin", "accuracy", "timesteps": mean over the images}.
 
-    Batches of one leave image by image; larger ones wait for their slowest image. See `predict`.
+    Batches of one leave image by image; larger ones wait for their slowest image. See `predict`. lengths: [N], how many
+    frames each test example has, None: all; it takes no more timesteps than these.
 
     Raises:
         InputError: as `predict`, or a batch size below 1.
@@ -98,13 +105,17 @@ def measure(net: Network, variables: dict, dataset: Dataset, margins: Sequence[f
         raise InputError(f"batch_size must be a whole number of at least 1, got {batch_size!r}; 1 lets every image "
                          "leave on its own")
     count = dataset.test.num_examples
+    if lengths is not None:
+        check_lengths(lengths, count, timesteps)
     correct, taken = np.zeros(len(margins)), np.zeros(len(margins))
     for start, (images, labels) in zip(range(0, count, batch_size), dataset.test.batches(batch_size), strict=True):
         normalised = normalise(images, dataset.mean, dataset.std, jnp.float32)
         key = jax.random.fold_in(jax.random.key(seed), start)
-        exits = predict(net, variables, normalised, margins, timesteps=timesteps, key=key)
+        own = None if lengths is None else lengths[start:start + batch_size]
+        exits = predict(net, variables, normalised, margins, timesteps=timesteps, key=key, lengths=own)
         correct += [(e.predicted == labels).sum() for e in exits]
-        taken += [e.timesteps * len(labels) for e in exits]
+        at_most = np.full(len(labels), timesteps) if own is None else np.asarray(own)
+        taken += [np.minimum(e.timesteps, at_most).sum() for e in exits]
     return [{"margin": float(m), "accuracy": float(c / count), "timesteps": float(t / count)}
             for m, c, t in zip(margins, correct, taken, strict=True)]
 
@@ -113,14 +124,23 @@ def _check_margins(margins):
     if np.ndim(margins) != 1:
         raise InputError(f"margins must be a sequence of numbers, one exit for each, got {margins!r}; "
                          "of a single one, (margin,)")
-    if not len(margins) or not all(margin >= 0 for margin in margins):
+    if not len(margins) or np.asarray(margins).dtype.kind not in "fiu" or not all(margin >= 0 for margin in margins):
         raise InputError(f"margins must be one or more numbers >= 0, got {list(margins)}")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _run_chunk(net, chunk, variables, images, state, start, key):
-    """(classes [B], the batch's least margin, NaN where images are not finite, state) after `chunk` more timesteps."""
-    rngs = None if key is None else {"encode": key}
-    logits, record = net.apply(variables, images, chunk, state=state, start=start, rngs=rngs)
-    least = jnp.where(jnp.isfinite(images).all(), losses.margin(logits).min(), jnp.nan)
-    return jnp.argmax(logits, axis=-1), least, record["state"]
+def _run_chunk(net, chunk, variables, images, state, start, key, left, before):
+    """(logits [B, K], the batch's least margin, NaN where images are not finite, state) after `chunk` more timesteps.
+
+    left: how many timesteps each example still has, and before: its logits; None: all last to the end.
+    """
+    rngs, lengths = None if key is None else {"encode": key}, None
+    if left is not None:
+        images = only_valid(images, jnp.arange(chunk) < left[:, None])
+        lengths = jnp.clip(left, 1, chunk)
+    logits, record = net.apply(variables, images, chunk, state=state, start=start, rngs=rngs, lengths=lengths)
+    margins = losses.margin(logits)
+    if left is not None:
+        logits = logits if before is None else jnp.where(left[:, None] > 0, logits, before)
+        margins = jnp.where(left > chunk, margins, jnp.inf)
+    return logits, jnp.where(jnp.isfinite(images).all(), margins.min(), jnp.nan), record["state"]

@@ -11,15 +11,18 @@ Beyond the paper, what an event costs a synapse:
 
 - **A spike** costs an accumulate, whatever its sign: the weight is added or subtracted.
 - **A graded event** carries a number, so it costs a multiply-accumulate. An event is graded if its neuron's class says
-  so (`graded`, see `types.Neuron`); where that says nothing, if the measured mean magnitude of its events is not 1.
-  Spikes of ±θ are then graded, too: a class whose θ is in fact folded into the weights says graded = False.
+  so (`graded`, see `types.Neuron`); where that says nothing, if not all measured events are of size 1 (the record's
+  "unit_share" is not 1, or, where there is none, "magnitude" is not). Spikes of ±θ are then graded, too: a class whose
+  θ is in fact folded into the weights says graded = False.
 - **Behind a max pool or a spike-element-wise residual** it is what leaves the layer that counts: of spikes the sum of
   their sizes (the record's "sent_size", in units of the layer's magnitude), for a sum of two spikes is two accumulates;
   of graded events their number ("sent_rate"). They are graded if those of the layer or of what its residual
   brings are; an analog image or frame is. The layer's own recurrence is fed before these.
 - **Frames** (input over time) of 0 and ±1 cost accumulates at their measured rate, as an encoder's spikes do. Others
   are analog maps: the first layer costs its MACs once for every frame. The ANN sees the same T frames, one after
-  another, so E_ANN is T times that of one pass. (Spikes that an encoder draws count by their rate, of images and of
+  another, so E_ANN is T times that of one pass. Of sequences of unequal length each costs what its own frames cost:
+  events beyond its end are not counted, and T is the mean length. What is said is the mean over examples; what one of
+  them costs is said of a record of it alone. (Spikes that an encoder draws count by their rate, of images and of
   frames; a record does not tell of which they are, and E_ANN is then that of one pass.)
 """
 
@@ -27,6 +30,8 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
 
 from ..errors import InputError
 from ..models import Connection, Network
@@ -93,12 +98,13 @@ def estimate(net: Network, record: Mapping[str, Any], *, timesteps: float | None
         net: gives the real shapes.
         record: what `net.apply` returns beside the logits, or numbers of your own: "spike_rate" {layer: events per
             neuron summed over T}; where there are, "magnitude" {layer: mean |output| of its events; missing: 1},
-            "sent_rate" and "sent_size" {layer: events that leave it per neuron, behind a max pool or a
-            spike-element-wise residual, and the sum of their sizes; missing: of size 1}; of
-            frames or under a Poisson encoder "input_rate" and "input_magnitude" (missing: 1), events per pixel and
-            their mean size.
-        timesteps: T of frames, their mean number where sequences are of unequal length; None: as many as the record's
-            "logits" [B, T, K]. Of images it does not matter.
+            "unit_share" {layer: share of its events of size 1; missing: told by the magnitude}, "sent_rate" and
+            "sent_size" {layer: events that leave it per neuron, behind a max pool or a spike-element-wise residual, and
+            the sum of their sizes; missing: of size 1}; of frames or under a Poisson encoder "input_rate",
+            "input_magnitude" (missing: 1) and "input_unit_share", events per pixel, their mean size, and the share of
+            size 1; "lengths" [B] of sequences of unequal length.
+        timesteps: T of frames, their mean number where sequences are of unequal length; None: the mean of the record's
+            "lengths", or where there are none as many as its "logits" [B, T, K]. Of images it does not matter.
 
     Raises:
         InputError: the record lacks the rate of a layer (an ANN's has none) or of the input, or the T of frames; or a
@@ -126,7 +132,7 @@ def _of_the_input(net: Network, record: Mapping[str, Any]) -> tuple[float | None
         return None, False
     rate = _measured(record["input_rate"], "input_rate")
     magnitude = _measured(record.get("input_magnitude", 1.0), "input_magnitude")
-    graded = magnitude > 0 and not _is_one(magnitude)
+    graded = _are_numbers(magnitude, _measured(record.get("input_unit_share", 1.0), "input_unit_share"))
     return (None, False) if graded and net.encoder.constant else (rate, graded)
 
 
@@ -137,30 +143,38 @@ def _of_a_layer(net: Network, record: Mapping[str, Any], connection: Connection)
     rate, graded = _measured(record["spike_rate"][source], "spike_rate", source), _is_graded(net, record, source)
     if connection.recurrent or source not in record.get("sent_rate", {}):
         return rate, graded
-    if graded or any(_is_graded(net, record, brought) for brought in _brought(net, source)):
+    brought = _brought(net, source)
+    if graded or any(_is_graded(net, record, name) for name in brought):
         return _measured(record["sent_rate"][source], "sent_rate", source), True
-    unit = _measured(record.get("magnitude", {}).get(source, 1.0), "magnitude", source) or 1.0
+    sizes = {name: _measured(record.get("magnitude", {}).get(name, 1.0), "magnitude", name)
+             for name in (source, *brought) if name is not None}
+    unit = next((size for size in sizes.values() if size > 0), 1.0)  # of a silent layer, that of what is brought
     what = "sent_size" if "sent_size" in record else "sent_rate"
     return _measured(record[what][source], what, source) / unit, False
 
 
-def _is_graded(net: Network, record: Mapping[str, Any], layer: str | None) -> bool:
-    """Whether the events of a layer (None: of the input) carry numbers."""
-    if layer is None:
+def _is_graded(net: Network, record: Mapping[str, Any], name: str | None) -> bool:
+    """Whether the events of a layer, or of its residual's projection (None: of the input), carry numbers."""
+    if name is None:
         rate, numbers = _of_the_input(net, record)
         return rate is None or numbers
-    magnitude = _measured(record.get("magnitude", {}).get(layer, 1.0), "magnitude", layer)
-    graded: bool | None = getattr(net.neurons()[layer], "graded", None)
-    return magnitude > 0 and not _is_one(magnitude) if graded is None else graded
+    magnitude, units = (_measured(record.get(what, {}).get(name, 1.0), what, name)
+                        for what in ("magnitude", "unit_share"))
+    layers = {projection(layer.name): layer.name for layer in net.layers}
+    graded: bool | None = getattr(net.neurons()[layers.get(name, name)], "graded", None)
+    return _are_numbers(magnitude, units) if graded is None else graded
 
 
 def _brought(net: Network, name: str) -> list[str | None]:
-    """The layers (None: the input) whose events leave a layer too, by its residual and those behind it."""
+    """Whose events leave a layer too, by its residual and those behind it: layers (None: the input), or what stands
+    between, a residual's projection.
+    """
     found: list[str | None] = []
     names, synapses = [layer.name for layer in net.layers], {c.name for c in net.connections()}
     residual = net.layers[names.index(name)].residual
     while residual is not None:
-        if projection(name) in synapses:  # neurons of the layer's own kind stand between
+        if projection(name) in synapses:
+            found.append(projection(name))
             break
         place = names.index(residual.source)
         found.append(names[place - 1] if place else None)
@@ -171,9 +185,11 @@ def _brought(net: Network, name: str) -> list[str | None]:
     return found
 
 
-def _is_one(magnitude):
-    """But for rounding: it is a mean of float32, as a rate is, and of batches with as many more roundings."""
-    return abs(magnitude - 1) <= ROUNDING
+def _are_numbers(magnitude, unit_share):
+    """Whether events, if there are any, are not all of size 1; but for rounding: these are means of float32, as a rate
+    is, and of batches with as many more roundings.
+    """
+    return magnitude > 0 and (abs(magnitude - 1) > ROUNDING or abs(unit_share - 1) > ROUNDING)
 
 
 def _measured(value, what, layer=None):
@@ -188,8 +204,12 @@ def _measured(value, what, layer=None):
 
 
 def _frames(record, timesteps):
-    """T of frames."""
-    steps = record["logits"].shape[1] if timesteps is None and "logits" in record else timesteps
+    """T of frames, the mean where they are of unequal length."""
+    steps = timesteps
+    if timesteps is None and "lengths" in record:
+        steps = float(np.mean(record["lengths"]))
+    elif timesteps is None and "logits" in record:
+        steps = record["logits"].shape[1]
     if steps is None or not 0 < steps < math.inf:
         raise InputError(f"the record is of frames, and timesteps are {timesteps}: say how many frames an example has, "
                          "energy.estimate(net, record, timesteps=T), or pass a record with its 'logits'")

@@ -42,7 +42,7 @@ OF_AN_SNN = ("temperature", "tet_mean")
 
 def doubts(experiment: Experiment) -> list[str]:
     """What can run and is hardly meant, a sentence each with the remedy."""
-    found = [*_idle(experiment), *_doubts_of_threshold(experiment)]
+    found = [*_idle(experiment), *_doubts_of_threshold(experiment), *_doubts_of_changes(experiment)]
     if not experiment.from_scratch:
         found += [*_doubts_of_method(experiment), *_doubts_of_levels(experiment)]
     return found
@@ -73,6 +73,22 @@ def _doubts_of_threshold(experiment):
         return []
     return ["threshold in neuron.parameters does nothing: thresholds are set by conversion (conversion.scale scales "
             "them), or with ann.epochs 0 and without model.batch_norm balanced"]
+
+
+def _doubts_of_changes(experiment):
+    """Sigma-delta neurons hear changes, those of the first layer values: one neuron for all layers is wrong in some."""
+    if experiment.neuron.kind != "sigma_delta":
+        return []
+    wrong = "the first layer gets the whole image at every timestep, and its neurons add it up as if it were changes"
+    if named_values(experiment.neuron.parameters).get("inputs") == "values":
+        wrong = "with inputs=values layers behind the first take the changes that they hear for whole values"
+    biases = ""
+    if experiment.model.batch_norm:
+        biases = "; the biases into which model.batch_norm folds are added up at every timestep, in every layer"
+    return [f"neuron.kind sigma_delta: {wrong}{biases}, so activations are not those of a ReLU network. An experiment "
+            "has one neuron for all layers: build the network in Python, with "
+            "Layer(neuron=dietjax.SigmaDelta(inputs='values')) for the first layer and without biases, or take another "
+            "neuron.kind"]
 
 
 def _doubts_of_method(experiment):

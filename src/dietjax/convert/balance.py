@@ -1,6 +1,7 @@
 """Threshold balancing: a threshold for every layer from the currents that it receives (Rathi & Roy, Algorithm 1)."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from .checks import (
     check_percentile,
     check_scale,
     check_spiking,
+    lasting,
     timesteps_of,
 )
 from .select import kth_smallest
@@ -44,7 +46,7 @@ def with_neurons(net: Network, variables: Mapping[str, Any]) -> dict:
 
 
 def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array, *, timesteps: int | None = None,
-                       percentile: float = 99.7, key: Array | None = None) -> dict:
+                       percentile: float = 99.7, key: Array | None = None, lengths: Array | None = None) -> dict:
     """Threshold balancing: layer by layer from the input, θ = the largest over time of a percentile of the current.
 
         θ_l = max over t of the k-th smallest current of layer l at t,  k = 1 + round(percentile/100 · (n − 1))
@@ -65,6 +67,8 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         timesteps: over which currents are measured; None: 100, and of frames as many as there are.
         percentile: in (0, 100].
         key: for the spikes of a Poisson encoder.
+        lengths: [B], how many of its frames each example has; None: all. At each timestep n counts those
+            that last.
 
     Returns:
         variables with the thresholds found and leaks of 1.
@@ -75,18 +79,20 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
             timesteps that disagree, images that are not finite, or a layer whose percentile current is not positive
             and finite (it could never have a threshold).
     """
-    timesteps = timesteps_of(net, images, timesteps, 100)
+    timesteps = timesteps_of(net, images, timesteps, 100, lengths)
+    images, lasts = lasting(net, images, lengths)
     check_folded(net, variables)
     check_percentile(percentile)
     check_finite(images)
     variables = with_neurons(net, variables)
     check_spiking(net)
-    measuring = net.clone(run_neuron=_Balance(percentile))
+    measuring = net.clone(run_neuron=_Balance(percentile, lasts))
+    steps, ends = (timesteps, None) if lasts is None else (max(lasts), np.array(lasts))
 
     @jax.jit
     def measure(variables, images):
         rngs = None if key is None else {"encode": key}
-        return measuring.apply(variables, images, timesteps=timesteps, rngs=rngs)[1]["state"]
+        return measuring.apply(variables, images, timesteps=steps, lengths=ends, rngs=rngs)[1]["state"]
 
     found = measure(variables, images)
     for name, population in hidden(net).items():
@@ -110,12 +116,20 @@ class _Balance:
     """
 
     percentile: float
+    lengths: tuple[int, ...] | None
+    """Timesteps that each example lasts; None: all of them."""
 
     def __call__(self, neuron, params, state, current, timesteps, backend):
-        by_step = jnp.moveaxis(current, 1, 0).reshape(current.shape[1], -1)
-        by_step = by_step.astype(jnp.promote_types(by_step.dtype, jnp.float32))
-        rank = 1 + round(0.01 * self.percentile * (by_step.shape[1] - 1))
-        threshold = jax.vmap(lambda x: kth_smallest(x, rank))(by_step).max()
+        batch, steps, *neurons = current.shape
+        lasts = np.full(batch, steps) if self.lengths is None else np.array(self.lengths)
+        valid = np.arange(steps) < lasts[:, None]
+        counted, beyond = (math.prod(neurons) * examples.sum(0) for examples in (valid, ~valid))
+        ranks = beyond + 1 + np.round(0.01 * self.percentile * (counted - 1)).astype(int)
+        by_step = current.astype(jnp.promote_types(current.dtype, jnp.float32))
+        if beyond.any():  # below all that count
+            by_step = jnp.where(valid.reshape(batch, steps, *(1 for _ in neurons)), by_step, -jnp.inf)
+        by_step = jnp.moveaxis(by_step, 1, 0).reshape(steps, -1)
+        threshold = jax.vmap(kth_smallest)(by_step, jnp.asarray(ranks)).max()
         params = neuron.with_threshold(params, threshold)
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)  # at its thresholds
         return params, unroll(neuron, params, state, current, timesteps, backend)[1]

@@ -12,6 +12,7 @@ from ..core.scan import defined_with_step
 from ..errors import InputError
 from ..models import Network
 from ..models.inputs import check_input, is_framed
+from ..models.inside import only_valid, valid_steps
 from ..types import Array, Neuron
 
 
@@ -90,19 +91,30 @@ def _grouped(neurons):
     return [(neuron, f"layer{'s' if len(names) > 1 else ''} {', '.join(names)}") for neuron, names in layers.items()]
 
 
-def timesteps_of(net: Network, images: Array, timesteps: int | None, default: int | None = None) -> int:
+def timesteps_of(net: Network, images: Array, timesteps: int | None, default: int | None = None,
+                 lengths: Array | None = None) -> int:
     """T: of frames [B, T, H, W, C] their number; of images what was asked for, or the default.
 
     Raises:
-        InputError: input that is not the network's, frames and timesteps that disagree, or images without timesteps
-            where there is no default.
+        InputError: input that is not the network's, frames and timesteps that disagree, lengths that are not theirs, or
+            images without timesteps where there is no default.
     """
     if timesteps is None and not is_framed(net, images):
         if default is None:
             raise InputError(f"images {images.shape} are the same at every timestep: say at how many, timesteps=T "
                              "(of frames [B, T, H, W, C] they are known)")
         timesteps = default
-    return check_input(net, images, timesteps)
+    return check_input(net, images, timesteps, lengths)
+
+
+def lasting(net: Network, images: Array, lengths: Array | None) -> tuple[Array, tuple[int, ...] | None]:
+    """Frames for as long as the longest example lasts, 0 beyond the end of each; and the lengths as plain numbers."""
+    if lengths is None:
+        return images, None
+    check_input(net, images, None, lengths)
+    known = np.asarray(lengths)
+    longest = int(known.max())
+    return only_valid(images[:, :longest], valid_steps(known, 0, longest)), tuple(known.tolist())
 
 
 def check_folded(net: Network, variables: Mapping[str, Any]) -> None:

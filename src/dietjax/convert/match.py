@@ -26,12 +26,13 @@ from .checks import (
     check_scale,
     check_spiking,
     check_worth,
+    lasting,
 )
 from .select import kth_smallest
 
 
 def match_activations(net: Network, variables: Mapping[str, Any], images: Array, *, percentile: float = 99.9,
-                      scale: float = 1.0) -> dict:
+                      scale: float = 1.0, lengths: Array | None = None) -> dict:
     """The ANN's function in spikes: thresholds from its activations, and every spike worth its threshold.
 
         θ_l = s·λ_l,   W_l ← W_l · (what a spike that arrives is worth),   b_l stays
@@ -59,6 +60,7 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
         images: [B, H, W, C], normalised, or frames [B, T, H, W, C]; a few hundred training examples.
         percentile: in (0, 100]; where there are trained levels it is not used.
         scale: s > 0.
+        lengths: [B], how many of its frames each example has; None: all. Those beyond are left out.
 
     Returns:
         variables for `net`, leaks of 1.
@@ -76,9 +78,12 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     check_folded(net, variables)
     check_percentile(percentile)
     check_scale(scale)
+    images, lasts = lasting(net, images, lengths)
     check_finite(images)
     if is_framed(net, images):
-        images = images.reshape(-1, *images.shape[2:])
+        steps = images.shape[1]
+        there = np.full((len(images), steps), True) if lasts is None else np.arange(steps) < np.array(lasts)[:, None]
+        images = images.reshape(-1, *images.shape[2:])[np.flatnonzero(there)]
     levels = _levels(net, variables["params"], images, percentile)
     worth: dict[str | None, np.ndarray] = {None: np.ones(1), **{name: scale * level for name, level in levels.items()}}
     units = {layer.name: _unit(net, layer, worth) for layer in net.layers}

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from ..types import Array
 
 
-def kth_smallest(x: Array, k: int) -> Array:
+def kth_smallest(x: Array, k: Array | int) -> Array:
     """The k-th smallest (k >= 1) of a float array [n], exactly, without sorting it.
 
     Radix selection: floats in the order of their bits, one counting pass for each bit of the answer. It allocates

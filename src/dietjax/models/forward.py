@@ -24,6 +24,7 @@ from .inside import (
     event_rate,
     has_membrane,
     mean_size,
+    measured,
     only_valid,
     run_watched,
     valid_steps,
@@ -43,6 +44,8 @@ Currents = dict[str, Array]
 POOL: dict[bool | str, Callable[[Array], Array]] = {True: average_pool, "max": max_pool, "global": global_average}
 COMBINE: dict[str, Callable[[Array, Array], Array]] = {  # of a residual
     "add": jnp.add, "and": jnp.multiply, "iand": lambda a, s: (1 - a) * s}
+MEASURED = ("rate", "size", "units", "sent_rate", "sent_size")
+"""What is measured of a population, or of what leaves its layer, summed over time: see `inside.measured`."""
 ONLY_CURRENTS = jax.checkpoint_policies.save_only_these_names("current")
 
 
@@ -113,7 +116,7 @@ class Forward:
                 x = encoder(key, images, start + offset, chunk)
             x = only_valid(x.astype(dtype), valid)
             state, outputs = self.run_chunk(state, *self.currents(x, None, valid), chunk, valid, start + offset)
-            return state, outputs | {"input_rate": event_rate(x) * chunk, "input_size": mean_size(x) * chunk}
+            return state, outputs | {"input": measured(x, chunk)}
 
         state = self.initial_state(images.shape[0], dtype) if state is None else state
         if "membrane" in self.record:
@@ -133,10 +136,9 @@ class Forward:
             start: timesteps that came before it.
 
         Returns:
-            (state after it, {"logits" [B, chunk, K], "updates": statistics, and by layer what `fire` records}).
+            (state after it, {"logits" [B, chunk, K], "updates": statistics, and by population what `fire` records}).
         """
-        kept = ("spike_rate", "size", "sent_rate", "sent_size", *RECORDED)
-        outputs: dict[str, Any] = {name: OrderedDict() for name in kept}
+        outputs: dict[str, Any] = {name: OrderedDict() for name in (*MEASURED, *RECORDED)}
         outputs["updates"] = dict(seen)
         arrived = dict(arrived)
         after: dict[str, State] = {}
@@ -150,13 +152,13 @@ class Forward:
             states, found, seen, record = fire({name: state[name] for name in names if name in state}, currents, valid)
             after |= states
             outputs["updates"].update(seen)
-            _keep(outputs, layer, record)
+            _keep(outputs, record)
             for target, current in found.items():
                 arrived[target] = current + arrived[target] if target in arrived else current
         last = self.net.layers[-1]
         after[last.name], outputs["logits"], record = self.read_out(last, chunk, state[last.name],
                                                                     arrived.pop(last.name), valid)
-        _keep(outputs, last, record)
+        _keep(outputs, {last.name: record})
         return after, outputs
 
     def fire(self, layer: Layer, chunk: int, states: State, arrived: Currents,
@@ -169,30 +171,28 @@ class Forward:
             arrived: {layer: its current}, and what its residual brings.
 
         Returns:
-            (states, currents, statistics that batch norm saw, record: what `run_chunk` returns by layer).
+            (states, currents, statistics that batch norm saw, {layer, or its residual's projection: its record}).
         """
-        state, x, record = self.run_neurons(layer.name, chunk, states[layer.name], arrived[layer.name], valid)
-        states = {**states, layer.name: state}
-        spiking = getattr(self.populations[layer.name].neuron, "spiking", False)
-        if jax.tree.leaves(state) or spiking:  # an ANN's activations are no spikes
-            record |= {"spike_rate": event_rate(x) * chunk, "size": mean_size(x) * chunk}
+        states, record = dict(states), {}
+        states[layer.name], x, record[layer.name] = self.run_neurons(layer.name, chunk, states[layer.name],
+                                                                     arrived[layer.name], valid)
         if layer.residual is not None:
             name = projection(layer.name)
             brought = arrived[name]
             if name in self.populations:
-                states[name], brought, _ = self.run_neurons(name, chunk, states[name], brought, valid)
+                states[name], brought, record[name] = self.run_neurons(name, chunk, states[name], brought, valid)
             x = COMBINE[layer.residual.combine](x, brought)
         if layer.name in self.masks:
             x = jnp.where(self.masks[layer.name], x * jnp.asarray(1 / (1 - layer.dropout), x.dtype), 0)
         if layer.pool:
             x = POOL[layer.pool](x)
         if layer.residual is not None or layer.pool == "max":  # else as many leave on average as are fired
-            record |= {"sent_rate": event_rate(x) * chunk, "sent_size": mean_size(x) * chunk}
+            record[layer.name] |= {"sent_rate": event_rate(x) * chunk, "sent_size": mean_size(x) * chunk}
         return states, *self.currents(x, layer.name, valid), record
 
     def run_neurons(self, name: str, chunk: int, state: State, current: Array,
                     valid: Array | None = None) -> tuple[State, Array, dict]:
-        """A population's neurons: (state, outputs [B, chunk, N], what is asked for of them over time)."""
+        """A population's neurons: (state, outputs [B, chunk, N], what is measured of these, and recorded over time)."""
         population = self.populations[name]
         neuron, params = population.neuron, population.params(self.params)
         record = {}
@@ -211,16 +211,17 @@ class Forward:
         x = only_valid(x, valid)
         if "spikes" in self.record:
             record["spikes"] = x
+        if jax.tree.leaves(state) or getattr(neuron, "spiking", False):  # an ANN's activations are no spikes
+            record |= measured(x, chunk)
         return state, x, record
 
     def read_out(self, last: Layer, chunk: int, state: State, current: Array,
                  valid: Array | None = None) -> tuple[State, Array, dict]:
         """The readout's current -> (state, what it puts out after each timestep [B, chunk, K], record)."""
         after, logits, record = self.run_neurons(last.name, chunk, state, current.astype(wide(current.dtype)))
-        record.pop("spikes", None)
+        record = {name: value for name, value in record.items() if name in ("current", "membrane")}
         if isinstance(after, SpikeCountState):
-            x = only_valid(jnp.diff(logits, axis=1, prepend=state.counts[:, None]), valid)
-            record |= {"spike_rate": event_rate(x) * chunk, "size": mean_size(x) * chunk}
+            record |= measured(only_valid(jnp.diff(logits, axis=1, prepend=state.counts[:, None]), valid), chunk)
         return after, logits, record
 
     def currents(self, x: Array, source: str | None, valid: Array | None = None) -> tuple[Currents, dict[str, Any]]:
@@ -257,6 +258,7 @@ class Forward:
         return any(getattr(neuron, "forward_mode", False) for neuron in self.net.neurons().values())
 
 
-def _keep(outputs, layer, record):
-    for name, value in record.items():
-        outputs[name][layer.name] = value
+def _keep(outputs, record):
+    for population, found in record.items():
+        for name, value in found.items():
+            outputs[name][population] = value

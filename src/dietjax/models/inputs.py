@@ -4,10 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from ..core.losses.lengths import check_lengths
 from ..core.neurons import PSN
-from ..core.neurons.checks import concrete
 from ..errors import InputError
 from ..types import Array, State
 from .spec import is_whole
@@ -35,6 +34,9 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
         raise InputError(f"images are {images.dtype}; make them floating point first (dietjax.data.normalise)")
     if timesteps is not None and (not is_whole(timesteps) or timesteps < 1):
         raise InputError(f"timesteps must be a whole number of at least 1, got {timesteps!r}")
+    if 0 in shape[:2 if framed else 1]:
+        raise InputError(f"{'frames' if framed else 'images'} have shape {shape}: there is no example"
+                         f"{', or no frame' if framed else ''}")
     if framed:
         timesteps = _frames_of(shape, timesteps, lengths)
         looks_ahead = [name for name, neuron in net.neurons().items() if isinstance(neuron, PSN)]
@@ -56,25 +58,12 @@ def check_input(net: "Network", images: Array, timesteps: int | None, lengths: A
 
 
 def _frames_of(shape, timesteps, lengths):
-    if 0 in shape[:2]:
-        raise InputError(f"frames have shape {shape}: there is no example, or no frame")
     if timesteps not in (None, shape[1]):
         raise InputError(f"timesteps are {timesteps}, and there are {shape[1]} frames an example: every timestep has a "
                          f"frame of its own; leave out timesteps, or pass frames[:, :{timesteps}]")
     if lengths is not None:
-        _check_lengths(lengths, shape)
+        check_lengths(lengths, *shape[:2])
     return shape[1]
-
-
-def _check_lengths(lengths, shape):
-    lengths = jnp.asarray(lengths)
-    if lengths.shape != shape[:1] or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise InputError(f"lengths are whole numbers, one for each of {shape[0]} examples, got {lengths.dtype} of "
-                         f"shape {lengths.shape}")
-    values = concrete(lengths)
-    if values is not None and not np.all((values >= 1) & (values <= shape[1])):
-        wrong = values[(values < 1) | (values > shape[1])][0]
-        raise InputError(f"a length is {wrong}, and each must lie between 1 and the {shape[1]} frames that there are")
 
 
 def as_maps(net: "Network", images: Array) -> Array:

@@ -53,10 +53,20 @@ def mean_size(x: Array) -> Array:
     return jnp.abs(x).mean(dtype=wide(x.dtype))
 
 
-def magnitudes(sizes: dict[str, Array], rates: dict[str, Array]) -> dict[str, Array]:
-    """{layer: mean magnitude of its events}, from what its neurons put out in all and how often; 0 without events."""
-    return {name: jnp.where(rates[name] > 0, size / jnp.where(rates[name] > 0, rates[name], 1), 0)
-            for name, size in sizes.items()}
+def unit_rate(x: Array) -> Array:
+    """Share of entries whose magnitude is exactly 1: of spikes, that of those that are not 0."""
+    return (jnp.abs(x) == 1).mean(dtype=wide(x.dtype))
+
+
+def measured(x: Array, timesteps: int) -> dict[str, Array]:
+    """What is counted of a population's outputs [B, T, N], or of an input: sums over time, means over all else."""
+    return {"rate": event_rate(x) * timesteps, "size": mean_size(x) * timesteps, "units": unit_rate(x) * timesteps}
+
+
+def per_event(sums: dict[str, Array], rates: dict[str, Array]) -> dict[str, Array]:
+    """{population: the sum over its events, as their mean}; 0 without events."""
+    return {name: jnp.where(rates[name] > 0, value / jnp.where(rates[name] > 0, rates[name], 1), 0)
+            for name, value in sums.items()}
 
 
 def run_watched(neuron: Neuron, params: Params, state: State, current: Array,

@@ -15,9 +15,9 @@ from ..core.neurons import LI, LIF
 from ..core.unroll import unroll
 from ..errors import InputError
 from ..types import Array, Neuron, State
-from .forward import Forward
+from .forward import MEASURED, Forward
 from .inputs import check_input, hold_last
-from .inside import RECORDED, check_recorded, magnitudes
+from .inside import RECORDED, check_recorded, per_event
 from .operations import init_kernel
 from .populations import check_trained_with, populations
 from .recurrent import Recurrent
@@ -96,15 +96,18 @@ class Network(nn.Module):
             chunk, truncate, remat: the schedule, see `unroll.over_chunks`.
             state: `record["state"]` of the timesteps before these; None: from rest. A constant input is encoded again.
             start: how many timesteps came before these, for encoders that draw and for `time_weights`.
-            record: what else is recorded of every layer, of "spikes" (what it puts out), "current" and "membrane"
+            record: what else is recorded of every population, of "spikes" (what it puts out), "current" and "membrane"
                 (after each timestep, of neurons that have one; their steps then run one by one).
 
         Returns:
-            (logits [B, K] after the last step, record): "logits" [B, T, K] after each step; "spike_rate" {layer: events
-            (outputs that are not 0) per neuron summed over T, mean over batch and neurons}; "magnitude" {layer: mean
-            size of its events, of spikes 1}; "sent_rate" and "sent_size" {layer with a residual or a max pool: events
-            that leave it per neuron over T, and the sum of their sizes}; "state"; under frames or a Poisson encoder
-            "input_rate", events per pixel over T, and "input_magnitude"; what `record` asks for, {layer: [B, T, N]}.
+            (logits [B, K] after the last step, record): "logits" [B, T, K] after each step; "spike_rate" {population:
+            events (outputs that are not 0) per neuron summed over T, mean over batch and neurons}; "magnitude"
+            {population: mean size of its events, of spikes 1}; "unit_share" {population: share of its events whose size
+            is exactly 1, of spikes all}; "sent_rate" and "sent_size" {layer with a residual or a max pool: events that
+            leave it per neuron over T, and the sum of their sizes}; "state"; under frames or a Poisson encoder
+            "input_rate", events per pixel over T, "input_magnitude" and "input_unit_share"; "lengths" [B], where they
+            were given; what `record` asks for, {population: [B, T, N]}. A population is a layer by its name, or the
+            neurons of its residual's projection, by LAYER_shortcut.
         """
         timesteps = check_input(self, images, timesteps, lengths, state, start)
         check_recorded(record)
@@ -128,6 +131,7 @@ class Network(nn.Module):
                 stats[name].value = value
         if lengths is not None:
             found["logits"] = hold_last(found["logits"], lengths)
+            found["lengths"] = jnp.clip(jnp.asarray(lengths), 1, timesteps)
         return found["logits"][:, -1], found | rates
 
     def _variables(self, batch, learns, at_once):
@@ -212,13 +216,15 @@ def _joined(state, outputs):
     for name in RECORDED:
         if outputs[name]:
             of_images[name] = OrderedDict((k, _join_chunks(v)) for k, v in outputs[name].items())
-    rates: Record = {name: OrderedDict((k, v.sum(0)) for k, v in outputs[name].items())
-                     for name in ("spike_rate", "sent_rate", "sent_size")}
-    sizes = {k: v.sum(0) for k, v in outputs["size"].items()}
-    rates["magnitude"] = magnitudes(sizes, rates["spike_rate"])
-    if "input_rate" in outputs:
-        rates["input_rate"] = outputs["input_rate"].sum(0)
-        rates["input_magnitude"] = magnitudes({"": outputs["input_size"].sum(0)}, {"": rates["input_rate"]})[""]
+    sums = {name: OrderedDict((k, v.sum(0)) for k, v in outputs[name].items()) for name in MEASURED}
+    events = sums["rate"]
+    rates: Record = {"spike_rate": events, "magnitude": per_event(sums["size"], events),
+                     "unit_share": per_event(sums["units"], events),
+                     "sent_rate": sums["sent_rate"], "sent_size": sums["sent_size"]}
+    if "input" in outputs:
+        of_input = {k: v.sum(0) for k, v in outputs["input"].items()}
+        means = per_event(of_input, dict.fromkeys(of_input, of_input["rate"]))
+        rates |= {"input_rate": of_input["rate"], "input_magnitude": means["size"], "input_unit_share": means["units"]}
     return of_images, (rates, jax.tree.map(lambda x: x[0], outputs["updates"]))
 
 

@@ -75,11 +75,21 @@ def populations(net: "Network") -> dict[str, Population]:
     return found
 
 
+def neurons_of(params: Mapping[str, Any]) -> dict[str, Params]:
+    """{layer, or its residual's projection: its neurons' parameters}, where they have any, in the order of `params`."""
+    found = {}
+    for layer, weights in params.items():
+        parts = {layer: weights, projection(layer): weights.get("shortcut", {})}
+        found |= {name: part["neuron"] for name, part in parts.items() if "neuron" in part}
+    return found
+
+
 def check_trained_with(net: "Network", there: Mapping[str, Population], params: Mapping[str, Any]) -> None:
     """Refuse another network's variables: an ANN's in a spiking one, a spiking one's in an ANN, other timesteps'.
 
     there: the network's `populations`.
     """
+    _check_layers(net, params)
     for layer in net.layers[:-1]:
         weights = params[layer.name].get("time")
         if (None if weights is None else len(weights)) != net.time_weights:
@@ -102,6 +112,21 @@ def check_trained_with(net: "Network", there: Mapping[str, Population], params: 
                              f"{_shapes(wanted)}: these variables are of another network. An ANN's are converted first "
                              "(dietjax.convert.match_activations or balance_thresholds); else begin with those of "
                              "net.init")
+
+
+def _check_layers(net, params):
+    """Refuse variables of other layers."""
+    if not params:
+        raise InputError("these variables have no 'params': pass the whole of what net.init or a conversion returns, "
+                         "{'params': ...}, not the parameters alone")
+    missing = [layer.name for layer in net.layers if layer.name not in params]
+    if missing:
+        raise InputError(f"these variables hold no parameters for {', '.join(missing)}, and have {', '.join(params)}; "
+                         "use those of a network of the same layers")
+    for layer in net.layers:
+        if "kernel" not in params[layer.name]:
+            raise InputError(f"layer {layer.name!r} has no kernel among its parameters; use variables of net.init, or "
+                             "of a conversion")
 
 
 @functools.lru_cache(maxsize=1024)  # asked for at every application, and equal neurons have equal parameters

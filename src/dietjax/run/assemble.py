@@ -12,6 +12,7 @@ from ..config import Experiment
 from ..convert.checks import check_spiking
 from ..core import encode
 from ..core.neurons import QCFS, ReLU
+from ..core.neurons.params import parameters
 from ..errors import InputError, unknown
 from ..models import Network
 from ..parallel import processes
@@ -124,7 +125,7 @@ def _check_neuron(experiment, snn):
                 f"neuron.kind {kind} cannot be converted to: {error}. Train it from scratch: set ann.epochs to 0 "
                 "(--ann.epochs 0), with model.batch_norm" if not experiment.from_scratch else
                 f"thresholds of neuron.kind {kind} cannot be balanced: {error}. Set model.batch_norm") from error
-    known = neuron.parameters(jax.eval_shape(lambda key: snn.neuron.init(key, shape), jax.random.key(0)))
+    known = parameters(jax.eval_shape(lambda key: snn.neuron.init(key, shape), jax.random.key(0)))
     for name in experiment.neuron.freeze:
         if name not in known:
             raise unknown(f"parameter in neuron.freeze, of neuron.kind {kind}:", name, known)

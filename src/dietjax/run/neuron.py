@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .. import config
 from ..config.names import NEURONS
 from ..config.values import fits, named_values
+from ..core.neurons.params import name_of
 from ..core.unroll import unroll
 from ..errors import InputError, unknown
 from ..types import Neuron, missing_methods
@@ -130,17 +131,7 @@ def _try(neuron: Neuron, timesteps: int) -> None:
                          f"{outputs.dtype}{list(outputs.shape)}; they must be alike")
 
 
-def parameters(params: Any) -> dict[str, Any]:
-    """{name: array} of a neuron's parameters, whatever they are kept in."""
-    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
-
-
 def reset_but_threshold(params: Any, initial: Any) -> Any:
     """A converted neuron's parameters: its thresholds, and everything else as it starts."""
-    return jax.tree_util.tree_map_with_path(lambda path, now, first: now if _name(path) == "threshold" else first,
+    return jax.tree_util.tree_map_with_path(lambda path, now, first: now if name_of(path) == "threshold" else first,
                                             params, initial)
-
-
-def _name(path):
-    """What a leaf is called in its tree: "leak", or "inner/leak" where the tree has branches."""
-    return "/".join(str(next(getattr(key, a) for a in ("name", "key", "idx") if hasattr(key, a))) for key in path)

@@ -15,14 +15,15 @@ import numpy as np
 from .. import __version__, files, models
 from ..analysis import energy
 from ..config import Experiment
+from ..core.neurons.params import described
 from ..data import Dataset, normalise
 from ..models import Network
+from ..models.populations import neurons_of
 from ..parallel.mesh import make_mesh
 from ..train.evaluate import Evaluator
 from ..train.plan import Plan
 from ..train.state import TimeSchedule
 from .assemble import is_ann
-from .neuron import parameters
 
 RASTER_NEURONS = 200
 """Neurons of a layer drawn in the raster, evenly spaced."""
@@ -42,14 +43,12 @@ def measure(net: Network, variables: dict, dataset: Dataset, experiment: Experim
 
 
 def neuron_means(variables: dict) -> dict[str, dict[str, float]]:
-    """{parameter: {layer: its mean}} of a spiking network's neurons: {"leak": ..., "threshold": ...} of LIF's. A leak
-    that follows from another parameter, as PLIF's, is among them.
+    """{parameter: {layer, or its residual's projection: its mean}} of a spiking network's neurons: {"leak": ...,
+    "threshold": ...} of LIF's. A leak that follows from another parameter, as PLIF's, is among them.
     """
     means: dict[str, dict[str, float]] = {}
-    for layer, params in variables["params"].items():
-        neuron = params.get("neuron", ())
-        derived = {"leak": neuron.leak} if hasattr(neuron, "leak") else {}
-        for name, values in (parameters(neuron) | derived).items():
+    for layer, neuron in neurons_of(variables["params"]).items():
+        for name, values in described(neuron).items():
             means.setdefault(name, {})[layer] = np.asarray(values, np.float64).mean().item()
     return means
 
@@ -97,7 +96,7 @@ def _layers(net, before, after, spike_rates):
 
     def means(layer):
         return {f"{name}_{when}": found[name][layer] for name, of_layers in after.items() if layer in of_layers
-                for when, found in (("before", before), ("after", after))}
+                for when, found in (("before", before), ("after", after)) if layer in found[name]}
 
     return [{"name": layer, "neurons": int(np.prod(shapes[layer])), **means(layer), "spike_rate": rate}
             for layer, rate in spike_rates.items()]

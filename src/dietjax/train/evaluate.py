@@ -15,7 +15,8 @@ from ..parallel.mesh import assemble, batch_sharding, distribute, replicated, ro
 from .plan import Plan
 from .state import TimeSchedule
 
-EVENTS = {"magnitude": "spike_rate", "input_magnitude": "input_rate"}
+EVENTS = {"magnitude": "spike_rate", "unit_share": "spike_rate", "input_magnitude": "input_rate",
+          "input_unit_share": "input_rate"}
 """What a record holds as a mean over events -> how many events there are."""
 MEASURED = ("spike_rate", "sent_rate", "sent_size", "input_rate", *EVENTS)
 """What an evaluation keeps of a network's record."""
@@ -53,8 +54,9 @@ def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_
 
     Returns:
         ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes, and as
-        far as the network records them "spike_rate", "magnitude", "sent_rate", "sent_size" {layer: ...}, "input_rate",
-        "input_magnitude": of all examples, whatever the batches}, predicted classes [N]).
+        far as the network records them "spike_rate", "magnitude", "unit_share", "sent_rate", "sent_size" {layer: ...},
+        "input_rate", "input_magnitude", "input_unit_share": of all examples, whatever the batches}, predicted classes
+        [N]).
 
     Raises:
         Interrupted: `stop` said so.

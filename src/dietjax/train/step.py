@@ -138,7 +138,7 @@ def _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze):
         metrics = {"loss": loss, "accuracy": accuracy, "finite_images": finite,
                    **measure_health(net, new["params"], gradients, named(params, freeze))}
         if rates:
-            metrics["spike_rate"] = jnp.array(list(rates.values()))
+            metrics["spike_rate"] = rates
         average = update_average(state, new, phase.ema_decay)
         return TrainState(state.step + 1, new, optimizer_state, average), metrics
 

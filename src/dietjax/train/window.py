@@ -14,7 +14,6 @@ from ..models import Network
 from .health import check_health
 
 AVERAGED = ("loss", "accuracy", "spike_rate", "zero_gradient")
-LAST = ("threshold", "leak")
 RUN_AHEAD = 4
 """Programs, of a step each, the host may be ahead of the device: enough to keep it busy, few enough to stop soon after
 a signal. Of several steps each, it is one."""
@@ -33,9 +32,10 @@ class MetricWindow:
             gathered: `gathered` as the checkpoint holds it that the session resumes from.
         """
         self._net, self._phase, self._batch_size = net, phase, batch_size
-        self._names = [layer.name for layer in net.layers]
-        self.gathered: dict[str, list] = {key: list(values) for key, values in (gathered or {}).items()}
-        """{metric: its value at each step since the last line that has been checked}; JSON can hold it."""
+        self.gathered: dict[str, list] = {key: [self._by_layer(value) for value in values]
+                                          for key, values in (gathered or {}).items()}
+        """{metric: its value at each step since the last line that has been checked, a number or {layer: number}}; JSON
+        can hold it."""
         self._pending: list[tuple[int | None, dict]] = []
         self._last: dict[str, Any] = {}
         self._since, self._waited, self._timed = None, 0.0, 0
@@ -75,17 +75,16 @@ class MetricWindow:
             check_health(self._net, self._phase, step - len(seen) + i, metrics)
             for key in AVERAGED:
                 if key in metrics:
-                    self.gathered.setdefault(key, []).append(np.asarray(metrics[key], np.float64).tolist())
-            self._last = {key: metrics[key] for key in LAST if key in metrics}
+                    self.gathered.setdefault(key, []).append(_plain(metrics[key]))
+            self._last = {name: _plain(values) for name, values in metrics.get("neurons", {}).items()}
         self._pending, self._timed = [], self._timed + len(seen)
 
     def line(self, step: int) -> dict[str, Any]:
         """Collect, and return means over the steps since the last line, and how fast they were."""
         self.collect(step)
         seconds = time.perf_counter() - self._since
-        values = {key: self._by_layer(np.mean(steps, axis=0)) for key, steps in self.gathered.items()}
-        values |= {key: self._by_layer(value) for key, value in self._last.items()}
-        values |= {"images_per_second": self._timed * self._batch_size / seconds,
+        values: dict[str, Any] = {key: _mean(steps) for key, steps in self.gathered.items()}
+        values |= self._last | {"images_per_second": self._timed * self._batch_size / seconds,
                    "input_wait_share": self._waited / seconds, **memory()}
         self.gathered = {}
         self.pause()
@@ -96,12 +95,27 @@ class MetricWindow:
         self._since, self._waited, self._timed = None, 0.0, 0
 
     def _by_layer(self, value):
-        return dict(zip(self._names, np.asarray(value).tolist(), strict=False)) if np.ndim(value) else float(value)
+        """As it is, by name. A list is of an earlier version's checkpoint: one number for each layer."""
+        if not isinstance(value, list):
+            return value
+        return dict(zip((layer.name for layer in self._net.layers), value, strict=False))
+
+
+def _plain(value):
+    """A number, or {name: number}, as Python has them."""
+    return {name: float(v) for name, v in value.items()} if isinstance(value, Mapping) else float(value)
+
+
+def _mean(steps):
+    """Of numbers, or of {name: number}."""
+    if isinstance(steps[0], Mapping):
+        return {name: float(np.mean([step[name] for step in steps])) for name in steps[0]}
+    return float(np.mean(steps))
 
 
 def _each(metrics, count):
     """The metrics of each step."""
-    return [metrics] if count is None else [{key: value[i] for key, value in metrics.items()} for i in range(count)]
+    return [metrics] if count is None else [jax.tree.map(lambda x, i=i: x[i], metrics) for i in range(count)]
 
 
 def memory(devices: Sequence[jax.Device] | None = None) -> dict[str, int]:

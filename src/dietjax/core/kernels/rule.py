@@ -16,14 +16,15 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ...types import Array
+from ..reset import after_spike, since_spike
 from ..surrogate import step_function
 
 
 class Rule(NamedTuple):
     """What does not change over a block; static, so that equal rules do not recompile."""
 
-    subtract: bool
-    """Reset by subtraction; else to zero."""
+    reset: str
+    """"subtract" or "zero"."""
     surrogate: Callable[[Array], Array]
     """Derivative of the spike with respect to z = u/θ − 1, as a function of z; where `elapsed` is carried, of that."""
 
@@ -32,10 +33,8 @@ def step(rule, leak, threshold, membrane, elapsed, current):
     """One timestep: (membrane before the reset, fired, membrane after it, elapsed); arithmetic alone."""
     before = leak * membrane + current.astype(membrane.dtype)
     fired = step_function(before / threshold - 1)
-    after = before - threshold * fired if rule.subtract else before * (1 - fired)
-    if elapsed is not None:
-        elapsed = jnp.where(fired > 0, 1, elapsed + 1).astype(elapsed.dtype)
-    return before, fired, after, elapsed
+    after = after_spike(rule.reset, before, threshold, fired)
+    return before, fired, after, None if elapsed is None else since_spike(elapsed, fired)
 
 
 def step_back(rule, leak, threshold, came, before, fired, elapsed, g_after, g_fired):
@@ -45,7 +44,7 @@ def step_back(rule, leak, threshold, came, before, fired, elapsed, g_after, g_fi
     """
     slope = g_fired * rule.surrogate(before / threshold - 1 if elapsed is None else elapsed)
     g_threshold = -slope * before / threshold**2
-    if rule.subtract:
+    if rule.reset == "subtract":
         g_threshold -= g_after * fired
     else:
         g_after = g_after * (1 - fired)

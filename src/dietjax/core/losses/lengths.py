@@ -12,16 +12,21 @@ def check_over_time(outputs: Array, lengths: Array | None) -> None:
     if outputs.ndim < 3 or outputs.shape[1] < 1:
         raise InputError(f"outputs have shape {outputs.shape}, wanted [B, T, K] with at least one timestep: of a "
                          "network pass record['logits'] or record['spikes'][layer], not the logits after the last step")
-    if lengths is None:
-        return
-    if jnp.shape(lengths) != outputs.shape[:1] or not jnp.issubdtype(jnp.result_type(lengths), jnp.integer):
-        raise InputError(f"lengths are {jnp.result_type(lengths)} of shape {jnp.shape(lengths)}, wanted one whole "
-                         f"number of timesteps for each of {outputs.shape[0]} examples")
+    if lengths is not None:
+        check_lengths(lengths, *outputs.shape[:2])
+
+
+def check_lengths(lengths: Array, examples: int, timesteps: int) -> None:
+    """Refuse lengths that are not whole numbers [B], one for each example, or known and not from 1 to T."""
+    shape, dtype = jnp.shape(lengths), jnp.result_type(lengths)
+    if shape != (examples,) or not jnp.issubdtype(dtype, jnp.integer):
+        raise InputError(f"lengths are whole numbers of timesteps, one for each of {examples} examples, got {dtype} of "
+                         f"shape {shape}")
     known = concrete(lengths)
-    if known is not None and not ((known >= 1) & (known <= outputs.shape[1])).all():
-        wrong = known[(known < 1) | (known > outputs.shape[1])][0]
-        raise InputError(f"a length is {wrong}, the outputs have {outputs.shape[1]} timesteps; lengths lie between 1 "
-                         "and that")
+    if known is not None and not ((known >= 1) & (known <= timesteps)).all():
+        wrong = known[(known < 1) | (known > timesteps)][0]
+        raise InputError(f"a length is {wrong}, and each must lie between 1 and the {timesteps} timesteps that there "
+                         "are")
 
 
 def steps_that_count(outputs: Array, lengths: Array | None) -> Array:

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from ...types import Array
-from .firing import LeakyFiring, at_rest, check_share, check_step, check_strength, checked, positive, shared
+from .firing import Resetting, at_rest, check_share, check_strength, positive, shared
 from .params import exportable
 
 
@@ -51,9 +51,11 @@ class ALIFState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ALIF(LeakyFiring):
+class ALIF(Resetting):
     """Leaky integrate-and-fire with an adaptive threshold, all four parameters trained."""
 
+    leak: float = 1.0
+    """Initial λ, the share of the membrane kept per step, in [0, 1]."""
     adaptation: float = 0.18
     """Initial β, at least 0. (The paper's 1.8 is β/(1 − ρ).)"""
     adaptation_leak: float = 0.9
@@ -61,6 +63,7 @@ class ALIF(LeakyFiring):
 
     def __post_init__(self):
         super().__post_init__()
+        check_share("leak", self.leak)
         check_strength("adaptation", self.adaptation)
         check_share("adaptation_leak", self.adaptation_leak)
 
@@ -74,12 +77,8 @@ class ALIF(LeakyFiring):
         zeros = at_rest(params, shape, dtype)
         return ALIFState(zeros, zeros)
 
-    def step(self, params: ALIFParams, state: ALIFState, current: Array) -> tuple[ALIFState, Array]:
-        """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
-        check_step(state, current)
-        leak, threshold, adaptation, adaptation_leak = checked(params, state.membrane)
-        membrane = leak * state.membrane + current
-        threshold = positive(threshold + adaptation * state.adaptation)  # a β below 0 would let it fall to 0
-        spikes, fired = self._fire(membrane, threshold)
-        membrane = self._after(membrane, threshold, fired)
-        return ALIFState(membrane, adaptation_leak * state.adaptation + spikes), spikes.astype(current.dtype)
+    def _fire_and_reset(self, params, state):
+        threshold = params.threshold + params.adaptation * state.adaptation
+        threshold = positive(threshold, threshold.dtype)  # a β below 0 would let it fall to 0
+        membrane, spikes, _ = self._compared(state.membrane, threshold)
+        return ALIFState(membrane, params.adaptation_leak * state.adaptation + spikes), spikes

@@ -79,6 +79,21 @@ _RANGES = {"threshold": "must be > 0", "decay_logit": "must be finite", "refract
            **dict.fromkeys(STRENGTHS, "must be at least 0, see clamp_leaks")}
 
 
+def parameters(params: Any) -> dict[str, Any]:
+    """{name: array} of a neuron's parameters, whatever they are kept in."""
+    return {name_of(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+def described(params: Any) -> dict[str, Any]:
+    """`parameters`, and a leak that follows from another of them, as PLIF's."""
+    return parameters(params) | ({"leak": params.leak} if hasattr(params, "leak") else {})
+
+
+def name_of(path: Any) -> str:
+    """What a leaf is called in its tree: "leak", or "inner/leak" where the tree has branches."""
+    return "/".join(str(next(getattr(key, a) for a in ("name", "key", "idx") if hasattr(key, a))) for key in path)
+
+
 def clamp_leaks(params: Any) -> Any:
     """Every leak of a neuron in a parameter tree within [0, 1], every strength at least 0; nothing else changes.
 

@@ -106,7 +106,7 @@ class PSN(Firing):
             weight = weight.sum(1, keepdims=True)
         membranes = jnp.einsum("ts,bs...->bt...", weight, current.astype(wide), precision=jax.lax.Precision.HIGHEST)
         membranes = jnp.where(state.elapsed.reshape(-1, *(1,) * (current.ndim - 1)) > 0, jnp.nan, membranes)
-        threshold = positive(params.threshold.astype(wide)).reshape(-1, *(1,) * (current.ndim - 2))
+        threshold = positive(params.threshold, wide).reshape(-1, *(1,) * (current.ndim - 2))
         spikes, _ = self._fire(membranes, threshold)
         return PSNState(state.elapsed + timesteps), spikes.astype(current.dtype)
 
@@ -167,7 +167,7 @@ class SlidingPSN(Firing):
         block = jnp.broadcast_to(current, (batch, timesteps, *neurons)).astype(state.history.dtype)
         heard = jnp.concatenate([state.history, block], axis=1)
         wide = jnp.result_type(heard, *params)
-        weight, threshold = params.weight.astype(wide), positive(params.threshold.astype(wide))
+        weight, threshold = params.weight.astype(wide), positive(params.threshold, wide)
         membranes = sum(weight[i] * heard[:, i:i + timesteps] for i in range(self.order))
         spikes, _ = self._fire(membranes, threshold)
         return SlidingPSNState(heard[:, timesteps:]), spikes.astype(current.dtype)

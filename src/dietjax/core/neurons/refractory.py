@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ...errors import InputError
 from ...types import Array
-from .firing import LeakyFiring, at_rest, check_step, checked, shared
+from .firing import Resetting, at_rest, check_share, shared
 from .params import LIFParams, exportable
 
 
@@ -31,14 +31,17 @@ class RefractoryState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RefractoryLIF(LeakyFiring):
+class RefractoryLIF(Resetting):
     """Leaky integrate-and-fire, silent for `period` timesteps after each spike; leak and threshold trained."""
 
+    leak: float = 1.0
+    """Initial share of the membrane kept per step, in [0, 1]."""
     period: int = 1
     """Timesteps of silence, at least 0. At 0 it is `LIF`; else it fires at most every period + 1 timesteps."""
 
     def __post_init__(self):
         super().__post_init__()
+        check_share("leak", self.leak)
         if not isinstance(self.period, numbers.Integral) or isinstance(self.period, bool) or self.period < 0:
             raise InputError(f"period must be a whole number of timesteps, at least 0, got {self.period!r}")
 
@@ -51,14 +54,13 @@ class RefractoryLIF(LeakyFiring):
         zeros = at_rest(params, shape, dtype)
         return RefractoryState(zeros, zeros)
 
-    def step(self, params: LIFParams, state: RefractoryState, current: Array) -> tuple[RefractoryState, Array]:
-        """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
-        check_step(state, current)
-        leak, threshold = checked(params, state.membrane)
+    def _integrate(self, params, state, drive):
+        integrated = super()._integrate(params, state, drive)
+        return state._replace(membrane=jnp.where(state.silent <= 0, integrated.membrane, state.membrane))
+
+    def _fire_and_reset(self, params, state):
         ready = state.silent <= 0
-        membrane = leak * state.membrane + current
-        spikes, fired = self._fire(membrane, threshold)
-        membrane = jnp.where(ready, self._after(membrane, threshold, fired), state.membrane)
+        membrane, spikes, fired = self._compared(state.membrane, params.threshold)
+        membrane = jnp.where(ready, membrane, state.membrane)
         silent = jnp.where(ready, self.period * (fired > 0), state.silent - 1).astype(state.silent.dtype)
-        spikes = jnp.where(ready, spikes, 0).astype(current.dtype)
-        return RefractoryState(membrane, jax.lax.stop_gradient(silent)), spikes
+        return RefractoryState(membrane, jax.lax.stop_gradient(silent)), jnp.where(ready, spikes, 0)

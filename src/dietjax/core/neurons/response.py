@@ -10,7 +10,8 @@ later, and nothing else resets the neuron. Nothing is cut off: with λ = exp(−
 
     v ← λ·(v + (e/τ)·x),   x ← λ·x + I        then v(t) = Σ_s ε(t − s)·I(s)
 
-The spikes inside the dip carry no gradient (as the authors' backward pass has none through it); η, θ and τ_ref do.
+The dip is its reset. The spikes inside carry no gradient (as the authors' backward pass has none through it) unless
+`reset_gradient` says so; η, θ and τ_ref do.
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ import jax.numpy as jnp
 
 from ...errors import InputError
 from ...types import Array
-from .firing import Firing, at_rest, check_step, check_strength, checked, shared
+from .firing import Firing, at_rest, check_flag, check_step, check_strength, checked, shared
 from .params import exportable
 from .sharing import Sharing, check_sharing
 
@@ -72,9 +73,12 @@ class SRM(Firing):
     """Initial η, at least 0 (the authors' 2)."""
     sharing: Sharing = "layer"
     """How far parameters are shared."""
+    reset_gradient: bool = False
+    """Whether the gradient passes through the spikes inside the dip too."""
 
     def __post_init__(self):
         super().__post_init__()
+        check_flag("reset_gradient", self.reset_gradient)
         for name in ("tau", "tau_refractory"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InputError(f"{name} must be > 0 timesteps and finite, got {getattr(self, name)}")
@@ -98,7 +102,8 @@ class SRM(Firing):
         response, heard = _alpha(decay, state.response, state.current)
         dip, own = _alpha(refractory_decay, state.dip, state.spikes)
         spikes, fired = self._fire(response - refractoriness * threshold * dip, threshold)
-        return SRMState(response, heard + current, dip, own + fired), spikes.astype(current.dtype)
+        own = own + (spikes if self.reset_gradient else fired)
+        return SRMState(response, heard + current, dip, own), spikes.astype(current.dtype)
 
 
 def _alpha(logit, answer, trace):

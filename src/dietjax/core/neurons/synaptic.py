@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from ...types import Array
-from .firing import LeakyFiring, at_rest, check_share, check_step, checked, shared
+from .firing import Resetting, at_rest, check_share, shared
 from .params import exportable
 
 
@@ -45,14 +45,17 @@ class CuBaLIFState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CuBaLIF(LeakyFiring):
+class CuBaLIF(Resetting):
     """Leaky integrate-and-fire behind a synaptic current, leak, threshold and the current's decay trained."""
 
+    leak: float = 1.0
+    """Initial λ, the share of the membrane kept per step, in [0, 1]."""
     synaptic_leak: float = 0.5
     """Initial α, the share of the synaptic current kept per step, in [0, 1]. The number is our choice."""
 
     def __post_init__(self):
         super().__post_init__()
+        check_share("leak", self.leak)
         check_share("synaptic_leak", self.synaptic_leak)
 
     def init(self, key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32) -> CuBaLIFParams:
@@ -64,11 +67,6 @@ class CuBaLIF(LeakyFiring):
         zeros = at_rest(params, shape, dtype)
         return CuBaLIFState(zeros, zeros)
 
-    def step(self, params: CuBaLIFParams, state: CuBaLIFState, current: Array) -> tuple[CuBaLIFState, Array]:
-        """One timestep: currents [B, N] -> (state, spikes [B, N] of 0 and 1 in the current's dtype)."""
-        check_step(state, current)
-        leak, threshold, synaptic_leak = checked(params, state.membrane)
-        synaptic = synaptic_leak * state.synaptic + current
-        membrane = leak * state.membrane + synaptic
-        spikes, fired = self._fire(membrane, threshold)
-        return CuBaLIFState(self._after(membrane, threshold, fired), synaptic), spikes.astype(current.dtype)
+    def _integrate(self, params, state, drive):
+        synaptic = params.synaptic_leak * state.synaptic + drive
+        return CuBaLIFState(params.leak * state.membrane + synaptic, synaptic)
