@@ -34,7 +34,7 @@ def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, finis
 
 
 def test_there_are_as_many_examples_and_command_lines_as_the_readme_promises():
-    assert len(pages.examples(README)) == 8
+    assert len(pages.examples(README)) == 9
     assert len(command_lines()) > 12
 
 

@@ -78,6 +78,7 @@ def test_no_stored_run_tells_of_this_machine_s_folders():
 
 def test_only_the_names_of_files_and_folders_are_kept():
     for name, kept in (("npz:/home/me/some.npz", "npz:some.npz"), ("folder:~/photos", "folder:photos"),
+                       ("events:/data/N-MNIST", "events:N-MNIST"),
                        ("cifar10:3.0.2", "cifar10:3.0.2"), ("imagenet_resized/32x32", "imagenet_resized/32x32")):
         asked = Experiment("x", seed=3, data=Data(name, dir="/data", threads=3, flip=True))
         assert from_dict(Experiment, portable(asked)) == dataclasses.replace(asked, data=Data(kept, flip=True))

@@ -156,7 +156,8 @@ def test_what_must_be_positive_is_refused_by_name(field, value):
     ("model.conv_dropout", 1.0), ("model.classifier_dropout", -0.1), ("model.classifier", (16, 0)),
     ("neuron.leak", 1.5), ("neuron.leak", -0.5), ("conversion.percentile", 100.1),
     ("neuron.initial_membrane", -0.1), ("neuron.initial_membrane", 1.0),
-    ("ann.learning_rate", float("nan")), ("ann.learning_rate", float("inf")),
+    ("ann.learning_rate", float("nan")), ("ann.learning_rate", float("inf")), ("data.sensor_size", (34, 0)),
+    ("data.events_window", 0), ("data.drop_events", 1.0), ("data.drop_events", -0.1),
     ("data.image_size", (48, 0)), ("data.holdout", 1.0), ("data.holdout", -0.1), ("data.holdout_seed", -1),
 ])
 def test_what_is_out_of_range_is_refused_by_name(field, value):
@@ -179,10 +180,19 @@ def test_an_unknown_choice_names_the_nearest(field, value, near):
     ("model", "VGG9"), ("neuron.freeze", "leak"), ("model.classifier", 16),
     ("truncate", 1), ("neuron.initial_membrane", "half"), ("data.dir", 3), ("data.skip_corrupt", 1),
     ("data.image_size", 22.5), ("data.image_size", (48, 96, 3)), ("data.image_size", (48, 9.5)),
+    ("data.sensor_size", 34), ("data.sensor_size", (34,)), ("data.sensor_size", (3, 4, 5)),
+    ("data.sensor_size", (3.0, 4)), ("data.events_window", 1e4),
 ])
 def test_a_value_of_another_type_is_refused_by_name(field, value):
     with pytest.raises(InputError, match=f"^{field} must be .*, got "):
         check(changed(FULL, field, value))
+
+
+def test_a_window_of_time_needs_frames_by_time():
+    asked = changed(Experiment("x"), "data.events_window", 1000)
+    with pytest.raises(InputError, match=r"data.events_window .* data.events_by is count: set data.events_by to time"):
+        check(asked)
+    check(changed(asked, "data.events_by", "time"))
 
 
 @pytest.mark.parametrize("value", [2, True, 1.0, "3"])

@@ -12,6 +12,10 @@ PLAIN = Experiment("x")
 CASES = [  # setting, another value than the default, what it needs, settings that make it do something
     ("data.holdout_seed", 3, "data.holdout above 0", {"data.holdout": 0.1}),
     ("data.crop_fill", "reflect", "data.crop_padding above 0", {"data.crop_padding": 2}),
+    ("data.events_by", "time", "data.name events:PATH or saccade_digits", {"data.name": "saccade_digits"}),
+    ("data.events_window", 9, "data.name events:PATH or saccade_digits", {"data.name": "events:here"}),
+    ("data.events_binary", True, "data.name events:PATH or saccade_digits", {"data.name": "saccade_digits"}),
+    ("data.sensor_size", (4, 4), "data.name events:PATH or saccade_digits", {"data.name": "events:here"}),
     ("model.norm_scale", False, "model.batch_norm", {"model.batch_norm": True}),
     ("model.classifier_dropout", 0.1, "hidden layers in model.classifier", {"model.classifier": (16,)}),
     ("ann_neuron.levels", 5, "ann_neuron.kind qcfs", {"ann_neuron.kind": "qcfs"}),
@@ -30,6 +34,7 @@ CASES = [  # setting, another value than the default, what it needs, settings th
     ("ann.tet_mean", 0.5, "to be snn.tet_mean", None),
 ]
 BEFORE = {  # settings under which each of them does nothing, where the defaults are not
+    "data.events_window": {"data.events_by": "time"},
     "model.classifier_dropout": {"model.classifier": ()}, "conversion.percentile": {"conversion.method": "max"},
     "conversion.timesteps": {"conversion.method": "max"},
     "snn.label_smoothing": {"snn.distillation": 1.0}, "snn.tet_weight": {"snn.distillation": 1.0},

@@ -111,8 +111,8 @@ ONE_HOT = np.eye(2, dtype=int)[np.arange(8) % 2]
 @pytest.mark.parametrize("changes, says", [
     ({"test_labels": None}, "lacks test_labels: np.savez(path, train_images=..., train_labels=..., "),
     ({"train_images": np.zeros((8, 6, 5))}, "train_images of PATH are float64 of shape (8, 6, 5, 1); needed are uint8 "
-                                            "[N, H, W] or [N, H, W, 1 or 3], of frames [N, T, H, W, 1 or 3]; pixels "
-                                            "are 0..255: where yours are 0..1, "
+                                            "[N, H, W] or [N, H, W, 1 or 3], of frames [N, T, H, W, 1, 2 or 3]; "
+                                            "pixels are 0..255: where yours are 0..1, "
                                             "np.round(255 * images).astype(np.uint8)"),
     ({"train_images": np.zeros((8, 6, 5), np.int64)}, "images.astype(np.uint8)"),
     ({"train_images": np.zeros((8, 3, 6, 5), np.uint8)}, "channels come last: np.moveaxis(images, 1, -1)"),

@@ -18,8 +18,8 @@ from dietjax.train.state import abstract_state
 
 FILES = sorted((pathlib.Path(__file__).parents[2] / "experiments").glob("*.py"))
 SECTIONS = ["Paper", "Command", "Hardware", "Hours", "Expected", "Obtained"]
-SETS = {  # (H, W, C) as stored, classes, training images
-    "digits": ((8, 8, 1), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000),
+SETS = {  # (H, W, C) as stored, of events (T, H, W, 2), classes, training images
+    "digits": ((8, 8, 1), 10, 1437), "saccade_digits": ((6, 16, 16, 2), 10, 1437), "cifar10": ((32, 32, 3), 10, 50_000),
     "mnist": ((28, 28, 1), 10, 60_000), "cifar100": ((32, 32, 3), 100, 50_000),
     "imagenet2012": ((None, None, 3), 1000, 1_281_167)}
 PAPER = {  # file -> what the authors call ANN and SNN, per cent
@@ -42,7 +42,7 @@ def stand_in(settings):
     if settings.image_size is not None:
         shape = (settings.image_size, settings.image_size, shape[2])
     split = Split(np.broadcast_to(np.uint8(0), (count, *shape)), np.broadcast_to(np.int32(0), count))
-    return Dataset(settings.name, split, split, tuple(map(str, range(classes))), (0.5,) * shape[2], (0.5,) * shape[2])
+    return Dataset(settings.name, split, split, tuple(map(str, range(classes))), *[(0.5,) * shape[-1]] * 2)
 
 
 def test_the_papers_files_and_a_gpus_are_there():

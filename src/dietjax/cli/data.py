@@ -25,12 +25,15 @@ class DataOf:
     """
 
     source: Positional[str]
-    """What --data.name takes (digits, cifar10, folder:PATH, npz:PATH, ...), or an experiment file, whose data it is."""
+    """What --data.name takes (digits, cifar10, folder:PATH, npz:PATH, events:PATH, ...), or an experiment file, whose
+    data it is."""
     out: pathlib.Path | None = None
     """The page, PATH.html, or a folder for it; default: data_NAME.html in this folder."""
     sample: int = 60_000
     """Images of each split that are decoded at most, evenly spaced: what is said of sizes, duplicates and damage is of
     these."""
+    timesteps: int = Experiment("").timesteps
+    """Frames that a recording of events is cut into."""
     json: bool = False
     """Print JSON instead of a table."""
     data: Annotated[Data, arg(name="data")] = Data(name="")
@@ -43,7 +46,7 @@ class DataOf:
         settings = self._settings()
         if self.sample < 1:
             raise InputError(f"--sample must be at least 1, got {self.sample}")
-        found = look.look(settings, self.sample, _progress)
+        found = look.look(settings, self.sample, _progress, self.timesteps)
         classes = len(found.facts.class_names)
         said = {"name": found.facts.name, "lines": found.lines, "class_names": list(found.facts.class_names),
                 **{split.name: split.counts(classes).tolist() for split in found.facts.splits}}
@@ -63,7 +66,7 @@ class DataOf:
         if not from_file and self.data.name not in ("", self.source):
             raise InputError(f"the set is named twice, {self.source} and --data.name {self.data.name}: leave one out")
         settings = self.data if from_file else dataclasses.replace(self.data, name=self.source)
-        check(Experiment("data", data=settings))
+        check(Experiment("data", data=settings, timesteps=self.timesteps))
         return settings
 
     def _path(self, name: str) -> pathlib.Path:

@@ -50,7 +50,8 @@ def _run(argv: list[str]) -> int:
     named = next((a for a in argv if a.endswith(".py")), None)
     if argv[:1] in (["train"], ["data"]) and named is not None:  # the file's experiment gives every option its default
         experiment = load_experiment(pathlib.Path(named))
-        train, look = dataclasses.replace(train, experiment=experiment), dataclasses.replace(look, data=experiment.data)
+        train, look = dataclasses.replace(train, experiment=experiment), dataclasses.replace(
+            look, data=experiment.data, timesteps=experiment.timesteps)
     if argv[:1] == ["convert"]:  # the run's settings are the defaults for converting it again
         stored = next((path for path in (pathlib.Path(a) / "config.json" for a in argv[1:]) if path.is_file()), None)
         if stored is not None:

@@ -8,9 +8,14 @@ from .resolved import resolved
 from .stored import flat
 from .values import named_values
 
+OF_EVENTS = (lambda e: e.data.of_events, "data.name events:PATH or saccade_digits")
 IDLE: dict[str, tuple[Callable[[Experiment], bool], str]] = {
     "data.holdout_seed": (lambda e: e.data.holdout > 0, "data.holdout above 0"),
     "data.crop_fill": (lambda e: e.data.crop_padding > 0, "data.crop_padding above 0"),
+    "data.events_by": OF_EVENTS,
+    "data.events_binary": OF_EVENTS,
+    "data.sensor_size": OF_EVENTS,
+    "data.events_window": OF_EVENTS,
     "model.norm_scale": (lambda e: e.model.batch_norm, "model.batch_norm"),
     "model.classifier_dropout": (lambda e: e.model.classifier != (), "hidden layers in model.classifier"),
     "ann_neuron.levels": (lambda e: e.ann_neuron.kind == "qcfs", "ann_neuron.kind qcfs"),

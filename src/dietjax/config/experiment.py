@@ -12,11 +12,12 @@ from . import names
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """Which images."""
+    """Which images or events."""
 
     name: str = "digits"
     """A tensorflow-datasets image classification set, digits, folder:PATH (PATH/{train,test}/CLASS/*.png), or npz:PATH
-    (train_images, train_labels, test_images, test_labels, uint8; optional class_names)."""
+    (train_images, train_labels, test_images, test_labels, uint8; optional class_names). Of events: saccade_digits, or
+    events:PATH (PATH/{train,test}/CLASS/*.{npy,npz,bin,aedat4})."""
     dir: str | None = None
     """tensorflow-datasets directory, local or gs:// (slow: a request per example); None: $TFDS_DATA_DIR, else
     ~/tensorflow_datasets."""
@@ -45,6 +46,23 @@ class Data:
     one."""
     holdout_seed: int = 0
     """Which images that holds out. Not the run's seed, so that runs of several seeds are tested on the same images."""
+    events_by: Literal["count", "time"] = "count"
+    """How a recording of events becomes frames, one for each timestep: as many events in each, or windows of time."""
+    events_window: int | None = None
+    """Length of each window of time in microseconds, from the first event on. None: equal windows over each recording,
+    whatever its length."""
+    events_binary: bool = False
+    """Frames say whether a pixel had an event, 0 or 1, which a first layer accumulates; else how many, at most 255."""
+    sensor_size: tuple[int, int] | None = None
+    """Height and width of the frames of events in pixels; larger than the sensor leaves a border empty. None: what the
+    files say, else as far as their events reach."""
+    drop_events: float = 0.0
+    """Training augmentation of events: the largest share of them that an example lacks; each draws its own."""
+
+    @property
+    def of_events(self) -> bool:
+        """Whether it is of recordings of events, which are cut into as many frames as there are timesteps."""
+        return self.name.startswith("events:") or self.name == "saccade_digits"
 
 
 @dataclasses.dataclass(frozen=True)

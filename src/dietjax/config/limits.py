@@ -20,13 +20,15 @@ LIMITS = {
     "> 0": (("timesteps", "model.classifier", "model.width", "ann_neuron.levels", "ann_neuron.threshold",
              "conversion.images", "conversion.timesteps", "conversion.scale",
              "parallel.data", "parallel.fsdp", "parallel.steps_at_once", "data.image_size", "data.threads",
-             "snn.epochs", *_of_phases("batch_size", "learning_rate", "adam_learning_rate", "checkpoint_every",
-                                       "accumulate", "clip_norm", "step_factor", "temperature", "milestones")),
+             "data.events_window", "data.sensor_size", "snn.epochs",
+             *_of_phases("batch_size", "learning_rate", "adam_learning_rate", "checkpoint_every", "accumulate",
+                         "clip_norm", "step_factor", "temperature", "milestones")),
             lambda x: 0 < x < math.inf),
     ">= 0": (("seed", "ann.epochs", "data.crop_padding", "data.cutout", "data.holdout_seed",
               *_of_phases("weight_decay", "warmup_epochs")),
              lambda x: 0 <= x < math.inf),
-    "in [0, 1)": (("model.conv_dropout", "model.classifier_dropout", "neuron.initial_membrane", "data.holdout",
+    "in [0, 1)": (("data.drop_events", "data.holdout", "model.conv_dropout", "model.classifier_dropout",
+                   "neuron.initial_membrane",
                    *_of_phases("momentum", "ema_decay", "label_smoothing", "conv_dropout", "classifier_dropout")),
                   lambda x: 0 <= x < 1),
     "in [0, 1]": (("neuron.leak", *_of_phases("tet_weight", "tet_lambda", "distillation")), lambda x: 0 <= x <= 1),
@@ -57,6 +59,9 @@ def check(experiment: Experiment) -> None:
     _check_neuron(experiment.neuron)
     if experiment.data.flip_alternates and not experiment.data.flip:
         raise InputError("data.flip_alternates says how images are flipped, and data.flip is False: set both")
+    if experiment.data.events_window is not None and experiment.data.events_by != "time":
+        raise InputError("data.events_window is the length of a window of time, and data.events_by is "
+                         f"{experiment.data.events_by}: set data.events_by to time, or leave the window out")
     if experiment.from_scratch:
         _check_from_scratch(experiment)
 

@@ -36,6 +36,8 @@ def prepare(source: str, data_dir: str | os.PathLike | None = None, name: str | 
     if source.endswith(".npz"):
         path = Path(source.removeprefix("npz:")).expanduser()
         return _build_own(name or path.stem, open_npz(path), directory)
+    if source.startswith("events:") or source == "saccade_digits":
+        raise DataError(f"{source} is read as it is: there is nothing to prepare")
     if name is not None:
         raise DataError(f"{source} has its name already: leave out --name")
     if source == "digits":
@@ -128,6 +130,7 @@ def _own_builder(set_name: str, stored: StoredImages):
     def generate(source: Source):
         for index in range(len(source)):
             image, label = source[index]
+            assert not callable(image)  # of events, which are not prepared
             yield index, {"image": io.BytesIO(_as_stored(image, source.where(index))), "label": label}
 
     with registered.skip_registration():

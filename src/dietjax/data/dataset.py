@@ -93,4 +93,4 @@ class Dataset:
     @property
     def frames(self) -> int | None:
         """T of examples that have a frame for each timestep; None of images."""
-        return self.train.frames if isinstance(self.train, Split) else None
+        return self.train.frames

@@ -68,6 +68,18 @@ def cutout(key: Array, images: Array, size: int) -> Array:
     return jnp.where((rows[:, :, None] & columns[:, None, :])[..., None], 0, images)
 
 
+def drop_events(key: Array, frames: Array, most: float) -> Array:
+    """Events of an example fail to come, each pixel's in a frame with the same probability, which is drawn for the
+    example from [0, most): [B, T, H, W, 2] -> [B, T, H, W, 2].
+
+    The random drop of EventDrop (Gu et al., IJCAI 2021, arXiv 2106.05836), of frames: what a pixel counted in a frame
+    goes together. Its drop by area is `cutout`. For raw frames, or any in which 0 is no event.
+    """
+    share_key, drop_key = jax.random.split(key)
+    share = most * jax.random.uniform(share_key, (len(frames), *[1] * (frames.ndim - 1)))
+    return jnp.where(jax.random.uniform(drop_key, frames.shape) < share, 0, frames)
+
+
 def normalise(images: Array | np.ndarray, mean: tuple[float, ...], std: tuple[float, ...], dtype=jnp.float32) -> Array:
     """(images / 255 - mean) / std, per channel: uint8 [..., H, W, C] -> dtype [..., H, W, C]."""
     channels = images.shape[-1]

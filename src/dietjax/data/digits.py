@@ -1,12 +1,10 @@
-"""scikit-learn's digits (1,797 real images, 8x8 grey) as a tensorflow-datasets builder that needs no download.
-
-Optical recognition of handwritten digits, the 1,797 test images of E. Alpaydin and C. Kaynak (1998), UCI Machine
-Learning Repository, doi:10.24432/C50P49, as bundled with scikit-learn.
-"""
+"""scikit-learn's digits (`optdigits`) as a tensorflow-datasets builder that needs no download."""
 
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+
+from . import optdigits
 
 CITATION = """@article{alpaydin1998cascading,
   author = {Alpaydin, Ethem and Kaynak, Cenk},
@@ -18,7 +16,6 @@ CITATION = """@article{alpaydin1998cascading,
   year = {1998}
 }"""
 
-TEST_FRACTION = 0.2
 GREY_PER_LEVEL = 15
 """Each pixel is a count of 0..16; times 15 it is an ordinary grey of 0..240, and divides back exactly."""
 
@@ -45,16 +42,9 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-
-        levels, labels = load_digits(return_X_y=True)
-        pixels = (GREY_PER_LEVEL * levels).astype(np.uint8).reshape(-1, 8, 8)
-        train, test = train_test_split(np.arange(len(labels)), test_size=TEST_FRACTION, stratify=labels, random_state=0)
-        return {
-            "train": self._generate_examples(pixels, labels, np.sort(train)),
-            "test": self._generate_examples(pixels, labels, np.sort(test)),
-        }
+        levels, labels, splits = optdigits.read()
+        pixels = (GREY_PER_LEVEL * levels).astype(np.uint8)
+        return {split: self._generate_examples(pixels, labels, chosen) for split, chosen in splits.items()}
 
     def _generate_examples(self, pixels, labels, indices):
         for index in indices.tolist():

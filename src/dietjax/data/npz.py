@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 
 from .archive import read_arrays
+from .framing import COUNTS
 from .source import DataError, Example, StoredImages
 
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
-"""What the file holds: uint8 images [N, H, W] or [N, H, W, 1 or 3], or frames [N, T, H, W, 1 or 3], and the classes [N]
-as integers 0..K-1."""
+"""What the file holds: uint8 images [N, H, W] or [N, H, W, 1 or 3], or frames [N, T, H, W, 1, 2 or 3], and the classes
+[N] as integers 0..K-1. Frames of two channels are counts of events, darker and brighter, and are not normalised."""
+CHANNELS = {4: (1, 3), 5: (1, 2, 3)}
+"""Axes of images, of frames -> channels that they may have."""
 NAMES = "class_names"
 """Optional: the K classes' names, as strings; without it they are called by their numbers."""
 LISTED = 100
@@ -55,16 +58,18 @@ def open_npz(path: Path) -> StoredImages:
         if labels.min() < 0 or labels.max() >= len(names):
             raise DataError(f"{path}: labels of {split} span {labels.min()}..{labels.max()}, but there are "
                             f"{len(names)} classes, 0..{len(names) - 1}: number them from 0, as in {NAMES}")
-    return StoredImages(path.stem, train, test, names, train.images.shape[-3:])
+    shape, frames = train.images.shape[-3:], train.images.shape[1] if train.images.ndim == 5 else None
+    return StoredImages(path.stem, train, test, names, shape, COUNTS if shape[2] == 2 else None, frames)
 
 
 def _split(path: Path, split: str, arrays: dict[str, np.ndarray]) -> Arrays:
     """Its images [N, H, W, C] or frames [N, T, H, W, C], and labels int32 [N]."""
     images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
     images = images[..., None] if images.ndim == 3 else images
-    if images.dtype != np.uint8 or images.ndim not in (4, 5) or images.shape[-1] not in (1, 3) or not images.size:
-        raise DataError(f"{split}_images of {path} are {images.dtype.name} of shape {images.shape}; needed are uint8 "
-                        f"[N, H, W] or [N, H, W, 1 or 3], of frames [N, T, H, W, 1 or 3]{_remedy_for_images(images)}")
+    if images.dtype != np.uint8 or images.shape[-1] not in CHANNELS.get(images.ndim, ()) or not images.size:
+        raise DataError(f"{split}_images of {path} are {images.dtype.name} of shape {images.shape}; needed are "
+                        f"uint8 [N, H, W] or [N, H, W, 1 or 3], of frames [N, T, H, W, 1, 2 or 3]"
+                        f"{_remedy_for_images(images)}")
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
         raise DataError(f"{split}_labels of {path} are {labels.dtype.name} of shape {labels.shape}; needed are "
                         f"{len(images)} integers{_remedy_for_labels(labels, len(images))}")

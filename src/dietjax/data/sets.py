@@ -12,8 +12,11 @@ import numpy as np
 from . import records, survey
 from .build import prepare
 from .dataset import Dataset, Split
+from .event_folder import open_events
 from .folder import open_folder
+from .framing import Framing
 from .npz import Arrays, open_npz
+from .saccade_digits import open_saccade_digits
 from .source import DataError, DataWarning, DeepImage, Source, StoredImages
 from .stream import Stream
 
@@ -27,14 +30,16 @@ NAMED = 5
 
 def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: int | tuple[int, int] | None = None,
          channels: int | None = None, holdout: float = 0.0, holdout_seed: int = 0, skip_corrupt: bool = False,
-         threads: int | None = None) -> Dataset:
+         threads: int | None = None, framing: Framing | None = None) -> Dataset:
     """Open a set; nothing is downloaded.
 
     Args:
         name: as in `tfds.load` ("cifar10", "imagenet2012", "imagenet_resized/32x32", "cifar10:3.0.2"), prepared as
             array_record; "digits", which comes with scikit-learn and is built on first use; "folder:PATH", with image
             files in PATH/{train,test}/CLASS, see `folder`; or "npz:PATH", a file of NumPy arrays, see `npz`: read
-            whole, as it is, with NumPy alone. Its examples may have a frame for each timestep; they are held in memory.
+            whole, as it is, with NumPy alone. Its examples may have a frame for each timestep. "events:PATH" is a
+            folder of recordings of events, laid out alike, see `event_files`; "saccade_digits" are events of
+            scikit-learn's digits, made in seconds.
         data_dir: a tensorflow-datasets directory; None: $TFDS_DATA_DIR, else ~/tensorflow_datasets. gs:// works (gcsfs
             lists it, array_record reads it, with Google's default credentials), at one request for each example: a
             set that is read often is better copied, or mounted.
@@ -47,6 +52,7 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
         skip_corrupt: train on the next readable image in the place of a corrupt one, with a CorruptImageWarning. Test
             images are never skipped: an accuracy over fewer images is another accuracy.
         threads: how many decode images; None: one per CPU core that this process may use.
+        framing: how recordings of events become frames; other sets have none to cut, and do not use it.
 
     The test split is "test", or "validation" where there is none or it is not labelled. Mean and standard deviation
     are those of STATISTICS for the official sets named there, else measured on the training images: on all where the
@@ -62,12 +68,12 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     if height_width is not None and len(height_width) != 2:
         raise DataError(f"data.image_size is one number, or height and width, and not {image_size}")
     stored = open_stored(name, data_dir, image_size=image_size, channels=channels, holdout=holdout,
-                         holdout_seed=holdout_seed)
+                         holdout_seed=holdout_seed, framing=framing)
     height, width = height_width or stored.shape[:2]
     if height is None or width is None:
         raise DataError(f"images of {name} differ in size: set data.image_size (ImageNet: 224), which resizes them")
-    if isinstance(stored.train, Arrays):
-        _check_arrays(name, stored.train, image_size, channels)
+    if isinstance(stored.train, Arrays) or stored.frames is not None:
+        _check_arrays(name, stored, image_size, channels)
     dataset = _dataset(name, stored, (height, width, channels or stored.shape[2]), resized=resized,
                        converted=channels is not None, skip_corrupt=skip_corrupt, threads=threads)
     _check_classes(name, dataset)
@@ -81,16 +87,24 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
 
 def open_stored(name: str, data_dir: str | os.PathLike | None = None, *,
                 image_size: int | tuple[int, int] | None = None, channels: int | None = None, holdout: float = 0.0,
-                holdout_seed: int = 0) -> StoredImages:
+                holdout_seed: int = 0, framing: Framing | None = None) -> StoredImages:
     """A set as it is stored, nothing decoded; what `load` reads with the same arguments. It may be one that `load`
     refuses.
     """
     kind, _, path = name.partition(":")
+    if kind == "events" or name == "saccade_digits":
+        if framing is None:
+            raise DataError(f"{name} is of events, which become frames: pass framing=dietjax.data.Framing(frames=T)")
+        if kind == "events":
+            return open_events(Path(path).expanduser(), framing, holdout, holdout_seed)
     if kind == "folder":
         return open_folder(Path(path).expanduser(), image_size is not None, channels, holdout, holdout_seed)
     if holdout:
-        raise DataError(f"data.holdout makes a test split of a folder's images (folder:PATH), and {name} is no folder: "
-                        "leave it out")
+        raise DataError("data.holdout makes a test split of a folder's files (folder:PATH, events:PATH), and "
+                        f"{name} is no folder: leave it out")
+    if name == "saccade_digits":
+        assert framing is not None
+        return open_saccade_digits(framing)
     if kind == "npz":
         return open_npz(Path(path).expanduser())
     if name.endswith(".npz"):
@@ -108,13 +122,13 @@ def _dataset(name: str, stored: StoredImages, shape: tuple[int, int, int], bits:
     bits: see `Stream`, as is the rest; found out where it turns out to be needed.
     """
     def stream(source: Source, **use: bool) -> Stream:
-        return Stream(source, shape, resized=resized, bits=bits, num_classes=len(stored.class_names), **use, **reading)
+        return Stream(source, shape, resized=resized, bits=bits, num_classes=len(stored.class_names),
+                      frames=stored.frames, **use, **reading)
 
     train: Split | Stream = stream(stored.train, skip_corrupt=skip_corrupt)
     test: Split | Stream = stream(stored.test, held_out=True)
-    framed = isinstance(stored.train, Arrays) and stored.train.images.ndim == 5
-    size = (train.num_examples + test.num_examples) * math.prod(shape)
-    resident = framed or (not resized and size <= RESIDENT_BYTES)  # frames are not streamed
+    size = (train.num_examples + test.num_examples) * (stored.frames or 1) * math.prod(shape)
+    resident = not resized and size <= RESIDENT_BYTES
     try:
         if resident:
             train, test = _in_memory(stored.train, train), _in_memory(stored.test, test)
@@ -127,13 +141,14 @@ def _dataset(name: str, stored: StoredImages, shape: tuple[int, int, int], bits:
     return Dataset(stored.name, train, test, stored.class_names, mean, std)
 
 
-def _check_arrays(name: str, train: Arrays, image_size: int | tuple[int, int] | None, channels: int | None) -> None:
-    """What is asked of files alone."""
-    if train.images.ndim == 5 and image_size is not None:
+def _check_arrays(name: str, stored: StoredImages, image_size: int | tuple[int, int] | None, channels: int | None
+                  ) -> None:
+    """What is asked of files of images alone."""
+    if stored.frames is not None and image_size is not None:
         raise DataError(f"{name} has frames, which are taken as they are: leave out data.image_size ({image_size}), or "
                         "resize them before they are written")
-    if channels not in (None, train.images.shape[-1]):
-        raise DataError(f"{name} has arrays of {train.images.shape[-1]} channels, which are taken as they are: leave "
+    if channels not in (None, stored.shape[2]):
+        raise DataError(f"{name} has arrays of {stored.shape[2]} channels, which are taken as they are: leave "
                         f"out data.channels ({channels}), or convert them before they are written")
 
 

@@ -1,5 +1,6 @@
 """What every reader and decoder shares: examples as they are stored, and the errors of images that cannot be read."""
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -12,7 +13,7 @@ class DataError(InputError):
 
 
 class CorruptImage(DataError):
-    """One image that cannot be read or decoded."""
+    """One image or recording that cannot be read or decoded."""
 
 
 class DeepImage(DataError):
@@ -30,8 +31,9 @@ class CorruptImageWarning(DataWarning):
 class Example(NamedTuple):
     """One example as it is stored."""
 
-    image: bytes | np.ndarray
-    """A file of one of `images.FORMATS`, or uint8 [H, W, C]."""
+    image: bytes | np.ndarray | Callable[[], np.ndarray]
+    """A file of one of `images.FORMATS`; uint8 [H, W, C] or frames [T, H, W, C]; or what makes frames when they are
+    needed."""
     label: int
 
 
@@ -75,4 +77,6 @@ class StoredImages(NamedTuple):
     shape: tuple[int | None, int | None, int]
     """(H, W, C) of its images; None: they differ."""
     statistics: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-    """(mean, std) from STATISTICS, if this set is listed there; None: to be measured."""
+    """(mean, std) from STATISTICS, if this set is listed there, or COUNTS; None: to be measured."""
+    frames: int | None = None
+    """T of examples that have a frame for each timestep; None of images."""

@@ -43,12 +43,15 @@ class Stream:
             an error.
         held_out: it is what accuracies are of: none of its images is ever skipped, and an error says so.
         threads: how many decode; None: one per CPU core that this process may use.
+        frames: T of examples that have a frame for each timestep, [T, H, W, C], which are not resized; None: images.
     """
 
     def __init__(self, source: Source, image_shape: tuple[int, int, int], *, resized: bool, num_classes: int,
                  converted: bool = False, bits: int | None = None, skip_corrupt: bool = False, held_out: bool = False,
-                 threads: int | None = None):
+                 threads: int | None = None, frames: int | None = None):
         self.source, self.image_shape, self._resized, self._num_classes = source, image_shape, resized, num_classes
+        self.frames = frames
+        self._shape = image_shape if frames is None else (frames, *image_shape)
         self._channels, self._bits = image_shape[2] if resized or converted else None, bits
         self._skip_corrupt, self._held_out = skip_corrupt and not held_out, held_out
         self._threads = threads or usable_cores()
@@ -65,7 +68,7 @@ class Stream:
         return np.array([self._labelled(i).label for i in range(self.num_examples)], np.int32)
 
     def take(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(images uint8 [n, H, W, C], labels int32 [n]) of these examples, not augmented."""
+        """(images uint8 [n, H, W, C] or frames [n, T, H, W, C], labels int32 [n]) of these examples, not augmented."""
         return next(self._read(lambda step: (indices, None), len(indices), range(1)))
 
     def subset(self, indices: np.ndarray) -> "Stream":
@@ -125,7 +128,7 @@ class Stream:
             with lock:  # several threads begin a step, and all write into the one batch
                 if step not in begun:
                     indices, draws = plan(steps[step])
-                    begun[step] = (indices, draws, np.empty((len(indices), *self.image_shape), np.uint8),
+                    begun[step] = (indices, draws, np.empty((len(indices), *self._shape), np.uint8),
                                    np.empty(len(indices), np.int32))
                 return begun[step]
 
@@ -177,10 +180,11 @@ class Stream:
     def _example(self, index, draws, picture, said):
         """The label of an example, whose pixels are written into `picture`; what is to be said of it goes to `said`."""
         stored = self._labelled(index)
-        image = self._decoded(index, stored.image, said) if isinstance(stored.image, bytes) else stored.image
+        image = stored.image() if callable(stored.image) else stored.image
+        image = self._decoded(index, image, said) if isinstance(image, bytes) else image
         height, width, _ = self.image_shape
         if not self._resized:
-            if image.shape != self.image_shape:
+            if image.shape != self._shape:
                 raise self._other_shape(index, image.shape)
             picture[...] = image
         elif draws is None:

@@ -56,4 +56,5 @@ def _decoded(source: Source, most: int) -> Iterator[tuple[str, np.ndarray]]:
     for index in sample(len(source), most).tolist():
         with contextlib.suppress(CorruptImage):
             stored, name = source[index].image, source.where(index)
+            assert not callable(stored)  # of events, which have neither colours nor 16 bits
             yield name, images.read(stored, name).image if isinstance(stored, bytes) else stored

@@ -12,8 +12,6 @@ from .elements import image, page, table
 
 CLASSES_LISTED = 200
 """Rows of the table of classes; of more classes the ends of the order by size."""
-EVENTS = np.array([[255, 138, 61], [86, 180, 233]])
-"""Colours of the two channels of events, on black: told apart without seeing red or green."""
 
 
 def write(path: pathlib.Path, facts: Mapping[str, Any], oddities: Sequence[str],
@@ -67,13 +65,13 @@ def _strips(rows: Sequence[tuple[str, np.ndarray]]) -> str:
 
 
 def as_picture(example: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 1 or 3] of an image uint8 [H, W, C], or of frames [T, H, W, C] their sum; two channels are those of
-    events, which get a colour each.
+    """uint8 [H, W, 1 or 3] of an image uint8 [H, W, C], or of frames [T, H, W, C] their sum; of events [T, H, W, 2] how
+    many there are, [H, W, 2], which `image` colours.
     """
     if example.ndim == 3 and example.shape[-1] in (1, 3):
         return example
     summed = example.reshape(-1, *example.shape[-3:]).sum(0, dtype=np.float64)
+    if summed.shape[-1] == 2:
+        return summed
     shares = summed / max(1, summed.max())
-    if shares.shape[-1] == 2:
-        shares = np.minimum(1, shares @ (EVENTS / 255))
     return np.round(255 * (shares if shares.shape[-1] in (1, 3) else shares[..., :1])).astype(np.uint8)

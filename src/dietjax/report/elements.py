@@ -13,6 +13,10 @@ from PIL import Image
 from . import plots
 
 LARGEST_IMAGE = 192  # pixels: larger ones are scaled down, so that the page stays small
+EVENT_COLOURS = {"darker": (43, 127, 196), "brighter": (217, 95, 2), "both": (138, 138, 138)}
+"""RGB, each at least 3 : 1 against the page's white and its dark."""
+FAINTEST = 0.7
+"""Opacity of few events where the most of a picture's is 1."""
 
 
 def page(template: str, fills: Mapping[str, str]) -> str:
@@ -29,8 +33,12 @@ def figure(drawn: plots.Figure, title: str, description: str) -> str:
 
 
 def image(pixels: np.ndarray, description: str) -> str:
-    """Return a uint8 [H, W, C] image, C = 1 (grey) or 3 (RGB), as an inline PNG; frames [T, H, W, C] as a strip."""
+    """Return a uint8 [H, W, C] image, C = 1 (grey), 2 (events) or 3 (RGB), as an inline PNG; frames [T, H, W, C] as a
+    strip.
+    """
     largest = LARGEST_IMAGE
+    if pixels.shape[-1] == 2:
+        pixels = _coloured(pixels)
     if pixels.ndim == 4:
         largest *= 4
         gaps = np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 0)), constant_values=128)
@@ -42,6 +50,27 @@ def image(pixels: np.ndarray, description: str) -> str:
     picture.save(buffer, format="PNG")
     data = base64.b64encode(buffer.getvalue()).decode()
     return f'<img{sharp} alt="{html.escape(description)}" src="data:image/png;base64,{data}">'
+
+
+def frames(pixels: np.ndarray, description: str) -> str:
+    """Return frames [T, H, W, C] as pictures in a row, each over its timestep; of events with what colours mean."""
+    shades = _coloured(pixels) if pixels.shape[-1] == 2 else pixels  # of all together, so that they compare
+    row = "".join(f"<figure>{image(frame, f'{description}, timestep {t}')}<figcaption>{t}</figcaption></figure>"
+                  for t, frame in enumerate(shades, 1))
+    legend = "".join(f'<span><i style="background: rgb{colour}"></i>{name}</span>'
+                     for name, colour in EVENT_COLOURS.items()) if pixels.shape[-1] == 2 else ""
+    return f'<div class="frames">{row}</div>' + (f'<p class="legend">{legend}</p>' if legend else "")
+
+
+def _coloured(events: np.ndarray) -> np.ndarray:
+    """RGBA of counts of events [..., 2], darker and brighter: the more, the less transparent; none is transparent."""
+    darker, brighter = events[..., 0] > 0, events[..., 1] > 0
+    counts = events.astype(float).sum(-1)
+    opacity = FAINTEST + (1 - FAINTEST) * counts / max(counts.max(), 1)
+    colour = np.select([(darker & brighter)[..., None], darker[..., None], brighter[..., None]],
+                       [np.array(EVENT_COLOURS[name]) for name in ("both", "darker", "brighter")], 0)
+    alpha = np.where(counts > 0, np.round(255 * opacity), 0)
+    return np.concatenate([colour, alpha[..., None]], -1).astype(np.uint8)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str] = (), kind: str = "numbers") -> str:

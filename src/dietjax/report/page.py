@@ -13,7 +13,7 @@ from ..analysis import activity
 from ..config import Experiment, as_stored, flat, from_dict, resolved
 from ..errors import InputError
 from . import elements, mistakes, phases, plots
-from .elements import duration, figure, image, joules, table, times
+from .elements import duration, figure, frames, image, joules, table, times
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
 SUMMARY = (
@@ -199,10 +199,8 @@ def _sample(layers: Sequence[Mapping], recorded: Mapping[str, np.ndarray]) -> di
     spikes = {layer["name"]: recorded[f"spikes/{layer['name']}"] for layer in layers}
     logits = recorded["logits_by_timestep"]
     answer = f"{classes[label]}, {'recognised' if label == prediction else f'taken for {classes[prediction]}'}"
-    what = "The image" if recorded["image"].ndim == 3 else "The frames, one a timestep"
     return {
-        "sample": f'<figure class="sample"><figcaption>{what}: {html.escape(answer)}</figcaption>'
-        f"{image(recorded['image'], answer)}</figure>",
+        "sample": _shown(recorded["image"], html.escape(answer), answer),
         "readout": figure(
             plots.readout(logits, classes, label, prediction),
             "The readout's membrane per class",
@@ -214,6 +212,15 @@ def _sample(layers: Sequence[Mapping], recorded: Mapping[str, np.ndarray]) -> di
             ", ".join(f"{name} {int(fired.sum())} spikes" for name, fired in spikes.items()),
         ),
     }
+
+
+def _shown(pixels: np.ndarray, answer: str, description: str) -> str:
+    """Return the recorded image, or its frames in a row."""
+    if pixels.ndim == 3:
+        return (f'<figure class="sample"><figcaption>The image: {answer}</figcaption>{image(pixels, description)}'
+                "</figure>")
+    what = "The events, a frame" if pixels.shape[-1] == 2 else "The frames, one"
+    return f"<figure><figcaption>{what} a timestep: {answer}</figcaption>{frames(pixels, description)}</figure>"
 
 
 def _settings(config: Mapping, summary: Mapping) -> str:

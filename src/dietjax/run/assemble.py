@@ -31,19 +31,22 @@ WHITENING_PIXELS = WHITENING_IMAGES * 64 * 64
 """Of larger images fewer are enough."""
 
 
-def open_data(settings: config.Data) -> data.Dataset:
-    """The set of an experiment."""
-    return data.load(settings.name, settings.dir, **_opening(settings), skip_corrupt=settings.skip_corrupt,
+def open_data(settings: config.Data, timesteps: int = 1) -> data.Dataset:
+    """The set of an experiment; its timesteps say into how many frames recordings of events are cut."""
+    return data.load(settings.name, settings.dir, **_opening(settings, timesteps), skip_corrupt=settings.skip_corrupt,
                      threads=settings.threads)
 
 
-def open_stored(settings: config.Data) -> StoredImages:
+def open_stored(settings: config.Data, timesteps: int = 1) -> StoredImages:
     """The same set as it is stored, nothing decoded: it may be one that `open_data` refuses."""
-    return data.open_stored(settings.name, settings.dir, **_opening(settings))
+    return data.open_stored(settings.name, settings.dir, **_opening(settings, timesteps))
 
 
-def _opening(settings):
-    return {name: getattr(settings, name) for name in ("image_size", "channels", "holdout", "holdout_seed")}
+def _opening(settings, timesteps):
+    framing = data.Framing(timesteps, settings.events_by, settings.events_window, settings.events_binary,
+                           settings.sensor_size)
+    return {"framing": framing,
+            **{name: getattr(settings, name) for name in ("image_size", "channels", "holdout", "holdout_seed")}}
 
 
 def networks(experiment: Experiment, dataset: data.Dataset | DataInfo) -> tuple[Network, Network]:
@@ -223,7 +226,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
         InputError: the folder holds no run, or the run has no checkpoint yet.
     """
     experiment = stored_experiment(workdir)
-    dataset = open_data(experiment.data)
+    dataset = open_data(experiment.data, experiment.timesteps)
     return experiment, dataset, restore_networks(workdir, experiment, dataset)
 
 

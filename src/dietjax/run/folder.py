@@ -30,8 +30,10 @@ def check(experiment: Experiment, workdir: pathlib.Path) -> None:
     path = workdir / "config.json"
     if path.exists():
         begun = any((workdir / "checkpoints" / "snn").glob("*"))
+        # an ANN saw the frames that events were cut into
+        later = tuple(key for key in AFTER_THE_ANN if key != "timesteps" or not experiment.data.of_events)
         different = [said for key, said in _differences(experiment, path).items()
-                     if begun or not key.startswith(AFTER_THE_ANN)]
+                     if begun or not key.startswith(later)]
         if different:
             raise InputError(f"{workdir} holds another experiment's run ({'; '.join(different)}); "
                              "nothing was changed. Choose another --workdir, or ask for that experiment")

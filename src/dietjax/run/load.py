@@ -109,7 +109,7 @@ def load(run: str | os.PathLike, network: Literal["snn", "ann"] = "snn") -> Run:
 def _from_the_data(workdir, experiment):
     earlier = f"{workdir} was made by a version of dietjax that kept no {data_info.FILE}"
     try:
-        dataset = assemble.open_data(experiment.data)
+        dataset = assemble.open_data(experiment.data, experiment.timesteps)
     except data.DataError as error:
         raise InputError(f"{earlier}, so that its data is needed, and that cannot be opened: {error}") from error
     warnings.warn(f"{earlier}: class names, mean and standard deviation are taken from its data, "

@@ -39,33 +39,34 @@ class Found(NamedTuple):
     """What augmentation there is."""
 
 
-def look(settings: config.Data, sample: int, progress: Progress = lambda *_: None) -> Found:
+def look(settings: config.Data, sample: int, progress: Progress = lambda *_: None, timesteps: int = 1) -> Found:
     """Look at the set that these settings name; what training would refuse is said and not raised.
 
     Args:
         settings: the set, its size, augmentation.
         sample: images of each split that are decoded at most, evenly spaced.
         progress: told how far it is.
+        timesteps: frames that a recording of events is cut into.
 
     Raises:
         DataError: there is no such set, or it cannot be opened.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        stored = assemble.open_stored(settings)
+        stored = assemble.open_stored(settings, timesteps)
         channels = settings.channels or (stored.shape[2] if settings.image_size else None)
         facts = data_facts.examine(stored, sample, channels, progress)
-        found = _shown(settings, facts)
+        found = _shown(settings, facts, timesteps)
     # a corrupt image has been named
     others = [str(w.message) for w in said if not issubclass(w.category, data.CorruptImageWarning)]
     return found._replace(oddities=[*found.oddities, *dict.fromkeys(others)])
 
 
-def _shown(settings: config.Data, facts: DataFacts) -> Found:
+def _shown(settings: config.Data, facts: DataFacts, timesteps: int) -> Found:
     lines, oddities = data_facts.describe(facts), data_oddities.find(facts)
     try:
         # without the images that cannot be read, rather than nothing
-        dataset = assemble.open_data(dataclasses.replace(settings, skip_corrupt=True))
+        dataset = assemble.open_data(dataclasses.replace(settings, skip_corrupt=True), timesteps)
         examples, augmented = _examples(dataset, facts), _augmented(dataset, settings, facts)
     except data.DataError as error:
         return Found(facts, lines, [f"training would refuse this set: {error}", *oddities], (), (),
@@ -117,6 +118,8 @@ def _augmentations(settings: config.Data) -> list[str]:
         found.append(f"flips{', at every other epoch' if settings.flip_alternates else ''} (data.flip)")
     if settings.cutout:
         found.append(f"a square of the mean colour (data.cutout {settings.cutout})")
+    if settings.drop_events:
+        found.append(f"a share of the events left out, up to {settings.drop_events:g} (data.drop_events)")
     return found
 
 

@@ -92,7 +92,7 @@ def _prepare(experiment, workdir, console):
         console.say(f"warning: {sentence}")
     processes.check_agreement(folder.settings(experiment))
     with processes.raise_on_all():
-        dataset = assemble.open_data(experiment.data)
+        dataset = assemble.open_data(experiment.data, experiment.timesteps)
         plans = assemble.make_plans(experiment, dataset)
     processes.check_agreement({
         "training images": dataset.train.num_examples, "test images": dataset.test.num_examples,

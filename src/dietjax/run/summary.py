@@ -86,7 +86,7 @@ def summarise(experiment: Experiment, dataset: Dataset, snn: Network, variables:
 def portable(experiment: Experiment) -> dict:
     """Its settings as config.json holds them, without the folders of this machine: what a stored result is of."""
     kind, _, path = experiment.data.name.partition(":")
-    name = f"{kind}:{pathlib.Path(path).name}" if kind in ("folder", "npz") else experiment.data.name
+    name = f"{kind}:{pathlib.Path(path).name}" if kind in ("folder", "npz", "events") else experiment.data.name
     return dataclasses.asdict(
         dataclasses.replace(experiment, data=dataclasses.replace(experiment.data, name=name, dir=None, threads=None)))
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from ..config import Data
-from ..data import Dataset, Split, alternate_sides, batch_indices, cutout, normalise, random_crop_flip
+from ..data import Dataset, Split, alternate_sides, batch_indices, cutout, drop_events, normalise, random_crop_flip
 from ..models import Network
 from ..parallel.mesh import assemble, batch_sharding, batches_sharding, distribute, place, replicated, rows_here
 from ..types import Array
@@ -145,6 +145,9 @@ def _prepared(augment, dataset, key, batch, mirrored=None):
     """What the network sees of a batch of raw images: float32."""
     if augment.cutout:
         key, cutout_key = jax.random.split(key)
+    if augment.drop_events:
+        key, drop_key = jax.random.split(key)
+        batch = drop_events(drop_key, batch, augment.drop_events)
     batch = random_crop_flip(key, batch, augment.crop_padding, augment.flip, fill=augment.crop_fill, mirrored=mirrored)
     batch = normalise(batch, dataset.mean, dataset.std, jnp.float32)
     return cutout(cutout_key, batch, augment.cutout) if augment.cutout else batch

@@ -56,13 +56,17 @@ class Plan:
         """Refuse what cannot run, before anything is compiled.
 
         Raises:
-            InputError: the batch does not divide over the devices, cutout hides whole images, or a step cannot fit.
+            InputError: the batch does not divide over the devices, cutout hides whole images, events are to be
+                dropped and there are none, or a step cannot fit.
         """
         check_batch_size(self.name, self.phase, self.mesh)
         side = min(self.dataset.image_shape[:2])
         if self.augment.cutout >= side:
             raise InputError(f"data.cutout={self.augment.cutout} hides whole images: those of {self.dataset.name} have "
                              f"{side} pixels along their shorter side; use at most half of that")
+        if self.augment.drop_events and self.dataset.image_shape[2] != 2:
+            raise InputError(f"data.drop_events is for events, frames of two channels, and {self.dataset.name} has "
+                             f"{self.dataset.image_shape[2]}: set it to 0, or take data.cutout")
         chunk = self.schedule.chunk
         memory.check(self.net, self.phase.microbatch_size // self.mesh.size, self.schedule.timesteps, chunk,
                      remat=chunk is not None)
