@@ -208,10 +208,7 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     Raises:
         InputError: the folder holds no run, or the run has no checkpoint yet.
     """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
-    experiment = config.read_stored(path)
+    experiment = config.read_run(workdir)
     dataset = open_data(experiment.data)
     found = {}
     for phase, net in trained_networks(experiment, dataset).items():

@@ -10,6 +10,7 @@ from .. import config, files
 from ..config import Experiment
 from ..errors import InputError
 from ..parallel import processes
+from . import lock
 
 LOCAL = ("data.dir", "data.threads")
 """Settings that may differ from machine to machine, and change no result."""
@@ -35,7 +36,8 @@ def check(experiment: Experiment, workdir: pathlib.Path) -> None:
         if different:
             raise InputError(f"{workdir} holds another experiment's run ({'; '.join(different)}); "
                              "nothing was changed. Choose another --workdir, or ask for that experiment")
-    elif workdir.exists() and not (workdir.is_dir() and all(files.is_temporary(f, path) for f in workdir.iterdir())):
+    elif workdir.exists() and not (workdir.is_dir() and all(
+            f.name == lock.NAME or files.is_temporary(f, path) for f in workdir.iterdir())):
         raise InputError(f"{workdir} is no run of dietjax and not empty; nothing was changed. Choose another --workdir")
 
 

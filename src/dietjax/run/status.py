@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import config
 from ..errors import InputError
+from . import lock
 
 SILENCE = 120.0
 """Seconds without a sign of life that are normal: starting, compiling, evaluating."""
@@ -18,17 +19,15 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     """What a run's files say; changes nothing. What is not known yet is None.
 
     Returns:
-        {"run", "experiment", "state": "finished" | "running" | "silent", "phase": "ann" | "snn", "step", "total_steps",
-        "epoch", "epochs", "loss" and "accuracy" of the last training line, "test_accuracy" of the phase so far,
-        "images_per_second", "seconds_left" in this phase, "checkpoint": {"phase", "step", "seconds_ago"},
+        {"run", "experiment", "state": see `_state`, "process": what `lock.read` returns, "phase": "ann" | "snn",
+        "step", "total_steps", "epoch", "epochs", "loss" and "accuracy" of the last training line, "test_accuracy" of the
+        phase so far, "images_per_second", "seconds_left" in this phase, "checkpoint": {"phase", "step", "seconds_ago"},
         "seconds_since_sign" of the last change of a file}.
 
     Raises:
         InputError: the folder holds no run, or its files are damaged.
     """
-    if not (run / "config.json").exists():
-        raise InputError(f"{run} holds no run (no config.json); train one: dietjax train FILE --workdir {run}")
-    experiment = config.read_stored(run / "config.json")
+    experiment = config.read_run(run)
     lines = _lines(run / "metrics.jsonl")
     past_the_ann = experiment.from_scratch or any(line["phase"] in ("converted", "snn") for line in lines)
     phase = "snn" if past_the_ann else "ann"
@@ -42,13 +41,38 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     found["test_accuracy"] = tested[-1]["accuracy"] if tested else None
     forecast, patience = _forecast(settings, trained)
     found |= forecast
-    now = time.time()
-    found["checkpoint"] = _checkpoint(run, phase, now) or (_checkpoint(run, "ann", now) if phase == "snn" else None)
+    now, saved = time.time(), last_checkpoint(run)
+    found["checkpoint"] = None if saved is None else {
+        "phase": saved[0], "step": saved[1], "seconds_ago": now - saved[2].stat().st_mtime}
     signs = [run / "config.json", run / "metrics.jsonl", run / "converted.json", *(run / "checkpoints").glob("*")]
     found["seconds_since_sign"] = now - max(path.stat().st_mtime for path in signs if path.exists())
-    finished = (run / "summary.json").exists()
-    found["state"] = "finished" if finished else "running" if found["seconds_since_sign"] < patience else "silent"
+    found["process"] = lock.read(run)
+    found["state"] = _state(run, found["process"], found["seconds_since_sign"] < patience)
     return found
+
+
+def last_checkpoint(run: pathlib.Path) -> tuple[str, int, pathlib.Path] | None:
+    """(Phase, step, folder) of the latest complete one: orbax gives a checkpoint its name only when it is complete."""
+    for phase in ("snn", "ann"):
+        steps = [(int(path.name), path) for path in (run / "checkpoints" / phase).glob("*") if path.name.isdecimal()]
+        if steps:
+            return phase, *max(steps)
+    return None
+
+
+def _state(run, process, recent):
+    """finished; running; stopped, by a signal; failed, with an error; killed, without a last word; or where nothing
+    tells silent, unless a file was changed recently.
+    """
+    if process and process["alive"]:
+        return "running"
+    if (run / "summary.json").exists():
+        return "finished"
+    if process and "how" in process:
+        return process["how"]
+    if process and process["alive"] is False:
+        return "killed"
+    return "running" if recent else "silent"
 
 
 def _forecast(settings, trained):
@@ -80,10 +104,22 @@ def describe(found: dict[str, Any]) -> str:
     saved = found["checkpoint"]
     lines.append("no checkpoint yet" if saved is None else f"last checkpoint: {saved['phase'].upper()} step "
                  f"{saved['step']:,}, {_duration(saved['seconds_ago'])} ago")
-    silent = _duration(found["seconds_since_sign"])
-    lines.append(f"running, as it seems: last sign {silent} ago" if found["state"] == "running" else
-                 f"no sign of life for {silent}; if it has stopped, the command that started it goes on from there")
+    lines.append(_fate(found))
     return "\n".join(lines)
+
+
+def _fate(found):
+    """A line on the process that runs it."""
+    process, silent = found["process"] or {}, _duration(found["seconds_since_sign"])
+    if found["state"] == "running" and process:
+        return f"running: process {process.get('pid')} on {process.get('host')} since {process.get('since')}"
+    if found["state"] in ("stopped", "failed"):
+        return f"{found['state']} at {process['ended']}: {process['said']}"
+    if found["state"] == "killed":
+        return (f"killed: process {process.get('pid')} on {process.get('host')}, which began at {process.get('since')}, "
+                "is no more, and left no word; the command that started it goes on from there")
+    return (f"running, as it seems: last sign {silent} ago" if found["state"] == "running" else
+            f"no sign of life for {silent}; if it has stopped, the command that started it goes on from there")
 
 
 def _lines(path):
@@ -93,15 +129,6 @@ def _lines(path):
         return [json.loads(line) for line in lines if line.endswith("\n")]
     except ValueError as error:
         raise InputError(f"{path} is damaged ({error})") from error
-
-
-def _checkpoint(run, phase, now):
-    """The latest complete one: orbax gives a checkpoint its name only when it is complete."""
-    steps = [(int(path.name), path) for path in (run / "checkpoints" / phase).glob("*") if path.name.isdecimal()]
-    if not steps:
-        return None
-    step, path = max(steps)
-    return {"phase": phase, "step": step, "seconds_ago": now - path.stat().st_mtime}
 
 
 def _duration(seconds):
