@@ -1,4 +1,4 @@
-"""`python -m dietjax` and the command `dietjax`: what has to be before the command line's imports, then the command line.
+"""`python -m dietjax` and the command `dietjax`: what has to be before its imports, then the command line.
 
 Imports take seconds, and an exception that a signal raises inside one may come out as another, with a traceback, or be
 lost. So until a command says otherwise a signal ends the process at once, with a line. Nothing is half done then: what

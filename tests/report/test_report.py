@@ -49,6 +49,15 @@ def page(run):
 
 
 @pytest.mark.slow
+def test_a_log_that_was_shortened_is_told_on_the_page(tmp_path):
+    run = make_run(tmp_path, layers=3, epochs=2)
+    assert "lacks" not in report.write(run).read_text("utf-8")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-10]))  # nine of training, one of the last test
+    page = report.write(run).read_text("utf-8")
+    assert "<li>metrics.jsonl lacks steps 32 to 40 of snn, where the curves have a gap" in page
+
+
 def test_every_setting_is_shown_with_its_default_where_that_is_another(tmp_path):
     """Of an experiment whose settings are the defaults but for four."""
     run = make_run(tmp_path / "run")

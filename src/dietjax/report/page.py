@@ -12,10 +12,11 @@ import numpy as np
 
 from .. import files
 from ..analysis import activity
-from ..config import Experiment, as_stored, flat, from_dict, resolved
+from ..config import Experiment, as_stored, flat, from_dict, read_stored, resolved
 from ..errors import InputError
 from . import phases, plots
 from .elements import duration, figure, image, joules, table, times
+from .log import lacking, named
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
 SUMMARY = (
@@ -44,8 +45,8 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     missing = [name for name in FILES if not (run / name).is_file()]
     if missing:
         raise InputError(f"{run} has no {', '.join(missing)}: {remedy}")
-    config_text, metrics_text, summary_text = ((run / name).read_text(encoding="utf-8") for name in FILES[:3])
-    config = _parse(config_text, f"{run / 'config.json'}", remedy)
+    metrics_text, summary_text = ((run / name).read_text(encoding="utf-8") for name in FILES[1:3])
+    config = as_stored(read_stored(run / "config.json"))
     summary = _parse(summary_text, f"{run / 'summary.json'}", remedy)
     lines = enumerate(metrics_text.splitlines(), 1)
     rows = [_parse(line, f"{run / 'metrics.jsonl'} line {i}", remedy) for i, line in lines]
@@ -77,7 +78,7 @@ def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorde
         "dataset": html.escape(summary["dataset"]),
         "experiment": html.escape(summary["experiment"]),
         "tiles": _tiles(summary, words["energy_of"]),
-        "warnings": _warnings(metrics, summary),
+        "warnings": _warnings(metrics, summary, config),
         "facts": _facts(summary),
         **words,
         **phases.accuracies(summary),
@@ -151,8 +152,10 @@ def _tiles(summary: Mapping, ann: str) -> str:
     )
 
 
-def _warnings(metrics: Sequence[Mapping], summary: Mapping) -> str:
-    """Return a list of what the log warned about and of the finished network's layers that do nothing; or nothing."""
+def _warnings(metrics: Sequence[Mapping], summary: Mapping, config: Mapping) -> str:
+    """Return a list of what the log warned about, of the finished network's layers that do nothing, of what the log
+    lacks; or nothing.
+    """
     items = [f"{plots.PHASES['snn']}, at the end: {finding.sentence}" for finding in activity.find_in_summary(summary)]
     epochs: dict[tuple[str, str], list[float]] = {}
     for row in metrics:
@@ -161,6 +164,11 @@ def _warnings(metrics: Sequence[Mapping], summary: Mapping) -> str:
     for (phase, sentence), seen in epochs.items():
         when = f", epochs {min(seen):.1f} to {max(seen):.1f}" if max(seen) else ""
         items.append(f"{plots.PHASES[phase]}{when}: {sentence}")
+    for phase in ("ann", "snn"):
+        steps = -(-config[phase]["epochs"] * summary["train_images"] // config[phase]["batch_size"])
+        if gaps := lacking(metrics, phase, steps):
+            items.append(f"metrics.jsonl lacks {named(phase, gaps)}, where the curves have a gap: it was shortened or "
+                         "removed")
     return f'<ul class="warnings">{"".join(f"<li>{html.escape(item)}</li>" for item in items)}</ul>' if items else ""
 
 

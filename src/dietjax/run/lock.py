@@ -195,9 +195,9 @@ def read(workdir: pathlib.Path) -> dict[str, Any] | None:
     """What a run's folder says of the process that runs it, or that was the last to.
 
     Returns:
-        None where it says nothing (of an earlier version of dietjax); else {"pid", "host", "since", "command", and if it
-        has ended "ended", "how": "finished" | "stopped" | "failed", "said": its last words; "alive": True, False, or
-        None where nothing tells}.
+        None where it says nothing (of an earlier version of dietjax); else {"pid", "host", "since", "command", "alive":
+        True, False, or None where nothing tells}, and of one that has ended "ended", "how": "finished" | "stopped" |
+        "failed", and "said": its last words.
     """
     try:
         with open(workdir / NAME, "rb") as file:
@@ -207,7 +207,7 @@ def read(workdir: pathlib.Path) -> dict[str, Any] | None:
         return None
     if "ended" in record:
         alive: bool | None = False
-    elif locked is False or silent < SILENCE and (locked is None or record.get("machine") != _machine()):
+    elif locked is False or (silent < SILENCE and (locked is None or record.get("machine") != _machine())):
         alive = True
     else:
         alive = False if locked and record.get("machine") == _machine() else None

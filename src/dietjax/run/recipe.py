@@ -2,8 +2,8 @@
 Or one phase: an SNN trained from scratch (`Experiment.from_scratch`).
 
 A run's folder holds process.json (who runs it, see `lock`), config.json, checkpoints/{ann,snn}, metrics.jsonl,
-tensorboard/, converted.json, and when all is done recorded.npz, summary.json and report.html. The same command again goes
-on where it stopped.
+tensorboard/, converted.json, and when all is done recorded.npz, summary.json and report.html. The same command again
+goes on where it stopped.
 """
 
 import contextlib
@@ -45,12 +45,13 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
         InputError: what cannot run, a folder that holds something else, or one in which another process runs.
         Stopped: a signal came.
     """
+    check_folder = functools.partial(folder.check, experiment, workdir, assemble.check_names)
     with stopping(functools.partial(_saved, workdir)), contextlib.ExitStack() as held:
         with processes.raise_on_all():
             config.check(experiment)
-            folder.check(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
+            check_folder()  # before anything is loaded, so that a typing mistake costs no time
             lock = held.enter_context(Lock(workdir, console.say, takes=processes.is_main()))
-            folder.check(experiment, workdir)  # another run may have come and gone meanwhile
+            check_folder()  # another run may have come and gone meanwhile
         return _run(experiment, workdir, console, lock)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from .. import config
 from ..errors import InputError
+from ..report.log import LOG_EVERY, lacking, named
 from . import lock
 
 SILENCE = 120.0
@@ -20,16 +21,19 @@ def read(run: pathlib.Path) -> dict[str, Any]:
 
     Returns:
         {"run", "experiment", "state": see `_state`, "process": what `lock.read` returns, "phase": "ann" | "snn",
-        "step", "total_steps", "epoch", "epochs", "loss" and "accuracy" of the last training line, "test_accuracy" of the
-        phase so far, "images_per_second", "seconds_left" in this phase, "checkpoint": {"phase", "step", "seconds_ago"},
-        "seconds_since_sign" of the last change of a file}.
+        "step", "total_steps", "epoch", "epochs", "loss" and "accuracy" of the last training line, "test_accuracy" of
+        the phase so far, "images_per_second", "seconds_left" in this phase, "lacking": sentences on lines that are gone
+        from metrics.jsonl, "checkpoint": {"phase", "step", "seconds_ago"}, "seconds_since_sign" of the last change of a
+        file}.
 
     Raises:
         InputError: the folder holds no run, or its files are damaged.
     """
     experiment = config.read_run(run)
     lines = _lines(run / "metrics.jsonl")
-    past_the_ann = experiment.from_scratch or any(line["phase"] in ("converted", "snn") for line in lines)
+    saved = last_checkpoint(run)
+    past_the_ann = experiment.from_scratch or (run / "converted.json").exists() or (saved and saved[0] == "snn") or any(
+        line["phase"] in ("converted", "snn") for line in lines)
     phase = "snn" if past_the_ann else "ann"
     settings = getattr(experiment, phase)
     trained = [line for line in lines if line["phase"] == phase and line["split"] == "train"]
@@ -41,7 +45,8 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     found["test_accuracy"] = tested[-1]["accuracy"] if tested else None
     forecast, patience = _forecast(settings, trained)
     found |= forecast
-    now, saved = time.time(), last_checkpoint(run)
+    found["lacking"] = _lacking(lines, phase, saved)
+    now = time.time()
     found["checkpoint"] = None if saved is None else {
         "phase": saved[0], "step": saved[1], "seconds_ago": now - saved[2].stat().st_mtime}
     signs = [run / "config.json", run / "metrics.jsonl", run / "converted.json", *(run / "checkpoints").glob("*")]
@@ -54,10 +59,15 @@ def read(run: pathlib.Path) -> dict[str, Any]:
 def last_checkpoint(run: pathlib.Path) -> tuple[str, int, pathlib.Path] | None:
     """(Phase, step, folder) of the latest complete one: orbax gives a checkpoint its name only when it is complete."""
     for phase in ("snn", "ann"):
-        steps = [(int(path.name), path) for path in (run / "checkpoints" / phase).glob("*") if path.name.isdecimal()]
+        steps = saved_steps(run, phase)
         if steps:
-            return phase, *max(steps)
+            return phase, *max(steps.items())
     return None
+
+
+def saved_steps(run: pathlib.Path, phase: str) -> dict[int, pathlib.Path]:
+    """{step: folder} of a phase's checkpoints."""
+    return {int(path.name): path for path in (run / "checkpoints" / phase).glob("*") if path.name.isdecimal()}
 
 
 def _state(run, process, recent):
@@ -73,6 +83,19 @@ def _state(run, process, recent):
     if process and process["alive"] is False:
         return "killed"
     return "running" if recent else "silent"
+
+
+def _lacking(lines, phase, saved):
+    """A sentence for each phase of which lines are gone; the last ones before a checkpoint may not be due yet."""
+    until = {"ann": 0, "snn": 0}
+    if saved is not None:
+        until[saved[0]] = saved[1] - LOG_EVERY
+    gaps = {name: lacking(lines, name, until[name]) for name in ("ann", "snn")}
+    said = [f"metrics.jsonl lacks {named(name, ranges)}: it was shortened or removed" for name, ranges in gaps.items()
+            if ranges]
+    if saved and not said and not any(line["phase"] == saved[0] for line in lines):
+        said.append(f"metrics.jsonl has no line of {saved[0]}, of which step {saved[1]:,} is saved")
+    return said
 
 
 def _forecast(settings, trained):
@@ -96,6 +119,7 @@ def describe(found: dict[str, Any]) -> str:
     if found["loss"] is not None:
         tested = "" if found["test_accuracy"] is None else f", test accuracy {found['test_accuracy']:.2%}"
         lines.append(f"loss {found['loss']:.4f}, accuracy {found['accuracy']:.2%}{tested}")
+    lines += found["lacking"]
     if found["state"] == "finished":
         return "\n".join([*lines, "finished"])
     if found["loss"] is not None:
@@ -116,8 +140,8 @@ def _fate(found):
     if found["state"] in ("stopped", "failed"):
         return f"{found['state']} at {process['ended']}: {process['said']}"
     if found["state"] == "killed":
-        return (f"killed: process {process.get('pid')} on {process.get('host')}, which began at {process.get('since')}, "
-                "is no more, and left no word; the command that started it goes on from there")
+        return (f"killed: process {process.get('pid')} on {process.get('host')}, begun at {process.get('since')}, is "
+                "no more, and left no word; the command that started it goes on from there")
     return (f"running, as it seems: last sign {silent} ago" if found["state"] == "running" else
             f"no sign of life for {silent}; if it has stopped, the command that started it goes on from there")
 

@@ -78,7 +78,8 @@ class MetricWindow:
         seconds = time.perf_counter() - self._since
         values = {key: self._by_layer(np.mean(steps, axis=0)) for key, steps in self.gathered.items()}
         values |= {key: self._by_layer(value) for key, value in self._last.items()}
-        values |= {"images_per_second": self._timed * self._batch_size / seconds,
+        values |= {"steps": len(self.gathered["loss"]),
+                   "images_per_second": self._timed * self._batch_size / seconds,
                    "input_wait_share": self._waited / seconds, **memory()}
         self.gathered = {}
         self.pause()
