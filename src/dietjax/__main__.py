@@ -5,8 +5,8 @@ lost. So until a command says otherwise a signal ends the process at once, with 
 writes for long, a run and `dietjax prepare`, handles signals itself while it does.
 """
 
+import _signal as signal  # `signal` itself imports enum first, milliseconds in which Ctrl-C would be a traceback
 import os
-import signal
 import sys
 
 

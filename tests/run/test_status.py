@@ -143,7 +143,7 @@ def test_a_folder_without_a_run_and_damaged_metrics_are_named(run, tmp_path):
     with pytest.raises(InputError, match="holds no run"):
         status.read(tmp_path / "none")
     (tmp_path / "metrics.jsonl").write_text("x\n")
-    with pytest.raises(InputError, match=r"metrics\.jsonl is damaged"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl line 1 is damaged"):
         run.read()
 
 

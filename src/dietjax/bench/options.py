@@ -67,7 +67,7 @@ class Of:
         positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
                  classifier=self.classifier or ())
         if not 0 < self.width < math.inf:
-            raise InputError(f"--width must be > 0 and finite, got {self.width}")
+            raise InputError(f"--width must be > 0, got {self.width}")
 
     def subject(self) -> Any:
         """As the benchmarks take it."""

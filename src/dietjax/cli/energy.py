@@ -60,7 +60,7 @@ class EnergyOf:
             raise InputError("--rate must be >= 0 and finite, --image-shape and --num-classes > 0, got "
                              f"{self.rate}, {self.image_shape}, {self.num_classes}")
         if not 0 < self.width < math.inf:
-            raise InputError(f"--width must be > 0 and finite, got {self.width}")
+            raise InputError(f"--width must be > 0, got {self.width}")
 
     def _of_the_run(self):
         """(The run's SNN, its metrics on the test set, T)."""

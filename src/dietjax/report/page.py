@@ -5,7 +5,7 @@ import importlib.resources
 import json
 import pathlib
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..config import Experiment, as_stored, flat, from_dict, read_stored, resolv
 from ..errors import InputError
 from . import phases, plots
 from .elements import duration, figure, image, joules, table, times
-from .log import lacking, named
+from .log import lacking, named, parse
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
 SUMMARY = (
@@ -49,7 +49,7 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     config = as_stored(read_stored(run / "config.json"))
     summary = _parse(summary_text, f"{run / 'summary.json'}", remedy)
     lines = enumerate(metrics_text.splitlines(), 1)
-    rows = [_parse(line, f"{run / 'metrics.jsonl'} line {i}", remedy) for i, line in lines]
+    rows = [_parse(line, f"{run / 'metrics.jsonl'} line {i}", remedy, parse) for i, line in lines]
     # A resumed run may have repeated steps after its last checkpoint: the later line counts.
     latest = {(row["phase"], row["split"], row.get("step", 0)): row for row in rows}
     metrics = sorted(latest.values(), key=lambda row: row.get("step", 0))
@@ -63,10 +63,10 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     return config, metrics, summary, recorded
 
 
-def _parse(text: str, where: str, remedy: str) -> dict:
+def _parse(text: str, where: str, remedy: str, parser: Callable[[str], dict] = json.loads) -> dict:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return parser(text)
+    except ValueError as error:
         raise InputError(f"{where} is not JSON ({error}): {remedy}") from error
 
 

@@ -24,7 +24,7 @@ SHARED_WITHIN = 60
 
 
 def check(experiment: Experiment, workdir: pathlib.Path,
-          check_names: Callable[[Experiment, Collection[str]], None]) -> None:
+          check_names: Callable[[Experiment, Collection[str]], None] = lambda *_: None) -> None:
     """Refuse a folder that holds something else, before anything is loaded.
 
     check_names: refuses those of the settings that differ which name nothing; called before they are told.

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import files
-from ..report.log import lacking, named
+from ..report.log import lacking, named, parse
 
 
 class MetricLog:
@@ -45,10 +45,10 @@ class MetricLog:
         kept, values = [], []
         for number, line in enumerate(lines, 1):
             try:
-                if _stays(found := json.loads(line.decode()), phase, step, untested):
+                if _stays(found := parse(line.decode()), phase, step, untested):
                     kept.append(line)
                     values.append(found)
-            except (ValueError, TypeError, KeyError) as error:
+            except ValueError as error:
                 warnings.warn(f"{self.path} line {number} is damaged and was dropped: {error!r}", stacklevel=2)
         if kept != lines or torn:
             self.close()

@@ -7,7 +7,7 @@ from typing import Any
 
 from .. import config
 from ..errors import InputError
-from ..report.log import LOG_EVERY, lacking, named
+from ..report.log import LOG_EVERY, lacking, named, parse
 from . import lock
 
 SILENCE = 120.0
@@ -38,12 +38,12 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     settings = getattr(experiment, phase)
     trained = [line for line in lines if line["phase"] == phase and line["split"] == "train"]
     tested = [line for line in lines if line["phase"] == phase and line["split"] == "test"]
-    last = trained[-1] if trained else {}
-    found = {"run": str(run), "experiment": experiment.name, "phase": phase, "step": last.get("step", 0),
-             "epoch": last.get("epoch", 0.0), "epochs": settings.epochs}
-    found |= {key: last.get(key) for key in ("loss", "accuracy", "images_per_second")}
-    found["test_accuracy"] = tested[-1]["accuracy"] if tested else None
-    forecast, patience = _forecast(settings, trained)
+    found = {"run": str(run), "experiment": experiment.name, "phase": phase, "epochs": settings.epochs}
+    try:
+        found |= _last(trained, tested)
+        forecast, patience = _forecast(settings, trained)
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise InputError(f"{run / 'metrics.jsonl'} holds lines that dietjax did not write ({error!r})") from error
     found |= forecast
     found["lacking"] = _lacking(lines, phase, saved)
     now = time.time()
@@ -54,6 +54,15 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     found["process"] = lock.read(run)
     found["state"] = _state(run, found["process"], found["seconds_since_sign"] < patience)
     return found
+
+
+def _last(trained, tested):
+    """What the last lines of a phase say."""
+    last = trained[-1] if trained else {"step": 0, "epoch": 0.0}
+    values = {key: last[key] for key in ("loss", "accuracy", "images_per_second")} if trained else dict.fromkeys(
+        ("loss", "accuracy", "images_per_second"))
+    return {"step": last["step"], "epoch": last["epoch"], **values,
+            "test_accuracy": tested[-1]["accuracy"] if tested else None}
 
 
 def last_checkpoint(run: pathlib.Path) -> tuple[str, int, pathlib.Path] | None:
@@ -148,11 +157,15 @@ def _fate(found):
 
 def _lines(path):
     """Every line that is whole: the last one may be in the middle of being written."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error})") from error
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(parse(line.decode()))
+        except ValueError as error:
+            raise InputError(f"{path} line {number} is damaged ({error}); the run itself drops such lines when it goes on"
+                             ) from error
+    return found
 
 
 def _duration(seconds):
