@@ -1,6 +1,5 @@
 """How far a run is, read from its files beside the process that runs it; loads no jax, so that it answers at once."""
 
-import json
 import pathlib
 import time
 from typing import Any
@@ -163,8 +162,8 @@ def _lines(path):
         try:
             found.append(parse(line.decode()))
         except ValueError as error:
-            raise InputError(f"{path} line {number} is damaged ({error}); the run itself drops such lines when it goes on"
-                             ) from error
+            raise InputError(f"{path} line {number} is damaged ({error}); the run drops such lines when it goes "
+                             "on") from error
     return found
 
 
