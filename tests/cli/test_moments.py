@@ -34,7 +34,8 @@ for line in sys.stdin:
     print([name for name in ("jax", "flax", "orbax", "tensorflow_datasets", "matplotlib") if name in sys.modules])
 """
 MISTAKES = ("train {}/tiny.py --workdir {}/new --timesteps 0", "train {}/tiny.py --workdir gs://x",
-            "train {}/nowhere.py --workdir {}/new", "evaluate {}/run --timesteps 0", "evaluate {}/none", "evaluate {}/run --margin -1", "convert {}/none",
+            "train {}/nowhere.py --workdir {}/new", "evaluate {}/run --timesteps 0", "evaluate {}/none",
+            "evaluate {}/run --margin -1", "convert {}/none",
             "convert {}/run --timesteps 0", "convert {}/run --conversion.images 0", "energy {}/none", "energy",
             "energy --rate -1", "energy --rate 1 --width 0", "status {}/none", "bench step --timesteps 0",
             "bench step --width 0", "bench memory --batch 0", "bench scaling --devices 0")

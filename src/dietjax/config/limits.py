@@ -142,5 +142,5 @@ def _check_kinds(config, prefix=""):
         elif not fits(value, kind):
             literal = [k for k in (kind, *typing.get_args(kind)) if typing.get_origin(k) is Literal]
             if literal and str not in typing.get_args(kind):
-                raise unknown(f"{prefix}{name}", str(value), typing.get_args(literal[0]))
+                raise unknown(f"{prefix}{name}", str(value), map(str, typing.get_args(literal[0])))
             raise InputError(f"{prefix}{name} must be {named_kind(kind)}, got {value!r}")

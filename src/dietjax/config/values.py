@@ -38,7 +38,7 @@ def named_kind(kind: Any) -> str:
     if origin is Literal:
         return f"one of {', '.join(map(str, inside))}"
     if origin is tuple:
-        return f"tuple of {named_kind(inside[0])}"
+        return f"tuple of {named_kind(inside[0])}" if Ellipsis in inside else f"({', '.join(map(named_kind, inside))})"
     if origin in (typing.Union, types.UnionType):
         # of names, or any other text, the text says all
         return " or ".join(named_kind(k) for k in inside if not (str in inside and typing.get_origin(k) is Literal))

@@ -12,11 +12,11 @@ import numpy as np
 
 from .. import files
 from ..analysis import activity
+from ..analysis.log import lacking, named, parse
 from ..config import Experiment, as_stored, flat, from_dict, read_stored, resolved
 from ..errors import InputError
 from . import phases, plots
 from .elements import duration, figure, image, joules, table, times
-from .log import lacking, named, parse
 
 FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
 SUMMARY = (

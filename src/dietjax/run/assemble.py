@@ -221,6 +221,13 @@ def _check_images(experiment, dataset):
                          f"{dataset.train.num_examples} training images")
 
 
+def progress(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset) -> dict[str, tuple[int, int]]:
+    """{phase: (step of its latest checkpoint, or 0; steps in all)} of a run's phases."""
+    phases = ("snn",) if experiment.from_scratch else ("ann", "snn")
+    return {phase: (max(status.saved_steps(workdir, phase), default=0),
+                    total_steps(getattr(experiment, phase), dataset.train.num_examples)) for phase in phases}
+
+
 def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str, tuple[Network, dict]]]:
     """A run's experiment, data and trained networks: {"ann": (net, variables), "snn": ...}, as far as it has got.
 
@@ -241,10 +248,3 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
     if not found:
         raise InputError(f"{workdir} has no checkpoint yet; run dietjax train again, it goes on where it stopped")
     return experiment, dataset, found
-
-
-def progress(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset) -> dict[str, tuple[int, int]]:
-    """{phase: (step of its latest checkpoint, or 0; steps in all)} of a run's phases."""
-    phases = ("snn",) if experiment.from_scratch else ("ann", "snn")
-    return {phase: (max(status.saved_steps(workdir, phase), default=0),
-                    total_steps(getattr(experiment, phase), dataset.train.num_examples)) for phase in phases}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import files
-from ..report.log import lacking, named, parse
+from ..analysis.log import lacking, named, parse
 
 
 class MetricLog:

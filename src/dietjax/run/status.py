@@ -5,8 +5,8 @@ import time
 from typing import Any
 
 from .. import config
+from ..analysis.log import LOG_EVERY, lacking, named, parse
 from ..errors import InputError
-from ..report.log import LOG_EVERY, lacking, named, parse
 from . import lock
 
 SILENCE = 120.0

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..analysis import activity
-from ..report.log import LOG_EVERY
+from ..analysis.log import LOG_EVERY
 from .optimizer import learning_rate
 from .plan import Plan
 from .window import MetricWindow
