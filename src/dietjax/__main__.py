@@ -18,6 +18,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed by who started us
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack our µ and ×, and others' letters
+    sys.excepthook = _of_main_thread
     from .cli.main import main as command_line
 
     return command_line()
@@ -26,6 +27,16 @@ def main() -> int:
 def _end(number, frame):
     os.write(2, b"stopped; the same command begins again\n")
     os._exit(128 + number)
+
+
+def _of_main_thread(kind, error, trace):
+    """Python's, but for threads that are not Python's: tensorstore's tell so of what a save has left undone that failed,
+    which `checkpoint.SaveError` says in a sentence.
+    """
+    import threading
+
+    if threading.get_ident() == threading.main_thread().ident:
+        sys.__excepthook__(kind, error, trace)
 
 
 if __name__ == "__main__":

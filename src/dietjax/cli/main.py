@@ -1,6 +1,7 @@
 """The command line, `dietjax train | status | evaluate | convert | energy | report | bench ...`: arguments -> calls."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 import sys
@@ -76,7 +77,9 @@ def _run(argv: list[str]) -> int:
                     "`dietjax --version` says which dietjax this is.")
     import absl.logging
 
-    # tensorflow-datasets and orbax advise on what a user here cannot act on, and log with a traceback what they raise
+    # tensorflow-datasets and orbax advise on what a user here cannot act on, and log with a traceback what they raise;
+    # asyncio tells page after page what a save that failed has left undone
     absl.logging.set_verbosity("fatal")
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)
     command()
     return 0
