@@ -18,7 +18,8 @@ from ..errors import InputError
 from . import phases, plots
 from .elements import duration, figure, image, joules, table, times
 
-FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
+FILES = ("config.json", "summary.json", "recorded.npz")
+"""What a finished run has; without a log its page lacks the curves, and says so."""
 SUMMARY = (
     "experiment", "model", "dataset", "parameters", "train_images", "test_images",
     "ann", "converted", "snn", "layers", "energy", "seconds", "machine", "versions",
@@ -45,10 +46,9 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     missing = [name for name in FILES if not (run / name).is_file()]
     if missing:
         raise InputError(f"{run} has no {', '.join(missing)}: {remedy}")
-    metrics_text, summary_text = ((run / name).read_text(encoding="utf-8") for name in FILES[1:3])
     config = as_stored(read_stored(run / "config.json"))
-    summary = _parse(summary_text, f"{run / 'summary.json'}", remedy)
-    lines = enumerate(metrics_text.splitlines(), 1)
+    summary = _parse(files.read_text(run / "summary.json"), f"{run / 'summary.json'}", remedy)
+    lines = enumerate(files.read_text(run / "metrics.jsonl").splitlines(), 1)
     rows = [_parse(line, f"{run / 'metrics.jsonl'} line {i}", remedy, parse) for i, line in lines]
     # A resumed run may have repeated steps after its last checkpoint: the later line counts.
     latest = {(row["phase"], row["split"], row.get("step", 0)): row for row in rows}
