@@ -30,7 +30,7 @@ def _end(number, frame):
 
 
 def _of_main_thread(kind, error, trace):
-    """Python's, but for threads that are not Python's: tensorstore's tell so of what a save has left undone that failed,
+    """Python's, but for threads that are not Python's: so tensorstore's tell what a save that failed has left undone,
     which `checkpoint.SaveError` says in a sentence.
     """
     import threading

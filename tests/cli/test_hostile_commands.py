@@ -167,7 +167,8 @@ CASES = [
     Case("metrics.jsonl without numbers", with_file(
         "metrics.jsonl", b'{"phase": "snn", "split": "train", "step": 3, "epoch": 0}\n', "status", "RUN"),
          ("error", "metrics.jsonl holds lines that dietjax did not write")),
-    Case("a report of a run that is not finished", typed("report", "RUN"), ("error", "has no summary.json, recorded.npz")),
+    Case("a report of a run that is not finished", typed("report", "RUN"),
+         ("error", "has no summary.json, recorded.npz")),
 ]
 
 

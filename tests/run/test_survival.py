@@ -149,7 +149,7 @@ def test_stopped_at_a_random_moment_ends_in_the_same_bits(place, uninterrupted, 
     print(f"status {process.returncode}, checkpoints {sorted(left)}:", output.splitlines()[-1:])
     assert process.returncode in STATUS[number], output
     if process.returncode > 0:
-        assert "saved at step" in output and "the same command goes on from there" in output or (
+        assert ("saved at step" in output and "the same command goes on from there" in output) or (
             "nothing is saved yet; the same command begins again" in output)
     place.finish(workdir)
     assert outcome(workdir) == uninterrupted
