@@ -7,6 +7,7 @@ import itertools
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -16,6 +17,10 @@ from jax.experimental import multihost_utils
 
 from ..errors import Stopped
 
+AGAIN = 0.05
+"""Seconds after which a signal that came during an import is sent again."""
+LONGEST_IMPORT = 5.0
+"""Seconds after which it waits no longer: a run may have been begun by a module that is being imported itself."""
 Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
@@ -66,9 +71,18 @@ class Preemption:
 def stopping(said: Callable[[], str]) -> Iterator[None]:
     """Inside, SIGTERM, SIGHUP or Ctrl-C raise `Stopped` at once, with what `said` returns then. A `Preemption` inside
     comes first. On several hosts SIGTERM keeps jax's own handler.
+
+    While a module is being imported the signal waits for its end: what is raised inside an import may come out as
+    another exception, or be lost.
     """
+    waiting: list[float] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Stopped(said(), number)
+        waiting.append(time.monotonic())
+        if _imports(frame) and waiting[-1] - waiting[0] < LONGEST_IMPORT:
+            threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+        else:
+            raise Stopped(said(), number)
 
     previous = _handle(stop)
     try:
@@ -76,6 +90,15 @@ def stopping(said: Callable[[], str]) -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether Python is importing a module there."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _handle(handler: Handler) -> dict[int, Handler]:
