@@ -7,10 +7,9 @@ Three lines of it:
     logits, record = net.apply(variables, images, timesteps=5)
 """
 
-import importlib
-from typing import TYPE_CHECKING
-
 __version__ = "0.2.0"
+
+TYPE_CHECKING = False  # as checkers know it; `typing` takes longer than all else that the command line begins with
 
 if TYPE_CHECKING:
     from . import config, convert, data, interop, models
@@ -115,6 +114,8 @@ __all__ = [
 
 def __getattr__(name: str):
     """Names load where they are first used, so that the command line answers `--help` without loading jax."""
+    import importlib
+
     if name in _MODULES:
         return importlib.import_module(f".{_MODULES[name]}", __name__)
     if name in _MEMBERS:

@@ -40,7 +40,7 @@ def make_run(
 
 
 def _config(timesteps, epochs):
-    phase = {"epochs": epochs, "batch_size": 64, "optimizer": "adam", "learning_rate": 1e-3}
+    phase = {"epochs": epochs, "batch_size": 2500, "optimizer": "adam", "learning_rate": 1e-3}
     return {
         "name": "vgg9_cifar10", "timesteps": timesteps, "seed": 0,
         "data": {"name": "cifar10", "dir": None}, "model": {"name": "VGG9", "classifier": [4096, 4096]},

@@ -49,6 +49,18 @@ def page(run):
 
 
 @pytest.mark.slow
+def test_a_log_that_was_shortened_is_told_on_the_page(tmp_path):
+    run = make_run(tmp_path, layers=3, epochs=2)
+    assert "lacks" not in report.write(run).read_text("utf-8")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-10]))  # nine of training, one of the last test
+    page = report.write(run).read_text("utf-8")
+    assert "<li>metrics.jsonl lacks steps 32 to 40 of snn, where the curves have a gap" in page
+    (run / "metrics.jsonl").unlink()
+    page = report.write(run).read_text("utf-8")
+    assert all(f"<li>metrics.jsonl lacks steps 1 to 40 of {phase}, where" in page for phase in ("ann", "snn"))
+
+
 def test_every_setting_is_shown_with_its_default_where_that_is_another(tmp_path):
     """Of an experiment whose settings are the defaults but for four."""
     run = make_run(tmp_path / "run")
@@ -192,7 +204,7 @@ def test_names_are_escaped_and_kept_whole(tmp_path):
 def test_writing_twice_gives_the_same_bytes(run, page):
     (run / "report.html").write_text("old")
     assert report.write(run).read_text(encoding="utf-8") == page
-    assert sorted(path.name for path in run.iterdir()) == sorted([*report.FILES, "report.html"])
+    assert sorted(path.name for path in run.iterdir()) == sorted([*report.FILES, "metrics.jsonl", "report.html"])
 
 
 @pytest.mark.parametrize("name", report.FILES)

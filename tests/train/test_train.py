@@ -34,7 +34,7 @@ def fit(net, variables, dataset, folder, phase, name="snn", freeze=(), augment=D
     """`loop.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
     seen = [] if seen is None else seen
     plan = Plan(name, net, dataset, phase, TimeSchedule(2 if name == "snn" else 1), make_mesh(), augment, freeze=freeze)
-    reporter = Reporter(plan, begin=lambda step, untested: None, log=lambda *line: seen.append(line),
+    reporter = Reporter(plan, begin=lambda *_: None, log=lambda *line: seen.append(line),
                         advance=lambda *_: None, warn=lambda sentence: None)
     with Checkpoints(folder) as checkpoints:
         variables, _ = loop.fit(plan, variables, evaluation.Evaluator(plan), checkpoints, reporter)

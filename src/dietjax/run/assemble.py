@@ -1,6 +1,7 @@
 """From an experiment to what runs it: data, networks, plans of the phases, variables to begin with, converted ones."""
 
 import pathlib
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +21,9 @@ from ..parallel import processes
 from ..parallel.mesh import make_mesh
 from ..train.optimizer import make_optimizer
 from ..train.pace import most_steps_at_once
-from ..train.plan import Plan
+from ..train.plan import Plan, total_steps
 from ..train.state import TimeSchedule, abstract_state
-from . import neuron
+from . import neuron, status
 from .data_info import DataInfo
 
 WHITENING_IMAGES = 5000
@@ -115,6 +116,19 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
     return plans
 
 
+def check_names(experiment: Experiment, settings: Collection[str]) -> None:
+    """Refuse a name that nothing has, in these settings ("data.name"): asked of one that differs from a run's, before
+    that is taken for another experiment's.
+
+    Raises:
+        InputError: no such neuron, parameter or set.
+    """
+    if any(name.startswith("neuron.") for name in settings):
+        _check_freeze(experiment, neuron.make_neuron(experiment), (3,))
+    if "data.name" in settings:
+        open_data(experiment.data)
+
+
 def _check_frames(experiment, dataset):
     """Refuse what does not go with examples that have a frame for each timestep."""
     if dataset.frames not in (None, experiment.timesteps):
@@ -136,10 +150,15 @@ def _check_neuron(experiment, snn):
                 f"neuron.kind {kind} cannot be converted to: {error}. Train it from scratch: set ann.epochs to 0 "
                 "(--ann.epochs 0), with model.batch_norm" if not experiment.from_scratch else
                 f"thresholds of neuron.kind {kind} cannot be balanced: {error}. Set model.batch_norm") from error
-    known = parameters(jax.eval_shape(lambda key: snn.neuron.init(key, shape), jax.random.key(0)))
+    _check_freeze(experiment, snn.neuron, shape)
+
+
+def _check_freeze(experiment, cell, shape):
+    """Refuse to freeze what neurons [*shape] have not."""
+    known = parameters(jax.eval_shape(lambda key: cell.init(key, shape), jax.random.key(0)))
     for name in experiment.neuron.freeze:
         if name not in known:
-            raise unknown(f"parameter in neuron.freeze, of neuron.kind {kind}:", name, known)
+            raise unknown(f"parameter in neuron.freeze, of neuron.kind {experiment.neuron.kind}:", name, known)
 
 
 def _frozen_names(experiment, net):
@@ -219,27 +238,22 @@ def _check_images(experiment, dataset):
                          f"{dataset.train.num_examples} training images")
 
 
+def progress(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset) -> dict[str, tuple[int, int]]:
+    """{phase: (step of its latest checkpoint, or 0; steps in all)} of a run's phases."""
+    phases = ("snn",) if experiment.from_scratch else ("ann", "snn")
+    return {phase: (max(status.saved_steps(workdir, phase), default=0),
+                    total_steps(getattr(experiment, phase), dataset.train.num_examples)) for phase in phases}
+
+
 def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str, tuple[Network, dict]]]:
     """A run's experiment, data and trained networks: {"ann": (net, variables), "snn": ...}, as far as it has got.
 
     Raises:
         InputError: the folder holds no run, or the run has no checkpoint yet.
     """
-    experiment = stored_experiment(workdir)
+    experiment = config.read_run(workdir)
     dataset = open_data(experiment.data, experiment.timesteps)
     return experiment, dataset, restore_networks(workdir, experiment, dataset)
-
-
-def stored_experiment(workdir: pathlib.Path) -> Experiment:
-    """The experiment of a run.
-
-    Raises:
-        InputError: the folder holds no run.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
-    return config.read_stored(path)
 
 
 def restore_networks(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset | DataInfo

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import data
+from .. import config, data
 from ..config import Experiment
 from ..errors import InputError, unknown
 from ..models import Network
@@ -93,7 +93,7 @@ def load(run: str | os.PathLike, network: Literal["snn", "ann"] = "snn") -> Run:
     if network not in ("snn", "ann"):
         raise unknown("network of a run:", str(network), ("snn", "ann"))
     workdir = pathlib.Path(run)
-    experiment = assemble.stored_experiment(workdir)
+    experiment = config.read_run(workdir)
     if network == "ann" and experiment.from_scratch:
         raise InputError(f"{workdir} has no ANN, its SNN was trained from scratch: dietjax.load({str(workdir)!r})")
     info = data_info.read(workdir) or _from_the_data(workdir, experiment)

@@ -85,7 +85,8 @@ class MetricWindow:
         seconds = time.perf_counter() - self._since
         means = {key: _mean(steps) for key, steps in self.gathered.items()}
         values: dict[str, Any] = self._last | means  # whatever somebody's neuron calls its parameters
-        values |= {"images_per_second": self._timed * self._batch_size / seconds,
+        values |= {"steps": len(self.gathered["loss"]),
+                   "images_per_second": self._timed * self._batch_size / seconds,
                    "input_wait_share": self._waited / seconds, **memory()}
         self.gathered = {}
         self.pause()
