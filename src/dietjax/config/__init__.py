@@ -1,7 +1,8 @@
 """Experiments as nested frozen dataclasses. Loads no jax: `--help` answers at once."""
 
+from .data import Data
 from .doubts import doubts
-from .experiment import AnnNeuron, Conversion, Data, Experiment, Hosts, Model, Neuron, Parallel, Phase
+from .experiment import AnnNeuron, Conversion, Experiment, Hosts, Model, Neuron, Parallel, Phase
 from .limits import check
 from .resolved import resolved
 from .stored import as_stored, flat, from_dict, read_run, read_stored
