@@ -17,8 +17,8 @@ from dietjax.config import Data, Experiment, Model, Phase
 experiment = Experiment(
     name="events_digits",
     timesteps=6,
-    data=Data(name="saccade_digits", events_binary=True, crop_padding=1, drop_events=0.1),
-    model=Model(name="VGG6", classifier=(), conv_dropout=0.0, batch_norm=True, width=0.5),
+    data=Data(name="saccade_digits", events_binary=True, crop_padding=2, drop_events=0.3),
+    model=Model(name="VGG6", classifier=(), conv_dropout=0.1, batch_norm=True, width=0.5),
     ann=Phase(epochs=0),
     snn=Phase(epochs=12, batch_size=32, optimizer="muon", learning_rate=0.05, momentum=0.6, adam_learning_rate=3e-3,
               checkpoint_every=4),
