@@ -50,7 +50,7 @@ def picture(summary: dict) -> str:
 
 def _colours() -> tuple[str, str]:
     """The report page's variables, light and dark."""
-    page = importlib.resources.files("dietjax.report").joinpath("page.html").read_text(encoding="utf-8")
+    page = importlib.resources.files("dietjax.report").joinpath("style.css").read_text(encoding="utf-8")
     light, dark = re.findall(r":root \{([^}]*)\}", page)
     return light, dark
 

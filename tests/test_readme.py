@@ -22,14 +22,19 @@ def command_lines():
 
 
 @pytest.mark.slow
-def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, monkeypatch):
+@pytest.mark.usefixtures("narrow_networks")
+def test_every_example_runs_and_prints_what_stands_below_it(digits_folder, finished_run, monkeypatch, tmp_path):
+    """In a folder with a run on digits, as the quick start leaves one."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(digits_folder))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/digits").symlink_to(finished_run)
     assert all(below for _, below in pages.examples(README)), "no output stands below one of them"
     pages.check(README)
 
 
 def test_there_are_as_many_examples_and_command_lines_as_the_readme_promises():
-    assert len(pages.examples(README)) == 7
+    assert len(pages.examples(README)) == 9
     assert len(command_lines()) > 12
 
 
@@ -48,7 +53,8 @@ def test_every_link_and_picture_leads_to_a_file_or_a_heading():
 def test_every_command_line_is_understood(line, monkeypatch, tmp_path):
     """Parsed, not run, where there is nothing but the experiments."""
     parsed = []
-    for command in (cli.Train, cli.Status, cli.Evaluate, cli.Convert, cli.EnergyOf, cli.Report, cli.Prepare, cli.Bench):
+    for command in (cli.Train, cli.Status, cli.Evaluate, cli.Convert, cli.EnergyOf, cli.Report, cli.DataOf, cli.Prepare,
+                    cli.Bench):
         monkeypatch.setattr(command, "__call__", lambda self: parsed.append(self))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "experiments").symlink_to(README.parent / "experiments")

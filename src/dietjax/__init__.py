@@ -7,10 +7,9 @@ Three lines of it:
     logits, record = net.apply(variables, images, timesteps=5)
 """
 
-import importlib
-from typing import TYPE_CHECKING
-
 __version__ = "0.2.0"
+
+TYPE_CHECKING = False  # as checkers know it; `typing` takes longer than all else that the command line begins with
 
 if TYPE_CHECKING:
     from . import config, convert, data, interop, models
@@ -48,6 +47,7 @@ if TYPE_CHECKING:
     )
     from .core.surrogate import Surrogate, spike
     from .core.unroll import unroll
+    from .run.load import load
 
 _MODULES = {
     "config": "config", "convert": "convert", "data": "data", "interop": "interop", "models": "models",
@@ -61,7 +61,7 @@ _MEMBERS = dict.fromkeys((
     "SRMParams", "SigmaDelta", "SigmaDeltaParams", "SlidingPSN", "SlidingPSNParams", "SpikeCount", "check_params",
     "clamp_leaks"
 ), "core.neurons")
-_MEMBERS |= {"Surrogate": "core.surrogate", "spike": "core.surrogate", "unroll": "core.unroll"}
+_MEMBERS |= {"Surrogate": "core.surrogate", "spike": "core.surrogate", "unroll": "core.unroll", "load": "run.load"}
 
 __all__ = [
     "ALIF",
@@ -101,6 +101,7 @@ __all__ = [
     "energy",
     "interop",
     "kernels",
+    "load",
     "losses",
     "memory",
     "models",
@@ -113,6 +114,8 @@ __all__ = [
 
 def __getattr__(name: str):
     """Names load where they are first used, so that the command line answers `--help` without loading jax."""
+    import importlib
+
     if name in _MODULES:
         return importlib.import_module(f".{_MODULES[name]}", __name__)
     if name in _MEMBERS:

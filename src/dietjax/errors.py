@@ -8,8 +8,11 @@ class InputError(ValueError):
     """The caller's mistake, with its remedy. The command line prints it without a traceback; anything else is a bug."""
 
 
-class Stopped(Exception):
-    """A run that a signal stopped, with everything saved; the command line exits with 128 + `signal`, as shells do."""
+class Stopped(BaseException):
+    """A run that a signal stopped, and what is saved of it; the command line exits with 128 + `signal`, as shells do.
+
+    No Exception, as KeyboardInterrupt is none: what mends errors must not take a signal for one.
+    """
 
     def __init__(self, message: str, signal: int):
         super().__init__(message)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax import LIF
+from dietjax import LIF, PSN
 from dietjax.analysis import early_exit
 from dietjax.config import Experiment
 from dietjax.core import losses
@@ -144,3 +144,12 @@ def test_a_single_output_has_no_margin():
     net = Network((Layer("fc1", 1, kernel=None),), IMAGE)
     with pytest.raises(InputError, match="two classes"):
         early_exit.predict(net, {}, jnp.zeros((1, *IMAGE)), (1.0,), timesteps=2)
+
+
+def test_neurons_that_take_all_timesteps_at_once_have_no_early_exit():
+    layers = (Layer("fc1", 4, kernel=None), Layer("fc2", 3, kernel=None))
+    net, images = Network(layers, IMAGE, neuron=PSN(timesteps=2)), jnp.ones((1, *IMAGE))
+    variables = net.init(jax.random.key(0), images)
+    with pytest.raises(InputError, match=r"the neurons of fc1 take all 2 of them at once \(PSN\).*without --margin"):
+        early_exit.predict(net, variables, images, (1.0,), timesteps=2)
+    assert early_exit.predict(net, variables, images, (1.0,), timesteps=2, chunk=2)[0].timesteps == 2

@@ -32,6 +32,8 @@ def params_of(neuron):
     (ALIF, "adaptation_leak", -0.1, r"adaptation_leak must lie in \[0, 1\]"),
     (ALIF, "adaptation", -0.1, "adaptation must be at least 0, got -0.1"),
     (ALIF, "reset", "none at all", "unknown reset 'none at all'"),
+    (CuBaLIF, "delay", 1, "delay must be True or False, got 1"),
+    (SRM, "reset_gradient", "yes", "reset_gradient must be True or False, got 'yes'"),
     (CuBaLIF, "synaptic_leak", np.nan, r"synaptic_leak must lie in \[0, 1\]"),
     (RefractoryLIF, "period", 1.5, "period must be a whole number of timesteps, at least 0, got 1.5"),
     (RefractoryLIF, "period", -1, "period must be a whole number"),

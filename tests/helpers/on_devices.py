@@ -100,8 +100,8 @@ def evaluation(mesh):
     """23 examples are 16 + 7, and 7 does not divide over several devices."""
     dataset = t.make_dataset(tests=23)
     step = make_eval_step(PLAIN, dataset, TimeSchedule(2), mesh)
-    metrics, predicted = evaluate(step, t.init(PLAIN), dataset.test, 16, mesh)
-    return [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]]
+    metrics, answers = evaluate(step, t.init(PLAIN), dataset.test, 16, mesh)
+    return [answers.classes.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]]
 
 
 class Watched:
@@ -127,8 +127,8 @@ def streamed_evaluation(mesh):
     source = Watched(dataset.test)
     step = make_eval_step(PLAIN, dataset, TimeSchedule(2), mesh)
     stream = Stream(source, dataset.image_shape, resized=False, num_classes=dataset.num_classes)
-    metrics, predicted = evaluate(step, t.init(PLAIN), stream, 16, mesh)
-    return [predicted.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]], sorted(source.read)
+    metrics, answers = evaluate(step, t.init(PLAIN), stream, 16, mesh)
+    return [answers.classes.tolist(), metrics["accuracy_by_timestep"], metrics["spike_rate"]], sorted(source.read)
 
 
 @functools.cache  # its step compiles once

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from dietjax.parallel.preemption import Preemption
+from dietjax.errors import Stopped
+from dietjax.parallel import preemption as preemption_module
+from dietjax.parallel.preemption import Preemption, stopping
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
@@ -67,6 +69,44 @@ def test_afterwards_signals_act_as_before(sent):
         if sent:
             os.kill(os.getpid(), sent)
     assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_outside_a_preemption_a_signal_stops_at_once_and_says_what_it_is_told():
+    before = [signal.getsignal(number) for number in SIGNALS]
+    for number in SIGNALS:
+        with pytest.raises(Stopped, match="ann is saved") as stopped, stopping(lambda: "ann is saved"):
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        assert stopped.value.signal == number
+    assert [signal.getsignal(number) for number in SIGNALS] == before
+
+
+def test_a_preemption_inside_comes_first():
+    with pytest.raises(Stopped), stopping(lambda: "second"):
+        with Preemption() as preemption:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert preemption.reached()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+
+
+def test_a_signal_during_an_import_waits_for_its_end(tmp_path, monkeypatch):
+    (tmp_path / "interrupted_module.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Stopped), stopping(lambda: "stopped"):
+        import interrupted_module
+        time.sleep(5)
+    assert interrupted_module.whole
+
+
+def test_no_import_keeps_a_signal_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(preemption_module, "LONGEST_IMPORT", 0.1)
+    (tmp_path / "endless_module.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\n"
+                                                "while True:\n    time.sleep(0.01)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(Stopped), stopping(lambda: "stopped"):
+        import endless_module  # noqa: F401
 
 
 def test_outside_the_main_thread_signals_are_left_alone():

@@ -49,6 +49,18 @@ def page(run):
 
 
 @pytest.mark.slow
+def test_a_log_that_was_shortened_is_told_on_the_page(tmp_path):
+    run = make_run(tmp_path, layers=3, epochs=2)
+    assert "lacks" not in report.write(run).read_text("utf-8")
+    lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (run / "metrics.jsonl").write_text("".join(lines[:-10]))  # nine of training, one of the last test
+    page = report.write(run).read_text("utf-8")
+    assert "<li>metrics.jsonl lacks steps 32 to 40 of snn, where the curves have a gap" in page
+    (run / "metrics.jsonl").unlink()
+    page = report.write(run).read_text("utf-8")
+    assert all(f"<li>metrics.jsonl lacks steps 1 to 40 of {phase}, where" in page for phase in ("ann", "snn"))
+
+
 def test_every_setting_is_shown_with_its_default_where_that_is_another(tmp_path):
     """Of an experiment whose settings are the defaults but for four."""
     run = make_run(tmp_path / "run")
@@ -118,7 +130,7 @@ def test_the_page_of_a_run_from_scratch_speaks_of_no_ann_that_was_trained(tmp_pa
     for not_said in ("conver", "fine-tun", "dashed ANN line", "no training recorded", "through the phases"):
         assert not_said not in text, not_said
     figures = [attributes["aria-label"] for tag, attributes in Page(page).tags if tag == "svg"]
-    assert len(figures) == 9 and not any(label.startswith("ANN") for label in figures)  # without bars and ANN's curves
+    assert len(figures) == 10 and not any(label.startswith("ANN") for label in figures)  # without bars and ANN's curves
 
 
 @pytest.mark.slow
@@ -156,7 +168,7 @@ def test_the_page_loads_nothing(page):
 
 def test_figures_are_described_and_follow_the_colour_scheme(page):
     figures = [attributes for tag, attributes in Page(page).tags if tag == "svg"]
-    assert len(figures) == 12
+    assert len(figures) == 13
     assert all(figure["role"] == "img" and len(figure["aria-label"]) > 10 for figure in figures)
     assert all(attributes.get("alt") for tag, attributes in Page(page).tags if tag == "img")
     # A colour that is no variable would be invisible on one of the two backgrounds.
@@ -192,7 +204,7 @@ def test_names_are_escaped_and_kept_whole(tmp_path):
 def test_writing_twice_gives_the_same_bytes(run, page):
     (run / "report.html").write_text("old")
     assert report.write(run).read_text(encoding="utf-8") == page
-    assert sorted(path.name for path in run.iterdir()) == sorted([*report.FILES, "report.html"])
+    assert sorted(path.name for path in run.iterdir()) == sorted([*report.FILES, "metrics.jsonl", "report.html"])
 
 
 @pytest.mark.parametrize("name", report.FILES)
@@ -266,7 +278,7 @@ def test_whatever_parameters_the_neurons_have_are_shown(tmp_path, names, says):
 
 @pytest.mark.slow
 def test_mistakes_say_how_many_are_shown(tmp_path, page):
-    assert "got 740 of 10,000 test images wrong. The first 12:" in page
+    assert "got 740 of 10,000 test images wrong. 12 of them:" in page
     none = report.write(make_run(tmp_path, wrong=0, epochs=1)).read_text(encoding="utf-8")
     assert "classified all 10,000 test images correctly" in none
     assert 'class="mistakes"' not in none

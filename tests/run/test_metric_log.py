@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import struct
 
 import pytest
@@ -102,6 +103,7 @@ def test_every_number_is_written_for_tensorboard_too(log, tmp_path):
 def test_a_killed_runs_events_beyond_the_step_are_purged(log, tmp_path):
     from tensorboardX.proto.event_pb2 import SessionLog
 
+    log.path.write_text(line("snn", 7))
     log.begin("snn", 7)
     log.write("snn", "train", 8, {"loss": 0.5})
     log.close()
@@ -141,3 +143,74 @@ def test_begin_at_an_untested_step_drops_the_test_that_a_kill_left_of_it(log):
     log.path.write_text(ANN + train + line("snn", 10, "test", loss=3.0))
     log.begin("snn", 10, untested=True)
     assert log.path.read_text() == ANN + train
+
+
+# ---- what somebody else does to it
+
+
+def covering(step, steps, phase="ann"):
+    return line(phase, step, steps=steps)
+
+
+@pytest.mark.parametrize("kept, unlogged, says", [
+    ([covering(20, 20), covering(40, 20)], 6, None),  # 46: six gathered since the last line
+    ([covering(20, 20)], 6, "lacks steps 21 to 40 of ann: it was shortened or removed"),
+    ([covering(40, 20)], 6, "lacks steps 1 to 20 of ann"),
+    ([], 0, "lacks steps 1 to 46 of ann"),
+    ([covering(10, 10), covering(40, 20)], 0, "lacks steps 11 to 20 and 41 to 46 of ann"),
+    ([line("ann", 20), line("ann", 40)], 6, None),  # of an earlier version
+    ([covering(20, 20), covering(40, 20), covering(46, 46, "snn")], 0, "lacks steps 41 to 46 of ann"),
+])
+def test_begin_names_the_steps_whose_lines_are_gone(log, kept, unlogged, says):
+    log.path.write_text("".join(kept))
+    with contextlib.nullcontext() if says is None else pytest.warns(UserWarning, match=says):
+        log.begin("ann", 46, unlogged=unlogged)
+    assert log.path.read_text() == "".join(kept)
+
+
+@pytest.mark.parametrize("replaced", [None, "", "another\n"])
+def test_a_log_that_was_removed_or_replaced_is_written_anew_with_every_line(log, replaced):
+    log.path.write_text(ANN)
+    log.begin("ann", 20)
+    log.write("ann", "train", 30, {})
+    log.path.unlink()
+    if replaced is not None:
+        log.path.write_text(replaced)
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl was removed or replaced under the run; .* with every line"):
+        log.write("ann", "train", 40, {})
+    log.write("ann", "train", 50, {})
+    assert log.path.read_text() == ANN + line("ann", 30) + line("ann", 40) + line("ann", 50)
+
+
+@pytest.mark.parametrize("kept", [0, 1, len(line("ann", 10)), len(line("ann", 10)) + 5])
+def test_a_log_that_was_shortened_goes_on_with_whole_lines(log, kept):
+    log.begin("ann", 0)
+    log.write("ann", "train", 10, {})
+    log.write("ann", "train", 20, {})
+    with open(log.path, "r+b") as file:
+        file.truncate(kept)
+    with pytest.warns(UserWarning, match="was shortened under the run.*lines of it are lost"):
+        log.write("ann", "train", 30, {})
+    log.write("ann", "train", 40, {})
+    left = line("ann", 10) if kept >= len(line("ann", 10)) else ""
+    assert log.path.read_text() == left + line("ann", 30) + line("ann", 40)
+
+
+def test_a_log_that_somebody_appends_to_is_left_alone(log):
+    log.begin("ann", 0)
+    log.write("ann", "train", 10, {})
+    with open(log.path, "a") as file:
+        file.write(line("note", 1))
+    log.write("ann", "train", 20, {})
+    assert log.path.read_text() == line("ann", 10) + line("note", 1) + line("ann", 20)
+
+
+def test_removed_events_are_begun_anew(log, tmp_path):
+    log.begin("snn", 0)
+    log.write("snn", "train", 1, {"loss": 0.5})
+    shutil.rmtree(tmp_path / "tensorboard")
+    with pytest.warns(UserWarning, match="was removed under the run; TensorBoard sees what follows step 2"):
+        log.write("snn", "train", 2, {"loss": 0.25})
+    log.write("snn", "train", 3, {"loss": 0.125})
+    log.close()
+    assert [event.step for event in read_events(next((tmp_path / "tensorboard" / "snn").iterdir()))] == [0, 2, 3]

@@ -238,9 +238,10 @@ def test_before_its_first_checkpoint_there_is_nothing_to_read(dietjax, tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(NORMED)))
     code, out, _ = dietjax("status", tmp_path)
     assert code == 0 and "SNN, step 0, epoch 0.0 of 2" in out and "no checkpoint yet" in out
-    for command in ("evaluate", "energy", "convert"):
+    for command, says in (("evaluate", "has no checkpoint yet; run dietjax train again"),
+                          ("energy", "has no checkpoint yet"), ("convert", "has no ANN to convert")):
         code, _, err = dietjax(command, tmp_path)
-        assert code == 2 and "has no checkpoint yet; run dietjax train again" in err
+        assert code == 2 and says in err
 
 
 # ---- what it needs, and what it does not

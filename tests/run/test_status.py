@@ -11,7 +11,8 @@ import pytest
 
 from dietjax.config import Experiment, Phase
 from dietjax.errors import InputError
-from dietjax.run import status
+from dietjax.run import lock, status
+from dietjax.run.lock import Lock
 
 IMAGES, BATCH = 1000, 64  # 15.625 steps an epoch
 EXPERIMENT = Experiment("tiny", ann=Phase(epochs=10, batch_size=BATCH), snn=Phase(epochs=4, batch_size=BATCH))
@@ -142,7 +143,7 @@ def test_a_folder_without_a_run_and_damaged_metrics_are_named(run, tmp_path):
     with pytest.raises(InputError, match="holds no run"):
         status.read(tmp_path / "none")
     (tmp_path / "metrics.jsonl").write_text("x\n")
-    with pytest.raises(InputError, match=r"metrics\.jsonl is damaged"):
+    with pytest.raises(InputError, match=r"metrics\.jsonl line 1 is damaged"):
         run.read()
 
 
@@ -165,3 +166,79 @@ def test_the_command_loads_no_jax_and_changes_nothing(run):
     assert process.returncode == 0, process.stderr
     assert json.loads(process.stdout[process.stdout.index("{"):])["step"] == 16
     assert {path: path.stat().st_mtime_ns for path in [run.folder, *run.folder.rglob("*")]} == before
+
+
+# ---- the process that runs it
+
+
+def leave(run, **record):
+    record = {"pid": 12, "host": "here", "machine": lock._machine(), "since": "then", "command": "train", **record}
+    (run.folder / lock.NAME).write_text(json.dumps(record))
+
+
+def test_a_run_in_progress_is_running_however_silent(run):
+    run.train("ann", 16)
+    with Lock(run.folder, print) as held:
+        held.keep()
+        run.age(10_000)
+        found = run.read()
+        assert found["state"] == "running" and found["process"]["pid"] == os.getpid()
+        assert f"running: process {os.getpid()} on " in status.describe(found)
+
+
+@pytest.mark.parametrize("how", ["stopped", "failed"])
+def test_a_run_that_ended_says_how(run, how):
+    leave(run, ended="yesterday", how=how, said="ann is saved at step 3")
+    found = run.read()
+    assert found["state"] == how
+    assert status.describe(found).endswith(f"{how} at yesterday: ann is saved at step 3")
+
+
+def test_a_run_that_was_killed_is_no_running_one(run):
+    run.train("ann", 16)  # just now
+    leave(run)
+    found = run.read()
+    assert found["state"] == "killed"
+    assert "killed: process 12 on here, begun at then, is no more" in status.describe(found)
+
+
+def test_of_another_host_that_is_silent_nothing_is_known(run):
+    leave(run, machine="elsewhere")
+    run.age(10_000)
+    found = run.read()
+    assert (found["state"], found["process"]["alive"]) == ("silent", None)
+    os.utime(run.folder / lock.NAME)
+    assert run.read()["state"] == "running"
+
+
+def test_a_finished_run_stays_finished_whatever_came_after_it(run):
+    run.train("snn", 63)
+    (run.folder / "summary.json").write_text("{}")
+    leave(run, ended="yesterday", how="failed", said="no such data")
+    assert run.read()["state"] == "finished"
+
+
+# ---- what is gone from the log
+
+
+def test_lines_that_are_gone_are_named(run):
+    run.train("ann", 16, steps=16)
+    run.train("ann", 63, steps=16)
+    assert run.read()["lacking"] == ["metrics.jsonl lacks steps 17 to 47 of ann: it was shortened or removed"]
+    assert "lacks steps 17 to 47 of ann" in status.describe(run.read())
+
+
+def test_lines_that_are_not_due_yet_are_not_missed(run):
+    run.train("ann", 50, steps=50)
+    run.checkpoint("ann", "99")
+    assert run.read()["lacking"] == []
+    run.checkpoint("ann", "157")
+    assert run.read()["lacking"] == ["metrics.jsonl lacks steps 51 to 107 of ann: it was shortened or removed"]
+
+
+def test_a_log_that_is_gone_is_missed_and_the_phase_is_the_checkpoint_s(run):
+    run.checkpoint("ann", "157")
+    run.checkpoint("snn", "16")
+    found = run.read()
+    assert found["phase"] == "snn"
+    assert found["lacking"] == ["metrics.jsonl has no line of snn, of which step 16 is saved"]

@@ -57,7 +57,8 @@ def test_rates_and_magnitudes_over_batches_are_the_whole_sets(batch_size):
 
     def step(variables, images, labels, key):
         number = np.asarray(labels)
-        examples = {"loss": number * 1.0, "predicted": number, "correct": number[:, None] > 0, "finite": number >= 0}
+        examples = {"loss": number * 1.0, "predicted": number, "correct": number[:, None] > 0, "finite": number >= 0,
+                    "label": number, "confidence": number}
         return examples, record_of(number)
 
     found, _ = evaluate(step, {}, split, batch_size, make_mesh(devices=jax.devices()[:1]))
@@ -71,7 +72,8 @@ def test_rates_and_magnitudes_over_batches_are_the_whole_sets(batch_size):
 def test_a_layer_without_an_event_in_any_batch_has_magnitude_0():
     def step(variables, images, labels, key):
         seen = np.asarray(labels)
-        examples = {"loss": seen * 1.0, "predicted": seen, "correct": seen[:, None] > 0, "finite": seen >= 0}
+        examples = {"loss": seen * 1.0, "predicted": seen, "correct": seen[:, None] > 0, "finite": seen >= 0,
+                    "label": seen, "confidence": seen}
         return examples, {"spike_rate": {"a": 0.0}, "magnitude": {"a": 0.0}}
 
     found, _ = evaluate(step, {}, make_dataset().test, 5, make_mesh(devices=jax.devices()[:1]))

@@ -34,7 +34,7 @@ def fit(net, variables, dataset, folder, phase, name="snn", freeze=(), augment=D
     """`loop.fit` with its callbacks recorded: (variables, [(split, step, values)])."""
     seen = [] if seen is None else seen
     plan = Plan(name, net, dataset, phase, TimeSchedule(2 if name == "snn" else 1), make_mesh(), augment, freeze=freeze)
-    reporter = Reporter(plan, begin=lambda step, untested: None, log=lambda *line: seen.append(line),
+    reporter = Reporter(plan, begin=lambda *_: None, log=lambda *line: seen.append(line),
                         advance=lambda *_: None, warn=lambda sentence: None)
     with Checkpoints(folder) as checkpoints:
         variables, _ = loop.fit(plan, variables, evaluation.Evaluator(plan), checkpoints, reporter)
@@ -194,14 +194,17 @@ def test_evaluation_counts_every_example_once():
         batches.append(len(labels))
         seen = np.asarray(images, int).sum((1, 2, 3)) % CLASSES
         right = np.stack([np.zeros_like(seen, bool), seen == labels], 1)  # wrong at the first of two timesteps
-        examples = {"loss": seen.astype(float), "predicted": seen, "correct": right, "finite": seen >= 0}
+        examples = {"loss": seen.astype(float), "predicted": seen, "correct": right, "finite": seen >= 0,
+                    "label": labels, "confidence": seen / 8}
         return examples, {"spike_rate": {"a": seen.mean()}}
 
-    metrics, predicted = evaluate(step, {}, split, 5, make_mesh(devices=jax.devices()[:1]))
+    metrics, answers = evaluate(step, {}, split, 5, make_mesh(devices=jax.devices()[:1]))
     expected = split.images.astype(int).sum((1, 2, 3)) % CLASSES
     accuracy = np.mean(expected == split.labels)
     assert sum(batches) == 23 and len(batches) == 5
-    np.testing.assert_array_equal(predicted, expected)
+    np.testing.assert_array_equal(answers.classes, expected)
+    np.testing.assert_array_equal(answers.labels, split.labels)
+    np.testing.assert_array_equal(answers.confidence, expected / 8)
     assert metrics["accuracy"] == pytest.approx(accuracy, rel=1e-12)
     assert metrics["accuracy_by_timestep"] == pytest.approx([0, accuracy], rel=1e-12)
     assert metrics["loss"] == pytest.approx(expected.mean(), rel=1e-12)
@@ -213,9 +216,11 @@ def test_evaluation_in_batches_equals_one_whole_batch():
     net, dataset = make_net(), make_dataset(tests=23)
     variables, mesh = init(net), make_mesh(devices=jax.devices()[:1])
     step = make_eval_step(net, dataset, TimeSchedule(3), mesh)
-    whole, predicted_whole = evaluate(step, variables, dataset.test, 23, mesh)
-    parts, predicted_parts = evaluate(step, variables, dataset.test, 7, mesh)
-    np.testing.assert_array_equal(predicted_parts, predicted_whole)
+    whole, answers_whole = evaluate(step, variables, dataset.test, 23, mesh)
+    parts, answers_parts = evaluate(step, variables, dataset.test, 7, mesh)
+    for one, other in zip(answers_parts[:2], answers_whole[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_allclose(answers_parts.confidence, answers_whole.confidence, rtol=1e-5)
     assert parts.get("top5_accuracy") == whole.get("top5_accuracy")
     assert parts["accuracy_by_timestep"] == whole["accuracy_by_timestep"]
     assert parts["loss"] == pytest.approx(whole["loss"], rel=1e-6)
@@ -226,7 +231,9 @@ def test_evaluation_in_batches_equals_one_whole_batch():
 
     images = (dataset.test.images / np.float32(255) - np.float32(0.3)) / np.float32(0.3)
     logits, record = net.apply(variables, jnp.asarray(images), 3)
-    np.testing.assert_array_equal(predicted_whole, np.argmax(logits, -1))
+    np.testing.assert_array_equal(answers_whole.classes, np.argmax(logits, -1))
+    powers = np.exp(np.asarray(logits, np.float64))
+    np.testing.assert_allclose(answers_whole.confidence, powers.max(-1) / powers.sum(-1), rtol=1e-5)
     correct = np.asarray(record["logits"]).argmax(-1) == dataset.test.labels[:, None]
     assert whole["accuracy_by_timestep"] == pytest.approx(correct.mean(0).tolist(), rel=1e-12)
 

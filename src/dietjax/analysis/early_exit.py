@@ -21,6 +21,7 @@ import numpy as np
 from ..convert.checks import timesteps_of
 from ..core import losses
 from ..core.losses.lengths import check_lengths
+from ..core.neurons import PSN
 from ..data import Dataset, normalise
 from ..errors import InputError
 from ..models import Network
@@ -68,6 +69,7 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     timesteps = timesteps_of(net, images, timesteps, lengths=lengths)
     if chunk < 1 or timesteps < 1 or timesteps % chunk:
         raise InputError(f"chunk must divide timesteps, both at least 1; got chunk={chunk}, timesteps={timesteps}")
+    _check_neurons(net, chunk, timesteps)
     if net.layers[-1].features < 2:
         raise InputError("a margin needs two classes or more; this network has one output")
     exits: dict[int, Exit] = {}
@@ -126,6 +128,15 @@ def _check_margins(margins):
                          "of a single one, (margin,)")
     if not len(margins) or np.asarray(margins).dtype.kind not in "fiu" or not all(margin >= 0 for margin in margins):
         raise InputError(f"margins must be one or more numbers >= 0, got {list(margins)}")
+
+
+def _check_neurons(net, chunk, timesteps):
+    """Refuse neurons that have no output before their last timestep."""
+    whole = [layer for layer, neuron in net.neurons().items() if isinstance(neuron, PSN)]
+    if whole and chunk < timesteps:
+        raise InputError(f"early exit stops between timesteps, and the neurons of {', '.join(whole)} take all "
+                         f"{timesteps} of them at once (PSN): evaluate this network without it (without --margin), or "
+                         "train one with SlidingPSN (neuron.kind sliding_psn)")
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -32,6 +32,7 @@ class Step:
     def __call__(self) -> None:
         """Measure and show."""
         self.output.check()
+        self.of.check()
         positive(timesteps=self.timesteps, chunk=self.chunk, runs=self.runs)
         from .networks import compare
 
@@ -143,6 +144,7 @@ class Memory:
     def __call__(self) -> None:
         """Compile and show."""
         self.output.check()
+        self.of.check()
         positive(timesteps=self.timesteps, chunk=self.chunk)
         from .memory import sweep
 
@@ -166,6 +168,7 @@ class Scaling:
     def __call__(self) -> None:
         """Measure and show."""
         self.output.check()
+        self.of.check()
         positive(devices=self.devices, timesteps=self.timesteps, runs=self.runs)
         from .scaling import scaling
 

@@ -1,6 +1,7 @@
 """What several commands of `dietjax bench` ask for. jax loads inside: `--help` answers at once."""
 
 import dataclasses
+import math
 import os
 import pathlib
 from typing import Any, Literal
@@ -61,12 +62,17 @@ class Of:
     width: float = 1.0
     """Factor on the features of every layer but the output layer."""
 
+    def check(self) -> None:
+        """Refuse numbers that no network has, before anything is loaded."""
+        positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
+                 classifier=self.classifier or ())
+        if not 0 < self.width < math.inf:
+            raise InputError(f"--width must be > 0, got {self.width}")
+
     def subject(self) -> Any:
         """As the benchmarks take it."""
         from .networks import Subject
 
-        positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
-                 classifier=self.classifier or ())
         return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch, self.width)
 
 

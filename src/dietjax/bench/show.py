@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import pathlib
-import sys
 import textwrap
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from ..report import terminal
 from .measure import Result
 
 FORMATS = {"ms": "{:.2f}", "q25": "{:.2f}", "q75": "{:.2f}", "ratio": "{:.3f}", "temporary MB": "{:.1f}",
@@ -22,24 +22,15 @@ TITLE_WIDTH = 80
 
 def table(result: Result) -> None:
     """Print it with its environment and notes."""
-    from rich.console import Console
-    from rich.table import Table
-
     columns = list(dict.fromkeys(name for row in result.rows for name in row))
-    shown = Table()
-    for name in columns:
-        numbers = any(isinstance(row.get(name), int | float) for row in result.rows)
-        shown.add_column(name, justify="right" if numbers else "left", overflow="fold")
-    for row in result.rows:
-        cells = (None if row.get(name) is None else FORMATS.get(name, "{}").format(row[name]) for name in columns)
-        shown.add_row(*("-" if cell is None else cell for cell in cells))
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 200)  # a file has no edge to break at
-    console.print(result.title, markup=False, soft_wrap=True)
-    console.print(shown)
+    right = [i for i, name in enumerate(columns)
+             if any(isinstance(row.get(name), int | float) for row in result.rows)]
+    rows = [["-" if row.get(name) is None else FORMATS.get(name, "{}").format(row[name]) for name in columns]
+            for row in result.rows]
+    terminal.print_table(result.title, columns, rows, right)
     for note in result.notes:
-        console.print(note, markup=False, soft_wrap=True)
-    console.print("; ".join(f"{name} {value}" for name, value in result.environment.items()), markup=False,
-                  soft_wrap=True)
+        print(note)
+    print("; ".join(f"{name} {value}" for name, value in result.environment.items()))
 
 
 def as_json(result: Result) -> str:

@@ -9,9 +9,10 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from ..config import Conversion, Experiment, Hosts, check, doubts
+from ..bench.options import positive
+from ..config import Conversion, Experiment, Hosts, check, doubts, read_run
 from ..errors import InputError
-from .table import print_table, print_warnings
+from .table import print_table, print_warnings, unfinished
 
 # jax, flax and the rest load inside the commands: `dietjax --help` answers at once
 
@@ -31,13 +32,13 @@ class Train:
 
     def __call__(self) -> None:
         """Train, then write the report."""
+        self._check()
         from ..analysis import activity
         from ..parallel import processes
         from ..report import page
         from ..run import recipe
         from ..run.console import Console
 
-        self._check()
         processes.start(self.hosts)
         console = Console(quiet=not processes.is_main())
         summary = recipe.run(self.experiment, self.workdir, console)
@@ -60,6 +61,7 @@ class Train:
         if re.match("[A-Za-z][A-Za-z0-9+.-]+:/", str(self.workdir)):  # a Path has one slash left of gs://
             raise InputError(f"--workdir {self.workdir} is an address, and a run's folder is on a file system: mount "
                              "it, or give a local path, or a shared one for several hosts")
+        check(self.experiment)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,12 +82,14 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Measure and print."""
-        from ..analysis import activity
-        from ..run import assemble
-
+        positive(timesteps=1 if self.timesteps is None else self.timesteps)
         if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
             raise InputError("--margin must be >= 0 and finite, --batch-size at least 1, got "
                              f"{', '.join(map(str, self.margin))} and {self.batch_size}")
+        read_run(self.run)  # what is no run is refused before anything is loaded
+        from ..analysis import activity
+        from ..run import assemble
+
         experiment, dataset, networks = assemble.open_run(self.run)
         if self.margin and "snn" not in networks:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
@@ -93,6 +97,10 @@ class Evaluate:
         results = self._measure(experiment, dataset, networks, timesteps)
         rates = results.get("snn", {}).get("spike_rate", {})
         print_warnings(found.sentence for found in activity.find(rates, timesteps))
+        reached = assemble.progress(self.run, experiment, dataset)
+        print_warnings(unfinished(reached, experiment))
+        for phase, result in results.items():
+            result["step"], result["total_steps"] = reached[phase]
         if self.json:
             print(json.dumps(results))
         else:
@@ -114,7 +122,10 @@ class Evaluate:
         return results
 
     def _print(self, results, title, timesteps):
-        rows = [(phase.upper(), t if phase == "snn" else "-", f"{accuracy:.2%}") for phase, result in results.items()
+        names = {phase: phase.upper() if result["step"] >= result["total_steps"] else
+                 f"{phase.upper()} at step {result['step']} of {result['total_steps']}"
+                 for phase, result in results.items()}
+        rows = [(names[phase], t if phase == "snn" else "-", f"{accuracy:.2%}") for phase, result in results.items()
                 for t, accuracy in enumerate(result["accuracy_by_timestep"], 1)]
         print_table(title, ("network", "timesteps", "accuracy"), rows)
         if self.margin:
@@ -155,10 +166,8 @@ class Convert:
 
     def __call__(self) -> None:
         """Convert, measure and print."""
-        from ..analysis import activity
-        from ..run import assemble, summary
-
-        experiment, dataset, networks = assemble.open_run(self.run)
+        positive(timesteps=1 if self.timesteps is None else self.timesteps)
+        experiment = read_run(self.run)
         if experiment.from_scratch:
             raise InputError(f"{self.run} has no ANN to convert: its SNN was trained from scratch (ann.epochs 0); "
                              "train a run with an ANN into another folder")
@@ -167,6 +176,11 @@ class Convert:
             conversion=self.conversion)
         check(experiment)
         print_warnings(doubts(experiment))
+        from ..analysis import activity
+        from ..run import assemble, summary
+
+        stored, dataset, networks = assemble.open_run(self.run)
+        print_warnings(unfinished({"ann": assemble.progress(self.run, stored, dataset)["ann"]}, stored))
         ann, variables = networks["ann"]
         snn = assemble.networks(experiment, dataset)[1]
         converted = assemble.convert_ann(experiment, ann, variables, snn, dataset)
@@ -212,5 +226,7 @@ class Prepare:
     def __call__(self) -> None:
         """Build and say where."""
         from .. import data
+        from ..parallel.preemption import stopping
 
-        print(data.prepare(self.source, self.data_dir, self.name))
+        with stopping(lambda: "nothing was built; the same command begins again"):
+            print(data.prepare(self.source, self.data_dir, self.name))

@@ -7,8 +7,9 @@ import pathlib
 
 from tyro.conf import Positional
 
+from ..config import read_run
 from ..errors import InputError
-from .table import print_table, print_warnings
+from .table import print_table, print_warnings, unfinished
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +33,14 @@ class EnergyOf:
 
     def __call__(self) -> None:
         """Count and print."""
-        from ..analysis import activity, energy
-
         if (self.run is None) == (self.rate is None):
             raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
+        if self.run is None:
+            self._check()
+        else:
+            read_run(self.run)
+        from ..analysis import activity, energy
+
         net, record, timesteps = self._at_the_rate() if self.run is None else self._of_the_run()
         spent = energy.estimate(net, record, timesteps=timesteps)
         print_warnings(found.sentence for found in activity.find(record["spike_rate"], timesteps))
@@ -49,6 +54,14 @@ class EnergyOf:
         print_table(f"per image, 45 nm CMOS (MAC 4.6 pJ, AC 0.9 pJ): ANN / SNN = {spent.ratio:.2f}",
                      ("synapse", "MACs", "events in", "ANN µJ", "SNN µJ"), rows)
 
+    def _check(self):
+        """Refuse numbers that no network has, before anything is loaded."""
+        if not 0 <= self.rate < math.inf or min(self.image_shape) < 1 or self.num_classes < 1:
+            raise InputError("--rate must be >= 0 and finite, --image-shape and --num-classes > 0, got "
+                             f"{self.rate}, {self.image_shape}, {self.num_classes}")
+        if not 0 < self.width < math.inf:
+            raise InputError(f"--width must be > 0, got {self.width}")
+
     def _of_the_run(self):
         """(The run's SNN, its metrics on the test set, T)."""
         from ..run import assemble, summary
@@ -56,6 +69,7 @@ class EnergyOf:
         experiment, dataset, networks = assemble.open_run(self.run)
         if "snn" not in networks:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
+        print_warnings(unfinished({"snn": assemble.progress(self.run, experiment, dataset)["snn"]}, experiment))
         net, variables = networks["snn"]
         record, _ = summary.measure(net, variables, dataset, experiment, experiment.timesteps)
         return net, record, experiment.timesteps
@@ -64,9 +78,6 @@ class EnergyOf:
         """(The network that was named, a record with the rate in every layer, None: a rate belongs to no T)."""
         from .. import models
 
-        if not 0 <= self.rate < math.inf or min(self.image_shape) < 1 or self.num_classes < 1:
-            raise InputError("--rate must be >= 0 and finite, --image-shape and --num-classes > 0, got "
-                             f"{self.rate}, {self.image_shape}, {self.num_classes}")
         net = models.build(self.model, self.num_classes, self.image_shape, width=self.width)
         return net, {"spike_rate": {layer.name: self.rate for layer in net.layers[:-1]}}, None
 

@@ -4,7 +4,7 @@ from .doubts import doubts
 from .experiment import AnnNeuron, Conversion, Data, Experiment, Hosts, Model, Neuron, Parallel, Phase
 from .limits import check
 from .resolved import resolved
-from .stored import as_stored, flat, from_dict, read_stored
+from .stored import as_stored, flat, from_dict, read_run, read_stored
 
 __all__ = [
     "AnnNeuron",
@@ -21,6 +21,7 @@ __all__ = [
     "doubts",
     "flat",
     "from_dict",
+    "read_run",
     "read_stored",
     "resolved",
 ]

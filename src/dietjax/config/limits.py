@@ -9,7 +9,7 @@ from typing import Literal
 from ..errors import InputError, unknown
 from .experiment import Experiment, Neuron, Phase
 from .names import NEURONS
-from .values import fits, named_values
+from .values import fits, named_kind, named_values
 
 
 def _of_phases(*fields):
@@ -44,12 +44,7 @@ def check(experiment: Experiment) -> None:
     Raises:
         InputError: a value that no run could use, named with its field.
     """
-    _check_kinds(experiment)
-    for limit, (names, holds) in LIMITS.items():
-        for name in names:
-            value = operator.attrgetter(name)(experiment)
-            if any(not holds(v) for v in (value if isinstance(value, tuple) else [value]) if v is not None):
-                raise InputError(f"{name} must be {limit}, got {value}")
+    check_values(experiment)
     if experiment.chunk is not None and (experiment.chunk < 1 or experiment.timesteps % experiment.chunk):
         raise InputError(f"chunk must divide timesteps, got chunk={experiment.chunk}, timesteps={experiment.timesteps}")
     for name in ("snn",) if experiment.from_scratch else ("ann", "snn"):
@@ -64,6 +59,20 @@ def check(experiment: Experiment) -> None:
                          f"{experiment.data.events_by}: set data.events_by to time, or leave the window out")
     if experiment.from_scratch:
         _check_from_scratch(experiment)
+
+
+def check_values(experiment: Experiment) -> None:
+    """Every field by itself: its type, then its limits.
+
+    Raises:
+        InputError: naming the field, what it must be and what is there.
+    """
+    _check_kinds(experiment)
+    for limit, (names, holds) in LIMITS.items():
+        for name in names:
+            value = operator.attrgetter(name)(experiment)
+            if any(not holds(v) for v in (value if isinstance(value, tuple) else [value]) if v is not None):
+                raise InputError(f"{name} must be {limit}, got {value}")
 
 
 def _check_optimizer(name: str, experiment: Experiment) -> None:
@@ -137,8 +146,7 @@ def _check_kinds(config, prefix=""):
         if isinstance(kind, type) and dataclasses.is_dataclass(kind) and isinstance(value, kind):
             _check_kinds(value, f"{prefix}{name}.")
         elif not fits(value, kind):
-            kinds = typing.get_args(kind) if type(None) in typing.get_args(kind) else (kind,)
-            if typing.get_origin(kinds[0]) is Literal:
-                raise unknown(f"{prefix}{name}", str(value), map(str, typing.get_args(kinds[0])))
-            wanted = kind.__name__ if isinstance(kind, type) else kind
-            raise InputError(f"{prefix}{name} must be {wanted}, got {value!r}")
+            literal = [k for k in (kind, *typing.get_args(kind)) if typing.get_origin(k) is Literal]
+            if literal and str not in typing.get_args(kind):
+                raise unknown(f"{prefix}{name}", str(value), map(str, typing.get_args(literal[0])))
+            raise InputError(f"{prefix}{name} must be {named_kind(kind)}, got {value!r}")

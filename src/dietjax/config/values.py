@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from ..errors import InputError
 
+LARGEST = 2**63 - 1
+"""Of whole numbers: no array holds a larger one."""
 PLAIN = (int, float, bool, str, tuple, type(None))
 
 
@@ -27,7 +29,22 @@ def fits(value: Any, kind: Any) -> bool:
         return any(fits(value, k) for k in inside)
     if kind not in PLAIN and not dataclasses.is_dataclass(kind):
         return True
+    if kind in (int, float) and isinstance(value, int) and abs(value) > LARGEST:
+        return False
     return isinstance(value, (int, float) if kind is float else kind) and (kind is bool or not isinstance(value, bool))
+
+
+def named_kind(kind: Any) -> str:
+    """A type as a message calls it: "int", "str or None", "tuple of int", "one of adam, sgd"."""
+    origin, inside = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inside))}"
+    if origin is tuple:
+        return f"tuple of {named_kind(inside[0])}" if Ellipsis in inside else f"({', '.join(map(named_kind, inside))})"
+    if origin in (typing.Union, types.UnionType):
+        # of names, or any other text, the text says all
+        return " or ".join(named_kind(k) for k in inside if not (str in inside and typing.get_origin(k) is Literal))
+    return "None" if kind is type(None) else getattr(kind, "__name__", str(kind))
 
 
 def named_values(given: Sequence[str]) -> dict[str, Any]:

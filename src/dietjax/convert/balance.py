@@ -67,8 +67,7 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         timesteps: over which currents are measured; None: 100, and of frames as many as there are.
         percentile: in (0, 100].
         key: for the spikes of a Poisson encoder.
-        lengths: [B], how many of its frames each example has; None: all. At each timestep n counts those
-            that last.
+        lengths: [B], how many of its frames each example has; None: all. At each t, n counts those that last.
 
     Returns:
         variables with the thresholds found and leaks of 1.
@@ -87,7 +86,7 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
     variables = with_neurons(net, variables)
     check_spiking(net)
     measuring = net.clone(run_neuron=_Balance(percentile, lasts))
-    steps, ends = (timesteps, None) if lasts is None else (max(lasts), np.array(lasts))
+    steps, ends = (timesteps, None) if lasts is None else (max(lasts), jnp.array(lasts))
 
     @jax.jit
     def measure(variables, images):

@@ -112,9 +112,9 @@ def lasting(net: Network, images: Array, lengths: Array | None) -> tuple[Array, 
     if lengths is None:
         return images, None
     check_input(net, images, None, lengths)
-    known = np.asarray(lengths)
-    longest = int(known.max())
-    return only_valid(images[:, :longest], valid_steps(known, 0, longest)), tuple(known.tolist())
+    known = tuple(np.asarray(lengths).tolist())
+    longest = max(known)
+    return only_valid(images[:, :longest], valid_steps(jnp.array(known), 0, longest)), known
 
 
 def check_folded(net: Network, variables: Mapping[str, Any]) -> None:

@@ -78,12 +78,8 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
     check_folded(net, variables)
     check_percentile(percentile)
     check_scale(scale)
-    images, lasts = lasting(net, images, lengths)
+    images = _apart(net, images, lengths)
     check_finite(images)
-    if is_framed(net, images):
-        steps = images.shape[1]
-        there = np.full((len(images), steps), True) if lasts is None else np.arange(steps) < np.array(lasts)[:, None]
-        images = images.reshape(-1, *images.shape[2:])[np.flatnonzero(there)]
     levels = _levels(net, variables["params"], images, percentile)
     worth: dict[str | None, np.ndarray] = {None: np.ones(1), **{name: scale * level for name, level in levels.items()}}
     units = {layer.name: _unit(net, layer, worth) for layer in net.layers}
@@ -95,6 +91,16 @@ def match_activations(net: Network, variables: Mapping[str, Any], images: Array,
         shape = layer["neuron"].threshold.shape
         layer["neuron"] = neuron.with_threshold(layer["neuron"], _shared(name, worth[name] / units[name], shape))
     return converted
+
+
+def _apart(net, images, lengths):
+    """Images [B, H, W, C] as they are, of frames [B, T, H, W, C] each that there is."""
+    images, lasts = lasting(net, images, lengths)
+    if not is_framed(net, images):
+        return images
+    examples, steps = images.shape[:2]
+    there = np.arange(steps) < np.full(examples, steps if lasts is None else lasts)[:, None]
+    return images.reshape(-1, *images.shape[2:])[np.flatnonzero(there)]
 
 
 def _unit(net: Network, layer: Layer, worth: Mapping[str | None, np.ndarray]) -> np.ndarray:

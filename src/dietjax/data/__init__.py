@@ -9,7 +9,7 @@ from .device import cutout, drop_events, normalise, random_crop_flip
 from .events import as_events
 from .framing import Framing, LeftOutWarning, to_frames
 from .order import alternate_sides, batch_indices
-from .sets import load
+from .sets import load, open_stored
 from .source import CorruptImageWarning, DataError, DataWarning
 from .stream import Stream
 
@@ -30,6 +30,7 @@ __all__ = [
     "drop_events",
     "load",
     "normalise",
+    "open_stored",
     "prepare",
     "random_crop_flip",
     "to_frames",

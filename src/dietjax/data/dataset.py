@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .order import epoch_batches
 from .stream import Stream
 
 STATISTICS = {
@@ -47,14 +48,23 @@ class Split(NamedTuple):
         """(images [n, H, W, C] or frames [n, T, H, W, C], labels [n]) of these examples, not augmented."""
         return self.images[indices], self.labels[indices]
 
-    def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange
-                ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller.
+    def subset(self, indices: np.ndarray) -> "Split":
+        """A split of these examples, in this order."""
+        return Split(self.images[indices], self.labels[indices])
 
-        rows: size of a batch -> which of its rows are wanted (a host's share).
+    def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange, *, seed: int | None = None,
+                epoch: int = 0, drop_last: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, labels) of every example once, not augmented; the last batch may be smaller.
+
+        Args:
+            batch_size: examples of a batch.
+            rows: size of a batch -> which of its rows are wanted (a host's share).
+            seed: of the order, that in which training reads this epoch; None: the order stored.
+            epoch: with a seed, each has an order of its own.
+            drop_last: leave out a last batch that is smaller.
         """
-        for start in range(0, self.num_examples, batch_size):
-            yield self.take(start + rows(min(batch_size, self.num_examples - start)))
+        count, batch = epoch_batches(self.num_examples, batch_size, seed=seed, epoch=epoch, drop_last=drop_last)
+        return (self.take(indices[rows(len(indices))]) for indices in map(batch, range(count)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

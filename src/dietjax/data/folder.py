@@ -60,6 +60,11 @@ class Files:
         path, label = self._files[index]
         return Example(_content(path), label)
 
+    @property
+    def labels(self) -> np.ndarray:
+        """int32 [N], without reading a file."""
+        return np.array([label for _, label in self._files], np.int32)
+
     def where(self, index: int) -> str:
         """What an example is called in a message."""
         return str(self._files[index][0])

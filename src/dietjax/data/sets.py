@@ -67,7 +67,8 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     height_width = (image_size, image_size) if isinstance(image_size, int) else image_size
     if height_width is not None and len(height_width) != 2:
         raise DataError(f"data.image_size is one number, or height and width, and not {image_size}")
-    stored = _open(name, data_dir, resized, channels, holdout, holdout_seed, framing)
+    stored = open_stored(name, data_dir, image_size=image_size, channels=channels, holdout=holdout,
+                         holdout_seed=holdout_seed, framing=framing)
     height, width = height_width or stored.shape[:2]
     if height is None or width is None:
         raise DataError(f"images of {name} differ in size: set data.image_size (ImageNet: 224), which resizes them")
@@ -84,8 +85,12 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     return dataset
 
 
-def _open(name: str, data_dir: str | os.PathLike | None, resized: bool, channels: int | None, holdout: float,
-          holdout_seed: int, framing: Framing | None) -> StoredImages:
+def open_stored(name: str, data_dir: str | os.PathLike | None = None, *,
+                image_size: int | tuple[int, int] | None = None, channels: int | None = None, holdout: float = 0.0,
+                holdout_seed: int = 0, framing: Framing | None = None) -> StoredImages:
+    """A set as it is stored, nothing decoded; what `load` reads with the same arguments. It may be one that `load`
+    refuses.
+    """
     kind, _, path = name.partition(":")
     if kind == "events" or name == "saccade_digits":
         if framing is None:
@@ -93,7 +98,7 @@ def _open(name: str, data_dir: str | os.PathLike | None, resized: bool, channels
         if kind == "events":
             return open_events(Path(path).expanduser(), framing, holdout, holdout_seed)
     if kind == "folder":
-        return open_folder(Path(path).expanduser(), resized, channels, holdout, holdout_seed)
+        return open_folder(Path(path).expanduser(), image_size is not None, channels, holdout, holdout_seed)
     if holdout:
         raise DataError("data.holdout makes a test split of a folder's files (folder:PATH, events:PATH), and "
                         f"{name} is no folder: leave it out")

@@ -50,6 +50,23 @@ class Source(Protocol):
         """What an example is called in a message."""
 
 
+class Chosen:
+    """Some examples of a source, in this order."""
+
+    def __init__(self, source: Source, indices: np.ndarray):
+        self._source, self._indices = source, [int(index) for index in indices]
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._source[self._indices[index]]
+
+    def where(self, index: int) -> str:
+        """What an example is called in a message."""
+        return self._source.where(self._indices[index])
+
+
 class StoredImages(NamedTuple):
     """A set as it is stored."""
 

@@ -1,5 +1,6 @@
 """A split decoded when it is read, in threads, ahead of time."""
 
+import copy
 import functools
 import os
 import threading
@@ -9,8 +10,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from . import crops, images
-from .order import batch_indices
-from .source import CorruptImage, CorruptImageWarning, DataError, DataWarning, DeepImage, Source
+from .order import batch_indices, epoch_batches
+from .source import Chosen, CorruptImage, CorruptImageWarning, DataError, DataWarning, DeepImage, Source
 from .survey import grey_among_colour
 
 GROUP = 16
@@ -70,17 +71,31 @@ class Stream:
         """(images uint8 [n, H, W, C] or frames [n, T, H, W, C], labels int32 [n]) of these examples, not augmented."""
         return next(self._read(lambda step: (indices, None), len(indices), range(1)))
 
-    def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange
-                ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(images, labels) of every example once, in order, not augmented; the last batch may be smaller.
+    def subset(self, indices: np.ndarray) -> "Stream":
+        """A split of these examples, in this order, read and augmented as this one is."""
+        part = copy.copy(self)
+        part.__dict__.pop("labels", None)  # cached
+        part.source, part._reported = Chosen(self.source, indices), set()
+        return part
 
-        rows: size of a batch -> which of its rows are wanted (a host's share), and decoded.
+    def batches(self, batch_size: int, rows: Callable[[int], np.ndarray] = np.arange, *, seed: int | None = None,
+                epoch: int = 0, drop_last: bool = False) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(images, labels) of every example once, not augmented; the last batch may be smaller.
+
+        Args:
+            batch_size: examples of a batch.
+            rows: size of a batch -> which of its rows are wanted (a host's share), and decoded.
+            seed: of the order, that in which training reads this epoch; None: the order stored.
+            epoch: with a seed, each has an order of its own.
+            drop_last: leave out a last batch that is smaller.
         """
-        def plan(step):
-            start = step * batch_size
-            return start + rows(min(batch_size, self.num_examples - start)), None
+        count, batch = epoch_batches(self.num_examples, batch_size, seed=seed, epoch=epoch, drop_last=drop_last)
 
-        return self._read(plan, batch_size, range(-(-self.num_examples // batch_size)))
+        def plan(step):
+            indices = batch(step)
+            return indices[rows(len(indices))], None
+
+        return self._read(plan, batch_size, range(count))
 
     def training_batches(self, seed: int, batch_size: int, step: int, rows: np.ndarray | None = None
                          ) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -25,6 +25,18 @@ from .spec import Layer, projection
 from .wiring import Connection, connections
 
 Record = dict[str, Any]
+"""What a network tells beside its logits. A population is a layer, by its name, or the neurons of its residual's
+projection, by LAYER_shortcut.
+
+- "logits" [B, T, K] after each step; "state"; "lengths" [B], where they were given.
+- "spike_rate" {population: events (outputs that are not 0) per neuron summed over T, mean over batch and neurons};
+  "magnitude" {population: mean size of its events, of spikes 1}; "unit_share" {population: share of its events whose
+  size is exactly 1, of spikes all}.
+- "sent_rate" and "sent_size" {layer with a residual or a max pool: events that leave it per neuron over T, and the sum
+  of their sizes}.
+- Under frames or a Poisson encoder "input_rate", events per pixel over T, "input_magnitude" and "input_unit_share".
+- What `record` asks for, {population: [B, T, N]}.
+"""
 
 
 class Network(nn.Module):
@@ -100,14 +112,7 @@ class Network(nn.Module):
                 (after each timestep, of neurons that have one; their steps then run one by one).
 
         Returns:
-            (logits [B, K] after the last step, record): "logits" [B, T, K] after each step; "spike_rate" {population:
-            events (outputs that are not 0) per neuron summed over T, mean over batch and neurons}; "magnitude"
-            {population: mean size of its events, of spikes 1}; "unit_share" {population: share of its events whose size
-            is exactly 1, of spikes all}; "sent_rate" and "sent_size" {layer with a residual or a max pool: events that
-            leave it per neuron over T, and the sum of their sizes}; "state"; under frames or a Poisson encoder
-            "input_rate", events per pixel over T, "input_magnitude" and "input_unit_share"; "lengths" [B], where they
-            were given; what `record` asks for, {population: [B, T, N]}. A population is a layer by its name, or the
-            neurons of its residual's projection, by LAYER_shortcut.
+            (logits [B, K] after the last step, `Record`).
         """
         timesteps = check_input(self, images, timesteps, lengths, state, start)
         check_recorded(record)

@@ -77,7 +77,7 @@ def populations(net: "Network") -> dict[str, Population]:
 
 def neurons_of(params: Mapping[str, Any]) -> dict[str, Params]:
     """{layer, or its residual's projection: its neurons' parameters}, where they have any, in the order of `params`."""
-    found = {}
+    found: dict[str, Params] = {}
     for layer, weights in params.items():
         parts = {layer: weights, projection(layer): weights.get("shortcut", {})}
         found |= {name: part["neuron"] for name, part in parts.items() if "neuron" in part}

@@ -1,15 +1,27 @@
-"""SIGTERM of a scheduler, SIGHUP of a lost terminal, or Ctrl-C: noticed between two training steps, to save first."""
+"""SIGTERM of a scheduler, SIGHUP of a lost terminal, or Ctrl-C: noticed between two training steps, to save first;
+elsewhere the end at once, with a word.
+"""
 
+import contextlib
 import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
+
+from ..errors import Stopped
+
+AGAIN = 0.05
+"""Seconds after which a signal that came during an import is sent again."""
+LONGEST_IMPORT = 5.0
+"""Seconds after which it waits no longer: a run may have been begun by a module that is being imported itself."""
+Handler = Callable[[int, FrameType | None], Any] | int | None
 
 
 class Preemption:
@@ -30,15 +42,10 @@ class Preemption:
         """The signal received, once `reached` is true."""
         self._noticed = False
         self._hosts = jax.process_count() > 1
-        self._previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+        self._previous: dict[int, Handler] = {}
 
     def __enter__(self) -> "Preemption":
-        if threading.current_thread() is threading.main_thread():
-            noted = [signal.SIGINT] if self._hosts else [signal.SIGINT, signal.SIGTERM]
-            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-                noted.append(signal.SIGHUP)
-            for number in noted:
-                self._previous[number] = signal.signal(number, self._notice)
+        self._previous = _handle(self._notice)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -58,3 +65,47 @@ class Preemption:
             signal.signal(number, self._previous.pop(number))
         if self._hosts and first:
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def stopping(said: Callable[[], str]) -> Iterator[None]:
+    """Inside, SIGTERM, SIGHUP or Ctrl-C raise `Stopped` at once, with what `said` returns then. A `Preemption` inside
+    comes first. On several hosts SIGTERM keeps jax's own handler.
+
+    While a module is being imported the signal waits for its end: what is raised inside an import may come out as
+    another exception, or be lost.
+    """
+    waiting: list[float] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        waiting.append(time.monotonic())
+        if _imports(frame) and waiting[-1] - waiting[0] < LONGEST_IMPORT:
+            threading.Timer(AGAIN, os.kill, (os.getpid(), number)).start()
+        else:
+            raise Stopped(said(), number)
+
+    previous = _handle(stop)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether Python is importing a module there."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _handle(handler: Handler) -> dict[int, Handler]:
+    """Give the signals that may be handled here this handler: {signal: the one that it had}."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    signals = [signal.SIGINT] if jax.process_count() > 1 else [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    return {number: signal.signal(number, handler) for number in signals}

@@ -2,8 +2,10 @@
 
 import base64
 import html
+import importlib.resources
 import io
-from collections.abc import Sequence
+import string
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -15,6 +17,13 @@ EVENT_COLOURS = {"darker": (43, 127, 196), "brighter": (217, 95, 2), "both": (13
 """RGB, each at least 3 : 1 against the page's white and its dark."""
 FAINTEST = 0.7
 """Opacity of few events where the most of a picture's is 1."""
+
+
+def page(template: str, fills: Mapping[str, str]) -> str:
+    """Return a page of this room, `template`.html, with these fills, HTML already, and the style that pages share."""
+    room = importlib.resources.files("dietjax.report")
+    text, style = ((room / name).read_text(encoding="utf-8") for name in (f"{template}.html", "style.css"))
+    return string.Template(text).substitute(fills, style=style)
 
 
 def figure(drawn: plots.Figure, title: str, description: str) -> str:

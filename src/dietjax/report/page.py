@@ -1,23 +1,23 @@
 """A finished run's folder -> one self-contained HTML page. Its words are in page.html, its figures in plots."""
 
 import html
-import importlib.resources
 import json
 import pathlib
-import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import files
 from ..analysis import activity
-from ..config import Experiment, as_stored, flat, from_dict, resolved
+from ..analysis.log import lacking, named, parse
+from ..config import Experiment, as_stored, flat, from_dict, read_stored, resolved
 from ..errors import InputError
-from . import phases, plots
+from . import elements, mistakes, phases, plots
 from .elements import duration, figure, frames, image, joules, table, times
 
-FILES = ("config.json", "metrics.jsonl", "summary.json", "recorded.npz")
+FILES = ("config.json", "summary.json", "recorded.npz")
+"""What a finished run has; without a log its page lacks the curves, and says so."""
 SUMMARY = (
     "experiment", "model", "dataset", "parameters", "train_images", "test_images",
     "ann", "converted", "snn", "layers", "energy", "seconds", "machine", "versions",
@@ -44,11 +44,10 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     missing = [name for name in FILES if not (run / name).is_file()]
     if missing:
         raise InputError(f"{run} has no {', '.join(missing)}: {remedy}")
-    config_text, metrics_text, summary_text = ((run / name).read_text(encoding="utf-8") for name in FILES[:3])
-    config = _parse(config_text, f"{run / 'config.json'}", remedy)
-    summary = _parse(summary_text, f"{run / 'summary.json'}", remedy)
-    lines = enumerate(metrics_text.splitlines(), 1)
-    rows = [_parse(line, f"{run / 'metrics.jsonl'} line {i}", remedy) for i, line in lines]
+    config = as_stored(read_stored(run / "config.json"))
+    summary = _parse(files.read_text(run / "summary.json"), f"{run / 'summary.json'}", remedy)
+    lines = enumerate(files.read_text(run / "metrics.jsonl").splitlines(), 1)
+    rows = [_parse(line, f"{run / 'metrics.jsonl'} line {i}", remedy, parse) for i, line in lines]
     # A resumed run may have repeated steps after its last checkpoint: the later line counts.
     latest = {(row["phase"], row["split"], row.get("step", 0)): row for row in rows}
     metrics = sorted(latest.values(), key=lambda row: row.get("step", 0))
@@ -62,10 +61,10 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     return config, metrics, summary, recorded
 
 
-def _parse(text: str, where: str, remedy: str) -> dict:
+def _parse(text: str, where: str, remedy: str, parser: Callable[[str], dict] = json.loads) -> dict:
     try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
+        return parser(text)
+    except ValueError as error:
         raise InputError(f"{where} is not JSON ({error}): {remedy}") from error
 
 
@@ -77,19 +76,18 @@ def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorde
         "dataset": html.escape(summary["dataset"]),
         "experiment": html.escape(summary["experiment"]),
         "tiles": _tiles(summary, words["energy_of"]),
-        "warnings": _warnings(metrics, summary),
+        "warnings": _warnings(metrics, summary, config),
         "facts": _facts(summary),
         **words,
         **phases.accuracies(summary),
         **_neurons(layers, summary["snn"]["timesteps"], words["training"]),
         **_energy(summary["energy"]),
         **_sample(layers, recorded),
-        **_mistakes(summary, recorded),
+        **mistakes.section(summary, recorded),
         **phases.curves(metrics, summary),
         "settings": _settings(config, summary),
     }
-    template = importlib.resources.files("dietjax.report").joinpath("page.html").read_text(encoding="utf-8")
-    return string.Template(template).substitute(fills)
+    return elements.page("page", fills)
 
 
 def _neurons(layers: Sequence[Mapping], timesteps: int, training: str) -> dict[str, str]:
@@ -151,8 +149,10 @@ def _tiles(summary: Mapping, ann: str) -> str:
     )
 
 
-def _warnings(metrics: Sequence[Mapping], summary: Mapping) -> str:
-    """Return a list of what the log warned about and of the finished network's layers that do nothing; or nothing."""
+def _warnings(metrics: Sequence[Mapping], summary: Mapping, config: Mapping) -> str:
+    """Return a list of what the log warned about, of the finished network's layers that do nothing, of what the log
+    lacks; or nothing.
+    """
     items = [f"{plots.PHASES['snn']}, at the end: {finding.sentence}" for finding in activity.find_in_summary(summary)]
     epochs: dict[tuple[str, str], list[float]] = {}
     for row in metrics:
@@ -161,6 +161,11 @@ def _warnings(metrics: Sequence[Mapping], summary: Mapping) -> str:
     for (phase, sentence), seen in epochs.items():
         when = f", epochs {min(seen):.1f} to {max(seen):.1f}" if max(seen) else ""
         items.append(f"{plots.PHASES[phase]}{when}: {sentence}")
+    for phase in ("ann", "snn"):
+        steps = -(-config[phase]["epochs"] * summary["train_images"] // config[phase]["batch_size"])
+        if gaps := lacking(metrics, phase, steps):
+            items.append(f"metrics.jsonl lacks {named(phase, gaps)}, where the curves have a gap: it was shortened or "
+                         "removed")
     return f'<ul class="warnings">{"".join(f"<li>{html.escape(item)}</li>" for item in items)}</ul>' if items else ""
 
 
@@ -224,25 +229,6 @@ def _shown(pixels: np.ndarray, answer: str, description: str) -> str:
                 "</figure>")
     what = "The events, a frame" if pixels.shape[-1] == 2 else "The frames, one"
     return f"<figure><figcaption>{what} a timestep: {answer}</figcaption>{frames(pixels, description)}</figure>"
-
-
-def _mistakes(summary: Mapping, recorded: Mapping[str, np.ndarray]) -> dict[str, str]:
-    classes = recorded["class_names"].tolist()
-    images, labels, guesses = (recorded[f"wrong_{what}"] for what in ("images", "labels", "predictions"))
-    tests, shown = summary["test_images"], len(images)
-    wrong = max(shown, round((1 - summary["snn"]["accuracy"]) * tests))
-    if not wrong:
-        text = f"None: the spiking network classified all {tests:,} test images correctly."
-    else:
-        which = "All of them" if shown == wrong else f"The first {shown:,}"
-        text = f"The spiking network got {wrong:,} of {tests:,} test images wrong. {which}: true class → its answer."
-    cells = []
-    for pixels, label, guess in zip(images, labels, guesses, strict=True):
-        picture = image(pixels, f"{classes[label]}, taken for {classes[guess]}")
-        caption = f"{html.escape(classes[label])} → <b>{html.escape(classes[guess])}</b>"
-        cells.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
-    grid = f'<div class="mistakes">{"".join(cells)}</div>' if cells else ""
-    return {"mistakes_text": html.escape(text), "mistakes": grid}
 
 
 def _settings(config: Mapping, summary: Mapping) -> str:

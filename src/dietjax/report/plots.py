@@ -154,7 +154,7 @@ def raster(spikes: Mapping[str, np.ndarray], sizes: Sequence[int]) -> Figure:
         if timesteps <= 25:
             axes.vlines(np.arange(1, timesteps) + 0.5, 0, neurons, color=COLOURS["rule"], linewidth=1)
         sample = f"{neurons:,} of {size:,}" if neurons < size else f"all {size:,}"
-        note = f"{_plain(name)} · {sample} neurons, {fired.sum():,} spikes"
+        note = f"{plain_name(name)} · {sample} neurons, {fired.sum():,} spikes"
         axes.set_title(note, loc="left", fontsize=FONT - 1, color=COLOURS["ink"], pad=2)
         axes.set_yticks([])
         axes.spines[:].set_color(COLOURS["rule"])
@@ -181,7 +181,7 @@ def readout(logits: np.ndarray, class_names: Sequence[str], label: int, predicti
     hues = [name for name in COLOURS if name not in ("ink", "muted", "rule")]
     for rank, index in enumerate(shown):
         roles = [role for role, of in (("true", label), ("predicted", prediction)) if of == index]
-        text = f"{_plain(class_names[index])}{' (' + ', '.join(roles) + ')' if roles else ''}"
+        text = f"{plain_name(class_names[index])}{' (' + ', '.join(roles) + ')' if roles else ''}"
         axes.plot(
             steps, logits[:, index], color=COLOURS[hues[rank % len(hues)]], linewidth=2.5 if roles else 1.3,
             marker="osD^vPX"[rank % 7], markersize=4, markevery=max(1, timesteps // 10), label=text,
@@ -227,7 +227,7 @@ def _figure(height: float, xlabel: str, ylabel: str = "") -> tuple[Figure, Axes]
 
 def _rows(axes: Axes, names: Sequence[str]) -> None:
     """Name the rows of a horizontal plot, the first on top."""
-    axes.set_yticks(range(len(names)), [_plain(name) for name in names])
+    axes.set_yticks(range(len(names)), [plain_name(name) for name in names])
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
 
@@ -259,7 +259,7 @@ def _legend(axes: Axes) -> None:
     )  # fmt: skip
 
 
-def _plain(name: str, longest: int = 22) -> str:
+def plain_name(name: str, longest: int = 22) -> str:
     """Return a name fit for a plot: shortened in the middle, and never read as mathematics or as hidden."""
     name = " ".join(str(name).split())
     if len(name) > longest:

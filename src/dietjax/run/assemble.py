@@ -1,6 +1,7 @@
 """From an experiment to what runs it: data, networks, plans of the phases, variables to begin with, converted ones."""
 
 import pathlib
+from collections.abc import Collection
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +14,17 @@ from ..convert.checks import check_spiking
 from ..core import encode
 from ..core.neurons import QCFS, ReLU
 from ..core.neurons.params import parameters
+from ..data.source import StoredImages
 from ..errors import InputError, unknown
 from ..models import Network
 from ..parallel import processes
 from ..parallel.mesh import make_mesh
 from ..train.optimizer import make_optimizer
 from ..train.pace import most_steps_at_once
-from ..train.plan import Plan
+from ..train.plan import Plan, total_steps
 from ..train.state import TimeSchedule, abstract_state
-from . import neuron
+from . import neuron, status
+from .data_info import DataInfo
 
 WHITENING_IMAGES = 5000
 """Training images whose patches make a whitened kernel: as in Jordan's program."""
@@ -31,14 +34,23 @@ WHITENING_PIXELS = WHITENING_IMAGES * 64 * 64
 
 def open_data(settings: config.Data, timesteps: int = 1) -> data.Dataset:
     """The set of an experiment; its timesteps say into how many frames recordings of events are cut."""
+    return data.load(settings.name, settings.dir, **_opening(settings, timesteps), skip_corrupt=settings.skip_corrupt,
+                     threads=settings.threads)
+
+
+def open_stored(settings: config.Data, timesteps: int = 1) -> StoredImages:
+    """The same set as it is stored, nothing decoded: it may be one that `open_data` refuses."""
+    return data.open_stored(settings.name, settings.dir, **_opening(settings, timesteps))
+
+
+def _opening(settings, timesteps):
     framing = data.Framing(timesteps, settings.events_by, settings.events_window, settings.events_binary,
                            settings.sensor_size)
-    return data.load(settings.name, settings.dir, image_size=settings.image_size, channels=settings.channels,
-                     holdout=settings.holdout, holdout_seed=settings.holdout_seed, skip_corrupt=settings.skip_corrupt,
-                     threads=settings.threads, framing=framing)
+    return {"framing": framing,
+            **{name: getattr(settings, name) for name in ("image_size", "channels", "holdout", "holdout_seed")}}
 
 
-def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Network]:
+def networks(experiment: Experiment, dataset: data.Dataset | DataInfo) -> tuple[Network, Network]:
     """(ANN, SNN) of an experiment: the same layers but for dropout, other neurons; the SNN has biases where there is
     batch norm, which is folded into them.
     """
@@ -58,7 +70,7 @@ def networks(experiment: Experiment, dataset: data.Dataset) -> tuple[Network, Ne
             build(experiment.snn, neuron=neuron.make_neuron(experiment), encoder=encoder, bias=model.batch_norm))
 
 
-def trained_networks(experiment: Experiment, dataset: data.Dataset) -> dict[str, Network]:
+def trained_networks(experiment: Experiment, dataset: data.Dataset | DataInfo) -> dict[str, Network]:
     """{"ann": ..., "snn": ...} as they are trained. From scratch there is no ANN, and batch norm is the SNN's until the
     end, see `without_batch_norm`.
     """
@@ -104,6 +116,19 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
     return plans
 
 
+def check_names(experiment: Experiment, settings: Collection[str]) -> None:
+    """Refuse a name that nothing has, in these settings ("data.name"): asked of one that differs from a run's, before
+    that is taken for another experiment's.
+
+    Raises:
+        InputError: no such neuron, parameter or set.
+    """
+    if any(name.startswith("neuron.") for name in settings):
+        _check_freeze(experiment, neuron.make_neuron(experiment), (3,))
+    if "data.name" in settings:
+        open_data(experiment.data)
+
+
 def _check_frames(experiment, dataset):
     """Refuse what does not go with examples that have a frame for each timestep."""
     if dataset.frames not in (None, experiment.timesteps):
@@ -125,10 +150,15 @@ def _check_neuron(experiment, snn):
                 f"neuron.kind {kind} cannot be converted to: {error}. Train it from scratch: set ann.epochs to 0 "
                 "(--ann.epochs 0), with model.batch_norm" if not experiment.from_scratch else
                 f"thresholds of neuron.kind {kind} cannot be balanced: {error}. Set model.batch_norm") from error
-    known = parameters(jax.eval_shape(lambda key: snn.neuron.init(key, shape), jax.random.key(0)))
+    _check_freeze(experiment, snn.neuron, shape)
+
+
+def _check_freeze(experiment, cell, shape):
+    """Refuse to freeze what neurons [*shape] have not."""
+    known = parameters(jax.eval_shape(lambda key: cell.init(key, shape), jax.random.key(0)))
     for name in experiment.neuron.freeze:
         if name not in known:
-            raise unknown(f"parameter in neuron.freeze, of neuron.kind {kind}:", name, known)
+            raise unknown(f"parameter in neuron.freeze, of neuron.kind {experiment.neuron.kind}:", name, known)
 
 
 def _frozen_names(experiment, net):
@@ -208,17 +238,31 @@ def _check_images(experiment, dataset):
                          f"{dataset.train.num_examples} training images")
 
 
+def progress(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset) -> dict[str, tuple[int, int]]:
+    """{phase: (step of its latest checkpoint, or 0; steps in all)} of a run's phases."""
+    phases = ("snn",) if experiment.from_scratch else ("ann", "snn")
+    return {phase: (max(status.saved_steps(workdir, phase), default=0),
+                    total_steps(getattr(experiment, phase), dataset.train.num_examples)) for phase in phases}
+
+
 def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str, tuple[Network, dict]]]:
     """A run's experiment, data and trained networks: {"ann": (net, variables), "snn": ...}, as far as it has got.
 
     Raises:
         InputError: the folder holds no run, or the run has no checkpoint yet.
     """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise InputError(f"{workdir} holds no run (no config.json); train one: dietjax train FILE --workdir {workdir}")
-    experiment = config.read_stored(path)
+    experiment = config.read_run(workdir)
     dataset = open_data(experiment.data, experiment.timesteps)
+    return experiment, dataset, restore_networks(workdir, experiment, dataset)
+
+
+def restore_networks(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset | DataInfo
+                     ) -> dict[str, tuple[Network, dict]]:
+    """A run's trained networks, {"ann": (net, variables), "snn": ...}, as far as it has got.
+
+    Raises:
+        InputError: the run has no checkpoint yet.
+    """
     found = {}
     for phase, net in trained_networks(experiment, dataset).items():
         with Checkpoints(workdir / "checkpoints" / phase) as checkpoints:
@@ -230,4 +274,4 @@ def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str,
             found[phase] = without_batch_norm(net, variables) if phase == "snn" else (net, variables)
     if not found:
         raise InputError(f"{workdir} has no checkpoint yet; run dietjax train again, it goes on where it stopped")
-    return experiment, dataset, found
+    return found

@@ -11,6 +11,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 NAMES = {"ann": "ANN", "converted": "converted SNN", "snn": "SNN"}
 
+WIDE = 130
+"""Columns of a terminal that the whole bar needs."""
 NOTABLE_WAIT = 0.1
 """Share of the time spent waiting for input from which on the bar says so."""
 
@@ -37,13 +39,16 @@ class Console:
         epoch = f"epoch {values['epoch']:5.1f}  " if "epoch" in values else ""
         top5 = f"  top-5 {values['top5_accuracy']:.2%}" if "top5_accuracy" in values else ""
         measured = f"test accuracy {values['accuracy']:.2%}{top5}  loss {values['loss']:.4f}"
-        self.console.print(f"{NAMES[phase]:<13}  {epoch}{measured}")
+        self.console.print(f"{NAMES[phase]:<13}  {epoch}{measured}", soft_wrap=True)
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[Callable[[int, int, Mapping[str, Any]], None]]:
         """A bar over one phase of training; yields `advance(step, total, values)`."""
-        columns = (TextColumn(f"{NAMES[name]:<13}"), BarColumn(), TaskProgressColumn(),
-                   TextColumn("{task.fields[speed]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
+        named, left = TextColumn(f"{NAMES[name]:<13}"), (TextColumn("left"), TimeRemainingColumn())
+        columns = (named, BarColumn(), TaskProgressColumn(), TextColumn("{task.fields[speed]}"), TimeElapsedColumn(),
+                   *left)
+        if self.console.width < WIDE:  # it would be cut off in the middle of a number
+            columns = (named, TaskProgressColumn(), *left)
         bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal, transient=True)
         task = bar.add_task(name, total=None, speed="compiling")
 

@@ -3,6 +3,7 @@
 import pathlib
 import time
 import uuid
+from collections.abc import Callable, Collection
 
 import jax
 
@@ -10,6 +11,7 @@ from .. import config, files
 from ..config import Experiment
 from ..errors import InputError
 from ..parallel import processes
+from . import lock
 
 LOCAL = ("data.dir", "data.threads")
 """Settings that may differ from machine to machine, and change no result."""
@@ -21,8 +23,11 @@ SHARED_WITHIN = 60
 """Seconds in which every process must see a file of process 0's: network file systems show new ones late."""
 
 
-def check(experiment: Experiment, workdir: pathlib.Path) -> None:
+def check(experiment: Experiment, workdir: pathlib.Path,
+          check_names: Callable[[Experiment, Collection[str]], None] = lambda *_: None) -> None:
     """Refuse a folder that holds something else, before anything is loaded.
+
+    check_names: refuses those of the settings that differ which name nothing; called before they are told.
 
     Raises:
         InputError: it holds another experiment's run, naming every setting that differs and may not; or other files.
@@ -32,12 +37,14 @@ def check(experiment: Experiment, workdir: pathlib.Path) -> None:
         begun = any((workdir / "checkpoints" / "snn").glob("*"))
         # an ANN saw the frames that events were cut into
         later = tuple(key for key in AFTER_THE_ANN if key != "timesteps" or not experiment.data.of_events)
-        different = [said for key, said in _differences(experiment, path).items()
-                     if begun or not key.startswith(later)]
+        different = {key: said for key, said in _differences(experiment, path).items()
+                     if begun or not key.startswith(later)}
         if different:
-            raise InputError(f"{workdir} holds another experiment's run ({'; '.join(different)}); "
+            check_names(experiment, different)
+            raise InputError(f"{workdir} holds another experiment's run ({'; '.join(different.values())}); "
                              "nothing was changed. Choose another --workdir, or ask for that experiment")
-    elif workdir.exists() and not (workdir.is_dir() and all(files.is_temporary(f, path) for f in workdir.iterdir())):
+    elif workdir.exists() and not (workdir.is_dir() and all(
+            f.name == lock.NAME or files.is_temporary(f, path) for f in workdir.iterdir())):
         raise InputError(f"{workdir} is no run of dietjax and not empty; nothing was changed. Choose another --workdir")
 
 

@@ -1,10 +1,12 @@
 """DIET-SNN's three phases as one resumable run: train the ANN, convert it, fine-tune the SNN; then say what came out.
 Or one phase: an SNN trained from scratch (`Experiment.from_scratch`).
 
-A run's folder holds config.json, checkpoints/{ann,snn}, metrics.jsonl, tensorboard/, converted.json, and when all is
-done recorded.npz, summary.json and report.html. The same command again goes on where it stopped.
+A run's folder holds process.json (who runs it, see `lock`), config.json, data.json, checkpoints/{ann,snn},
+metrics.jsonl, tensorboard/, converted.json, and when all is done recorded.npz, summary.json and report.html. The same
+command again goes on where it stopped.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -16,12 +18,14 @@ from ..analysis import activity
 from ..checkpoint import Checkpoints
 from ..config import Experiment
 from ..parallel import processes
+from ..parallel.preemption import stopping
 from ..train.batches import Teacher
 from ..train.evaluate import Evaluator
 from ..train.loop import fit
 from ..train.reporter import Reporter
-from . import assemble, folder
+from . import assemble, data_info, folder, status
 from .console import Console
+from .lock import Lock
 from .metric_log import MetricLog
 from .summary import neuron_means, record, summarise
 
@@ -36,13 +40,38 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
 
     Returns:
         The summary, as in summary.json.
+
+    Raises:
+        InputError: what cannot run, a folder that holds something else, or one in which another process runs.
+        Stopped: a signal came.
     """
+    check_folder = functools.partial(folder.check, experiment, workdir, assemble.check_names)
+    with stopping(functools.partial(_saved, workdir)), contextlib.ExitStack() as held:
+        with processes.raise_on_all():
+            config.check(experiment)
+            check_folder()  # before anything is loaded, so that a typing mistake costs no time
+            lock = held.enter_context(Lock(workdir, console.say, takes=processes.is_main()))
+            check_folder()  # another run may have come and gone meanwhile
+        return _run(experiment, workdir, console, lock)
+
+
+def _saved(workdir):
+    """What a signal outside the loops over steps leaves."""
+    saved = status.last_checkpoint(workdir)
+    if saved is None:
+        return "nothing is saved yet; the same command begins again"
+    return f"{saved[0]} is saved at step {saved[1]}; the same command goes on from there"
+
+
+def _run(experiment, workdir, console, lock):
+    """What `run` does in a folder that is this process's alone."""
     start = time.perf_counter()
     dataset, plans = _prepare(experiment, workdir, console)
     finished = processes.broadcast(files.read_text(workdir / "summary.json"))
     if finished:
         console.say(f"{workdir} is finished: nothing to do")
         return json.loads(finished)
+    lock.keep()
     ann, snn = plans.get("ann"), plans["snn"]
     measure_ann, measure_snn = Evaluator(ann) if ann else None, Evaluator(snn)
     tested_ann, ann_seconds, teacher = None, 0.0, None
@@ -68,9 +97,9 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
     net, variables = assemble.without_batch_norm(snn.net, variables)
     if net is not snn.net:
         measure_snn = Evaluator(dataclasses.replace(snn, net=net))
-    tested_snn, predicted = measure_snn.whole(variables)
+    tested_snn, answers = measure_snn.whole(variables)
     if processes.is_main():
-        record(experiment, dataset, workdir, net, variables, predicted)
+        record(experiment, dataset, workdir, net, variables, answers)
     summary = summarise(experiment, dataset, net, variables, tested_ann, began, tested_snn)
     for phase, seconds in (("ann", ann_seconds), ("snn", snn_seconds)):
         if summary[phase]:
@@ -85,9 +114,6 @@ def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict
 
 def _prepare(experiment, workdir, console):
     """(The data, the plans of the phases), once all processes agree on them; the folder is claimed."""
-    with processes.raise_on_all():
-        config.check(experiment)
-        folder.check(experiment, workdir)  # before anything is loaded, so that a typing mistake costs no time
     for sentence in config.doubts(experiment):
         console.say(f"warning: {sentence}")
     processes.check_agreement(folder.settings(experiment))
@@ -100,6 +126,8 @@ def _prepare(experiment, workdir, console):
         "image shape": dataset.image_shape})
     with processes.raise_on_all():
         folder.claim(experiment, workdir)
+        if processes.is_main():
+            data_info.keep(dataset, workdir)
     folder.check_shared(workdir)
     return dataset, plans
 

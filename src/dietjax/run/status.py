@@ -1,12 +1,13 @@
 """How far a run is, read from its files beside the process that runs it; loads no jax, so that it answers at once."""
 
-import json
 import pathlib
 import time
 from typing import Any
 
 from .. import config
+from ..analysis.log import LOG_EVERY, lacking, named, parse
 from ..errors import InputError
+from . import lock
 
 SILENCE = 120.0
 """Seconds without a sign of life that are normal: starting, compiling, evaluating."""
@@ -18,37 +19,91 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     """What a run's files say; changes nothing. What is not known yet is None.
 
     Returns:
-        {"run", "experiment", "state": "finished" | "running" | "silent", "phase": "ann" | "snn", "step", "total_steps",
-        "epoch", "epochs", "loss" and "accuracy" of the last training line, "test_accuracy" of the phase so far,
-        "images_per_second", "seconds_left" in this phase, "checkpoint": {"phase", "step", "seconds_ago"},
-        "seconds_since_sign" of the last change of a file}.
+        {"run", "experiment", "state": see `_state`, "process": what `lock.read` returns, "phase": "ann" | "snn",
+        "step", "total_steps", "epoch", "epochs", "loss" and "accuracy" of the last training line, "test_accuracy" of
+        the phase so far, "images_per_second", "seconds_left" in this phase, "lacking": sentences on lines that are gone
+        from metrics.jsonl, "checkpoint": {"phase", "step", "seconds_ago"}, "seconds_since_sign" of the last change of a
+        file}.
 
     Raises:
         InputError: the folder holds no run, or its files are damaged.
     """
-    if not (run / "config.json").exists():
-        raise InputError(f"{run} holds no run (no config.json); train one: dietjax train FILE --workdir {run}")
-    experiment = config.read_stored(run / "config.json")
+    experiment = config.read_run(run)
     lines = _lines(run / "metrics.jsonl")
-    past_the_ann = experiment.from_scratch or any(line["phase"] in ("converted", "snn") for line in lines)
+    saved = last_checkpoint(run)
+    past_the_ann = experiment.from_scratch or (run / "converted.json").exists() or (saved and saved[0] == "snn") or any(
+        line["phase"] in ("converted", "snn") for line in lines)
     phase = "snn" if past_the_ann else "ann"
     settings = getattr(experiment, phase)
     trained = [line for line in lines if line["phase"] == phase and line["split"] == "train"]
     tested = [line for line in lines if line["phase"] == phase and line["split"] == "test"]
-    last = trained[-1] if trained else {}
-    found = {"run": str(run), "experiment": experiment.name, "phase": phase, "step": last.get("step", 0),
-             "epoch": last.get("epoch", 0.0), "epochs": settings.epochs}
-    found |= {key: last.get(key) for key in ("loss", "accuracy", "images_per_second")}
-    found["test_accuracy"] = tested[-1]["accuracy"] if tested else None
-    forecast, patience = _forecast(settings, trained)
+    found = {"run": str(run), "experiment": experiment.name, "phase": phase, "epochs": settings.epochs}
+    try:
+        found |= _last(trained, tested)
+        forecast, patience = _forecast(settings, trained)
+    except (KeyError, TypeError, ZeroDivisionError) as error:
+        raise InputError(f"{run / 'metrics.jsonl'} holds lines that dietjax did not write ({error!r})") from error
     found |= forecast
+    found["lacking"] = _lacking(lines, phase, saved)
     now = time.time()
-    found["checkpoint"] = _checkpoint(run, phase, now) or (_checkpoint(run, "ann", now) if phase == "snn" else None)
+    found["checkpoint"] = None if saved is None else {
+        "phase": saved[0], "step": saved[1], "seconds_ago": now - saved[2].stat().st_mtime}
     signs = [run / "config.json", run / "metrics.jsonl", run / "converted.json", *(run / "checkpoints").glob("*")]
     found["seconds_since_sign"] = now - max(path.stat().st_mtime for path in signs if path.exists())
-    finished = (run / "summary.json").exists()
-    found["state"] = "finished" if finished else "running" if found["seconds_since_sign"] < patience else "silent"
+    found["process"] = lock.read(run)
+    found["state"] = _state(run, found["process"], found["seconds_since_sign"] < patience)
     return found
+
+
+def _last(trained, tested):
+    """What the last lines of a phase say."""
+    last = trained[-1] if trained else {"step": 0, "epoch": 0.0}
+    values = {key: last[key] for key in ("loss", "accuracy", "images_per_second")} if trained else dict.fromkeys(
+        ("loss", "accuracy", "images_per_second"))
+    return {"step": last["step"], "epoch": last["epoch"], **values,
+            "test_accuracy": tested[-1]["accuracy"] if tested else None}
+
+
+def last_checkpoint(run: pathlib.Path) -> tuple[str, int, pathlib.Path] | None:
+    """(Phase, step, folder) of the latest complete one: orbax gives a checkpoint its name only when it is complete."""
+    for phase in ("snn", "ann"):
+        steps = saved_steps(run, phase)
+        if steps:
+            return phase, *max(steps.items())
+    return None
+
+
+def saved_steps(run: pathlib.Path, phase: str) -> dict[int, pathlib.Path]:
+    """{step: folder} of a phase's checkpoints."""
+    return {int(path.name): path for path in (run / "checkpoints" / phase).glob("*") if path.name.isdecimal()}
+
+
+def _state(run, process, recent):
+    """finished; running; stopped, by a signal; failed, with an error; killed, without a last word; or where nothing
+    tells silent, unless a file was changed recently.
+    """
+    if process and process["alive"]:
+        return "running"
+    if (run / "summary.json").exists():
+        return "finished"
+    if process and "how" in process:
+        return process["how"]
+    if process and process["alive"] is False:
+        return "killed"
+    return "running" if recent else "silent"
+
+
+def _lacking(lines, phase, saved):
+    """A sentence for each phase of which lines are gone; the last ones before a checkpoint may not be due yet."""
+    until = {"ann": 0, "snn": 0}
+    if saved is not None:
+        until[saved[0]] = saved[1] - LOG_EVERY
+    gaps = {name: lacking(lines, name, until[name]) for name in ("ann", "snn")}
+    said = [f"metrics.jsonl lacks {named(name, ranges)}: it was shortened or removed" for name, ranges in gaps.items()
+            if ranges]
+    if saved and not said and not any(line["phase"] == saved[0] for line in lines):
+        said.append(f"metrics.jsonl has no line of {saved[0]}, of which step {saved[1]:,} is saved")
+    return said
 
 
 def _forecast(settings, trained):
@@ -72,6 +127,7 @@ def describe(found: dict[str, Any]) -> str:
     if found["loss"] is not None:
         tested = "" if found["test_accuracy"] is None else f", test accuracy {found['test_accuracy']:.2%}"
         lines.append(f"loss {found['loss']:.4f}, accuracy {found['accuracy']:.2%}{tested}")
+    lines += found["lacking"]
     if found["state"] == "finished":
         return "\n".join([*lines, "finished"])
     if found["loss"] is not None:
@@ -80,28 +136,35 @@ def describe(found: dict[str, Any]) -> str:
     saved = found["checkpoint"]
     lines.append("no checkpoint yet" if saved is None else f"last checkpoint: {saved['phase'].upper()} step "
                  f"{saved['step']:,}, {_duration(saved['seconds_ago'])} ago")
-    silent = _duration(found["seconds_since_sign"])
-    lines.append(f"running, as it seems: last sign {silent} ago" if found["state"] == "running" else
-                 f"no sign of life for {silent}; if it has stopped, the command that started it goes on from there")
+    lines.append(_fate(found))
     return "\n".join(lines)
+
+
+def _fate(found):
+    """A line on the process that runs it."""
+    process, silent = found["process"] or {}, _duration(found["seconds_since_sign"])
+    if found["state"] == "running" and process:
+        return f"running: process {process.get('pid')} on {process.get('host')} since {process.get('since')}"
+    if found["state"] in ("stopped", "failed"):
+        return f"{found['state']} at {process['ended']}: {process['said']}"
+    if found["state"] == "killed":
+        return (f"killed: process {process.get('pid')} on {process.get('host')}, begun at {process.get('since')}, is "
+                "no more, and left no word; the command that started it goes on from there")
+    return (f"running, as it seems: last sign {silent} ago" if found["state"] == "running" else
+            f"no sign of life for {silent}; if it has stopped, the command that started it goes on from there")
 
 
 def _lines(path):
     """Every line that is whole: the last one may be in the middle of being written."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error})") from error
-
-
-def _checkpoint(run, phase, now):
-    """The latest complete one: orbax gives a checkpoint its name only when it is complete."""
-    steps = [(int(path.name), path) for path in (run / "checkpoints" / phase).glob("*") if path.name.isdecimal()]
-    if not steps:
-        return None
-    step, path = max(steps)
-    return {"phase": phase, "step": step, "seconds_ago": now - path.stat().st_mtime}
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(parse(line.decode()))
+        except ValueError as error:
+            raise InputError(f"{path} line {number} is damaged ({error}); the run drops such lines when it goes "
+                             "on") from error
+    return found
 
 
 def _duration(seconds):

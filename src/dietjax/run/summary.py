@@ -20,20 +20,21 @@ from ..data import Dataset, normalise
 from ..models import Network
 from ..models.populations import neurons_of
 from ..parallel.mesh import make_mesh
-from ..train.evaluate import Evaluator
+from ..train.evaluate import Answers, Evaluator
 from ..train.plan import Plan
 from ..train.state import TimeSchedule
 from .assemble import is_ann
+from .mistakes import confusion, fair_sample
 
 RASTER_NEURONS = 200
 """Neurons of a layer drawn in the raster, evenly spaced."""
-WRONG_IMAGES = 64
-"""Misclassified images that are kept for the report."""
+WRONG_IMAGES = 100
+"""Misclassified images that are kept for the report, of as many classes as can be."""
 
 
 def measure(net: Network, variables: dict, dataset: Dataset, experiment: Experiment,
-            timesteps: int = 1) -> tuple[dict, np.ndarray]:
-    """Test-set metrics and predictions of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
+            timesteps: int = 1) -> tuple[dict, Answers]:
+    """Test-set metrics and answers of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
     name = "ann" if is_ann(net) else "snn"
     timesteps = dataset.frames or 1 if name == "ann" else timesteps
     chunk = experiment.chunk if name == "snn" and timesteps == experiment.timesteps else None
@@ -103,15 +104,15 @@ def _layers(net, before, after, spike_rates):
 
 
 def record(experiment: Experiment, dataset: Dataset, workdir: pathlib.Path, net: Network, variables: dict,
-           predicted: np.ndarray) -> None:
-    """Write recorded.npz, what the report draws: one image's spikes through the network, and the images it got wrong.
+           answers: Answers) -> None:
+    """Write recorded.npz, what the report draws: one image's spikes through the network, images it got wrong, and how
+    often each class was taken for each.
 
-    predicted: the classes of all test images [N].
+    answers: to all test images.
     """
-    test = dataset.test
-    wrong = np.flatnonzero(predicted != test.labels)[:WRONG_IMAGES]
-    first, _ = test.take(np.arange(1))
-    wrong_images, wrong_labels = test.take(wrong)
+    wrong = fair_sample(answers, WRONG_IMAGES)
+    first, _ = dataset.test.take(np.arange(1))
+    wrong_images, wrong_labels = dataset.test.take(wrong)
     image = normalise(first, dataset.mean, dataset.std, jnp.float32)
     run_one = jax.jit(lambda v, x: net.apply(v, x, experiment.timesteps, record=("spikes",),
                                              rngs={"encode": jax.random.key(experiment.seed)}))
@@ -119,9 +120,11 @@ def record(experiment: Experiment, dataset: Dataset, workdir: pathlib.Path, net:
     path = workdir / "recorded.npz"
     with files.naming(path), open(path, "wb") as file:
         np.savez_compressed(
-            file, class_names=np.array(dataset.class_names), image=first[0], image_label=test.labels[0],
-            image_prediction=predicted[0], logits_by_timestep=np.asarray(seen["logits"][0]),
-            wrong_images=wrong_images, wrong_labels=wrong_labels, wrong_predictions=predicted[wrong],
+            file, class_names=np.array(dataset.class_names), image=first[0],
+            image_label=answers.labels[0], image_prediction=answers.classes[0],
+            logits_by_timestep=np.asarray(seen["logits"][0]), confusion=confusion(answers, dataset.num_classes),
+            wrong_images=wrong_images, wrong_labels=wrong_labels, wrong_predictions=answers.classes[wrong],
+            wrong_confidence=answers.confidence[wrong],
             **{f"spikes/{name}": _raster(spikes[0]) for name, spikes in seen["spikes"].items()})
 
 

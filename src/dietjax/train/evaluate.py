@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,17 @@ class Interrupted(Exception):
     """An evaluation was stopped before its end."""
 
 
+class Answers(NamedTuple):
+    """What a network answers to every example of a split, in the order they are stored: 12 bytes an example."""
+
+    labels: np.ndarray
+    """int32 [N]."""
+    classes: np.ndarray
+    """int32 [N], those with the largest logit."""
+    confidence: np.ndarray
+    """float32 [N], the softmax of the logits that decided, of that class."""
+
+
 def make_eval_step(net: Network, dataset: Dataset, schedule: TimeSchedule, mesh: Mesh) -> Callable:
     """A compiled (variables, images uint8, labels, key) -> what `evaluate` gathers from one batch."""
 
@@ -36,7 +48,9 @@ def make_eval_step(net: Network, dataset: Dataset, schedule: TimeSchedule, mesh:
         variables = jax.lax.with_sharding_constraint(variables, replicated(mesh))
         x = normalise(images, dataset.mean, dataset.std, jnp.float32)
         logits, record = net.apply(variables, x, schedule.timesteps, chunk=schedule.chunk, rngs={"encode": key})
-        examples = {"loss": losses.cross_entropy(logits, labels), "predicted": jnp.argmax(logits, axis=-1),
+        examples = {"loss": losses.cross_entropy(logits, labels), "label": labels,
+                    "predicted": jnp.argmax(logits, axis=-1),
+                    "confidence": jax.nn.softmax(logits.astype(jnp.float32)).max(-1),
                     "correct": losses.correct(record["logits"], labels),
                     "finite": jnp.isfinite(x).all(tuple(range(1, x.ndim)))}
         if dataset.num_classes > TOP:
@@ -47,7 +61,7 @@ def make_eval_step(net: Network, dataset: Dataset, schedule: TimeSchedule, mesh:
 
 
 def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_size: int, mesh: Mesh,
-             seed: int = 0, stop: Callable[[], bool] = lambda: False) -> tuple[dict, np.ndarray]:
+             seed: int = 0, stop: Callable[[], bool] = lambda: False) -> tuple[dict, Answers]:
     """Every example exactly once.
 
     stop: asked after every batch whether to stop here; must give every process the same answer.
@@ -55,8 +69,7 @@ def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_
     Returns:
         ({"loss", "accuracy", "accuracy_by_timestep" [T], "top5_accuracy" where there are more than 5 classes, and as
         far as the network records them "spike_rate", "magnitude", "unit_share", "sent_rate", "sent_size" {layer: ...},
-        "input_rate", "input_magnitude", "input_unit_share": of all examples, whatever the batches}, predicted classes
-        [N]).
+        "input_rate", "input_magnitude", "input_unit_share": of all examples, whatever the batches}, the answers).
 
     Raises:
         Interrupted: `stop` said so.
@@ -83,7 +96,8 @@ def evaluate(eval_step: Callable, variables: dict, split: Split | Stream, batch_
     metrics = {"loss": float(gathered["loss"].mean()), "accuracy": by_timestep[-1], "accuracy_by_timestep": by_timestep}
     if "in_top" in gathered:
         metrics["top5_accuracy"] = float(gathered["in_top"].mean())
-    return metrics | _of_all(records, sizes), gathered["predicted"]
+    answers = Answers(gathered["label"], gathered["predicted"], gathered["confidence"])
+    return metrics | _of_all(records, sizes), answers
 
 
 def _check_finite(finite, start):
@@ -123,12 +137,12 @@ class Evaluator:
         self._plan = plan
         self._step = make_eval_step(plan.net, plan.dataset, plan.schedule, plan.mesh)
 
-    def __call__(self, variables: dict, stop: Callable[[], bool] = lambda: False) -> tuple[dict, np.ndarray]:
+    def __call__(self, variables: dict, stop: Callable[[], bool] = lambda: False) -> tuple[dict, Answers]:
         """`evaluate` variables that lie on the plan's mesh as in training; others are another program to jit."""
         plan = self._plan
         return evaluate(self._step, variables, plan.dataset.test, plan.phase.microbatch_size, plan.mesh, plan.seed,
                         stop)
 
-    def whole(self, variables: dict) -> tuple[dict, np.ndarray]:
+    def whole(self, variables: dict) -> tuple[dict, Answers]:
         """`evaluate` variables that every process holds whole."""
         return self(distribute(variables, self._plan.mesh))

@@ -32,8 +32,8 @@ def measure_health(net, params, gradients, fixed):
     for name, neuron in neurons_of({name: params[name] for name in names}).items():
         for parameter, values in described(neuron).items():
             neurons.setdefault(parameter, OrderedDict())[name] = values.mean()
-            if parameter == "threshold":
-                least[name] = values.min()
+        if hasattr(neuron, "threshold"):
+            least[name] = neuron.threshold.min()
     return {"finite": OrderedDict(finite), "zero_gradient": OrderedDict(zero), "neurons": neurons,
             "least_threshold": least}
 

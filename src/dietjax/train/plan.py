@@ -14,6 +14,11 @@ from ..parallel.mesh import check_batch_size
 from .state import TimeSchedule
 
 
+def total_steps(phase: Phase, examples: int) -> int:
+    """Steps after which each of so many examples has been read `phase.epochs` times."""
+    return -(-phase.epochs * examples // phase.batch_size)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
     """One phase of a run. `done` counts its steps: 1 after the first."""
@@ -37,7 +42,7 @@ class Plan:
     @property
     def total_steps(self) -> int:
         """Steps after which every example has been read `phase.epochs` times; the last batch may read beyond."""
-        return -(-self.phase.epochs * self.dataset.train.num_examples // self.phase.batch_size)
+        return total_steps(self.phase, self.dataset.train.num_examples)
 
     def epoch(self, done: int) -> float:
         """Epochs that so many steps are."""

@@ -4,24 +4,23 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..analysis import activity
+from ..analysis.log import LOG_EVERY
 from .optimizer import learning_rate
 from .plan import Plan
 from .window import MetricWindow
-
-LOG_EVERY = 50
-"""Training steps that a line of the log covers; an epoch's last line covers what is left of it."""
 
 
 class Reporter:
     """Turns what steps and evaluations measure into lines. On several hosts every process has one."""
 
-    def __init__(self, plan: Plan, begin: Callable[[int, bool], None], log: Callable[[str, int, dict], None],
+    def __init__(self, plan: Plan, begin: Callable[[int, bool, int], None], log: Callable[[str, int, dict], None],
                  advance: Callable[[int, int, dict], None], warn: Callable[[str], None]):
         """Of one phase.
 
         Args:
             plan: the phase.
-            begin: called once with the step that training starts or resumes from, and whether that is saved untested.
+            begin: called once with the step that training starts or resumes from, whether that is saved untested, and
+                how many of the steps before it no line covers yet.
             log: called with ("train" | "test", step, values).
             advance: called with (step, total steps, latest values) after each look at the metrics.
             warn: called with a sentence about layers that do nothing (`activity`), once for each; a line or test in
@@ -35,9 +34,9 @@ class Reporter:
 
     def begin(self, done: int, untested: bool, gathered: Mapping[str, list]) -> None:
         """Start or resume after so many steps, with what the window had gathered when they were saved."""
-        self._begin(done, untested)
-        self._advance(done, self._plan.total_steps, {})
         self.window = MetricWindow(self._plan.net, self._plan.name, self._plan.phase.batch_size, gathered)
+        self._begin(done, untested, len(self.window))
+        self._advance(done, self._plan.total_steps, {})
 
     def is_due(self, done: int) -> bool:
         """Whether a line is, after so many steps."""

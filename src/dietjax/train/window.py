@@ -83,8 +83,10 @@ class MetricWindow:
         """Collect, and return means over the steps since the last line, and how fast they were."""
         self.collect(step)
         seconds = time.perf_counter() - self._since
-        values: dict[str, Any] = {key: _mean(steps) for key, steps in self.gathered.items()}
-        values |= self._last | {"images_per_second": self._timed * self._batch_size / seconds,
+        means = {key: _mean(steps) for key, steps in self.gathered.items()}
+        values: dict[str, Any] = self._last | means  # whatever somebody's neuron calls its parameters
+        values |= {"steps": len(self.gathered["loss"]),
+                   "images_per_second": self._timed * self._batch_size / seconds,
                    "input_wait_share": self._waited / seconds, **memory()}
         self.gathered = {}
         self.pause()
