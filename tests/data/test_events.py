@@ -61,7 +61,7 @@ def test_frames_of_fixed_windows_are_those_of_a_loop(seed, steps, window):
 def test_what_no_window_holds_is_said_and_empty_windows_are_empty():
     events = stream(0, 100)
     span = int(events["t"][-1] - events["t"][0]) + 1
-    with pytest.warns(data.LeftOutWarning, match=r"of 100 events of events come after the last of 2 windows of 100"):
+    with pytest.warns(data.LeftOutWarning, match=r"of 100 events of the stream come after the last of 2 windows"):
         data.to_frames(events, SENSOR, 2, by="time", window=100)
     frames = data.to_frames(events, SENSOR, 5, by="time", window=span)
     assert frames[0].sum() == 100 and not frames[1:].any()
@@ -92,7 +92,7 @@ def test_fields_may_lie_in_any_order_and_polarities_be_called_and_signed_as_they
         for field in ("x", "y", "t"):
             other[field] = events[field]
         other[name], other["extra"] = values, np.nan
-        np.testing.assert_array_equal(data.to_frames(other, SENSOR, 4), expected)
+        np.testing.assert_array_equal(data.to_frames(other, np.array(SENSOR), 4), expected)
 
 
 @pytest.mark.parametrize("order", ["xytp", "xypt", "txyp", "pytx"])

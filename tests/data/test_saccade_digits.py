@@ -46,7 +46,7 @@ def events_of_a_pixel(image, row, column):
     def seen(moment):
         y, x = camera(moment)
         here = brightness(image, (row - 7.5 - y) / 1.5 + 3.5, (column - 7.5 - x) / 1.5 + 3.5)
-        return round(math.log(0.5 + 0.5 * here) / saccade_digits.THRESHOLD * 2**16)
+        return round(math.log(0.3 + 0.7 * here) / saccade_digits.THRESHOLD * 2**16)
 
     found, before = [], seen(0)
     reference = before

@@ -57,12 +57,10 @@ def test_of_frames_the_sum_over_time_is_shown():
     assert (data_page.as_picture(np.zeros((3, 2, 2, 1), np.uint8)) == 0).all()
 
 
-def test_the_two_kinds_of_events_have_a_colour_each():
+def test_of_events_the_fullest_frame_is_shown():
     events = np.zeros((3, 1, 3, 2), np.uint8)
-    events[:, 0, 0, 0], events[0, 0, 1, 1] = 1, 3
-    picture = data_page.as_picture(events)
-    assert picture.shape == (1, 3, 3)
-    np.testing.assert_array_equal(picture[0], [*data_page.EVENTS, [0, 0, 0]])
+    events[:, 0, 0, 0], events[1, 0, 1, 1] = 1, 3
+    np.testing.assert_array_equal(data_page.as_picture(events), [[[1, 0], [0, 3], [0, 0]]])
 
 
 def test_of_very_many_classes_the_largest_and_the_smallest_are_listed(tmp_path):

@@ -26,7 +26,7 @@ KINDS = {
     b"\x89HDF": "it is an HDF5 file; read its arrays with h5py",
     b"\x1f\x8b": "it is packed with gzip; unpack it",
     b"\x80": "it is a pickle, and reading one can run code",
-    b"PK\3\4": "it is cut off: copy or write it again",
+    b"PK\3": "it is cut off: copy or write it again",
 }
 """How a file begins that is no whole zip file -> what is said of it."""
 

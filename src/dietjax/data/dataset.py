@@ -69,7 +69,7 @@ class Split(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Dataset:
-    """An image classification set."""
+    """A classification set, of images or of frames."""
 
     name: str
     train: Split | Stream

@@ -90,7 +90,7 @@ def _npy(path):
 def _npz(path):
     """An array "events", or one each of x, y, t and p; beside them "sensor_size", (H, W), where it is known."""
     try:
-        found, _ = read_arrays(path, ("events", "sensor_size", "x", "y", "t", *POLARITY))
+        found, held = read_arrays(path, ("events", "sensor_size", "x", "y", "t", *POLARITY))
     except DataError as error:
         raise CorruptImage(str(error)) from error
     size = tuple(found.pop("sensor_size").ravel().tolist()) if "sensor_size" in found else None
@@ -99,7 +99,7 @@ def _npz(path):
         return Recording(found["events"], size)
     lengths = {values.shape for values in found.values()}
     if len(lengths) != 1:
-        shapes = ", ".join(f"{name} {values.shape}" for name, values in found.items()) or "none of its arrays"
+        shapes = ", ".join(f"{name} {values.shape}" for name, values in found.items()) or ", ".join(held)
         raise DataError(f'{path} holds {shapes}; needed is an array "events", {NEEDED}, or x, y, t and p, equally long')
     events = np.empty(lengths.pop(), [(name, values.dtype) for name, values in found.items()])
     for name, values in found.items():

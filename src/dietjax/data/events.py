@@ -17,6 +17,8 @@ POLARITY = ("p", "polarity", "on")
 """What the field of polarities may be called."""
 ORDERS = ("xytp", "xypt", "txyp")
 """Columns of plain arrays, as they are found in the field."""
+ANYWHERE = (np.inf, np.inf)
+"""Height and width of a sensor that is not known."""
 NEEDED = ("a NumPy structured array with the integer fields x and y (pixels), p (polarity: 0 and 1, or -1 and 1) and t "
           "(microseconds)")
 
@@ -98,7 +100,7 @@ def _of_a_plain_array(events, sensor_size, order, name):
 def _allowed(events, order, sensor_size):
     """Whether columns in this order can be what they are called."""
     columns = dict(zip(order, events.T, strict=True))
-    height, width = sensor_size or (np.inf, np.inf)
+    height, width = ANYWHERE if sensor_size is None else sensor_size
     return (min(columns[field].min() for field in "xyt") >= 0 and (np.diff(columns["t"]) >= 0).all()
             and set(np.unique(columns["p"]).tolist()) <= {-1, 0, 1}
             and columns["x"].max() < width and columns["y"].max() < height)
@@ -140,11 +142,13 @@ def _check_times(times, name):
 
 
 def _check_places(x, y, sensor_size, name):
-    height, width = sensor_size or (np.inf, np.inf)
+    height, width = ANYWHERE if sensor_size is None else sensor_size
     wrong = (x < 0) | (y < 0) | (x >= width) | (y >= height)
     if wrong.any():
         index = int(np.argmax(wrong))
-        sensor = f"the sensor of {height} × {width} pixels (height × width)" if sensor_size else "any sensor"
-        raise DataError(f"event {index} of {name} is at x {x[index]}, y {y[index]}, outside {sensor}, and so are "
-                        f"{int(wrong.sum()) - 1} more of {len(x)}: columns x and rows y count from 0; a larger sensor "
-                        "has a larger sensor_size")
+        sensor = "any sensor" if sensor_size is None else f"the sensor of {height} × {width} pixels (height × width)"
+        turned = min(x.min(), y.min()) >= 0 and x.max() < height and y.max() < width
+        remedy = ("all would lie on it, if height and width were exchanged" if turned else
+                  "columns x and rows y count from 0; a larger sensor has a larger sensor_size")
+        raise DataError(f"event {index} of {name} is at x {x[index]}, y {y[index]}, outside {sensor} (of {len(x):,} "
+                        f"events, outside are {int(wrong.sum()):,}): {remedy}")

@@ -72,7 +72,8 @@ def to_frames(events: np.ndarray, sensor_size: tuple[int, int], frames: int, *,
     cut, left_out = framed(as_events(events, sensor_size, order=order), sensor_size,
                            Framing(frames, by, window, binary))
     if left_out:
-        warnings.warn(LeftOutWarning(said_of_left_out(left_out, len(events), "events", frames, window)), stacklevel=2)
+        said = said_of_left_out(left_out, len(events), "the stream", frames, window)
+        warnings.warn(LeftOutWarning(said), stacklevel=2)
     return cut
 
 

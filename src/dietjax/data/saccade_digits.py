@@ -26,7 +26,7 @@ SACCADE = 100_000
 """Microseconds of one."""
 LOOKS = 10
 """In each saccade, evenly spaced in time."""
-DARK = 0.5
+DARK = 0.3
 """Brightness around a digit, where its brightest pixels have 1."""
 THRESHOLD = 0.15
 """Change of the logarithm of brightness that makes an event."""

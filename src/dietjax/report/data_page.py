@@ -65,13 +65,13 @@ def _strips(rows: Sequence[tuple[str, np.ndarray]]) -> str:
 
 
 def as_picture(example: np.ndarray) -> np.ndarray:
-    """uint8 [H, W, 1 or 3] of an image uint8 [H, W, C], or of frames [T, H, W, C] their sum; of events [T, H, W, 2] how
-    many there are, [H, W, 2], which `image` colours.
+    """uint8 [H, W, 1 or 3] of an image uint8 [H, W, C], or of frames [T, H, W, C] their sum; of events [T, H, W, 2] the
+    frame with the most of them, [H, W, 2], which `image` colours: over time a pixel has events of both polarities.
     """
     if example.ndim == 3 and example.shape[-1] in (1, 3):
         return example
+    if example.shape[-1] == 2:
+        return example[example.sum((1, 2, 3)).argmax()]
     summed = example.reshape(-1, *example.shape[-3:]).sum(0, dtype=np.float64)
-    if summed.shape[-1] == 2:
-        return summed
     shares = summed / max(1, summed.max())
     return np.round(255 * (shares if shares.shape[-1] in (1, 3) else shares[..., :1])).astype(np.uint8)
