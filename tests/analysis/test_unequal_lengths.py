@@ -54,6 +54,7 @@ def test_balancing_counts_the_frames_that_there_are(x64, random_variables):
         assert float(balanced["params"][name]["neuron"].threshold) == pytest.approx(max(found), rel=1e-12)
 
 
+@pytest.mark.slow
 def test_matching_leaves_out_what_lies_beyond(x64, random_variables):
     ann, variables = network(random_variables, ReLU(), jnp.float64)
     snn = ann.clone(neuron=LIF())
@@ -94,6 +95,7 @@ def test_early_exit_of_a_set_takes_no_more_timesteps_than_there_are_frames(rando
         early_exit.measure(net, variables, dataset, (np.inf,), T, 2, lengths=9 + 0 * LENGTHS)
 
 
+@pytest.mark.slow
 def test_each_sequence_costs_what_its_own_frames_cost(random_variables):
     """The energy of a batch is the mean of that of its members alone."""
     net, variables = network(random_variables)

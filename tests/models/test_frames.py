@@ -128,8 +128,8 @@ def test_events_are_counted_where_they_come_in(random_variables):
     ((B, T, *IMAGE), {"timesteps": 3}, r"timesteps are 3, and there are 4 frames an example.*frames\[:, :3\]"),
     ((B, T, 4, 5, 2), {}, r"this network takes images \[B, ...\] or frames \[B, T, ...\] with \[...\] = \(4, 4, 2\)"),
     ((B, T, *IMAGE), {"lengths": jnp.array([1, 7, 2])}, "a length is 7, .* between 1 and the 4 timesteps"),
-    ((B, T, *IMAGE), {"lengths": jnp.array([1, 2])}, "lengths are whole numbers, one for each of 3 examples"),
-    ((B, T, *IMAGE), {"lengths": jnp.ones(3)}, "lengths are whole numbers, .* got float32"),
+    ((B, T, *IMAGE), {"lengths": jnp.array([1, 2])}, "lengths are whole .*, one for each of 3 examples"),
+    ((B, T, *IMAGE), {"lengths": jnp.ones(3)}, "lengths are whole numbers of timesteps, .* got float32"),
     ((B, *IMAGE), {"lengths": jnp.array([1, 1, 1])}, "lengths say how many frames .* these are images"),
     ((B, 0, *IMAGE), {}, "there is no example, or no frame"),
 ])
