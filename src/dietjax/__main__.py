@@ -18,7 +18,7 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # closed by who started us
             stream.reconfigure(errors="backslashreplace")  # a terminal may lack our µ and ×, and others' letters
-    sys.excepthook = _of_main_thread
+    sys.unraisablehook = _of_an_object
     from .cli.main import main as command_line
 
     return command_line()
@@ -29,14 +29,12 @@ def _end(number, frame):
     os._exit(128 + number)
 
 
-def _of_main_thread(kind, error, trace):
-    """Python's, but for threads that are not Python's: so tensorstore's tell what a save that failed has left undone,
-    which `checkpoint.SaveError` says in a sentence.
+def _of_an_object(unraisable):
+    """Python's, but for what belongs to no object: tensorstore tells so what a save that failed has left undone, which
+    `checkpoint.SaveError` says in a sentence.
     """
-    import threading
-
-    if threading.get_ident() == threading.main_thread().ident:
-        sys.__excepthook__(kind, error, trace)
+    if unraisable.object is not None:
+        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

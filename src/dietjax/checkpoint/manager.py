@@ -76,6 +76,7 @@ class Checkpoints:
         self._saving: int | None = None
         self._listing: Future | None = None  # of the last save's files, on process 0
         self._metrics: dict[int, float | None] = {}
+        self._failed = False  # whether a save did
         self._damaged: list[int] = []  # steps that restore() went past; the next save removes them
 
     def __enter__(self) -> "Checkpoints":
@@ -188,7 +189,11 @@ class Checkpoints:
             if opened is not None:
                 manager, lister = opened
                 lister.shutdown()
-                manager.close()
+                try:
+                    manager.close()
+                except Exception:
+                    if not self._failed:  # else orbax repeats, without a path, what has been said
+                        raise
 
     def _open(self) -> tuple[ocp.CheckpointManager, ThreadPoolExecutor]:
         if self._opened is None:
@@ -213,6 +218,7 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:  # of tensorstore, orbax or the file system, of nearly any type
+            self._failed = True
             if processes.is_main():
                 self._remove_remains(step)
             full = os.strerror(errno.ENOSPC)  # tensorstore says it at the end of half a page
