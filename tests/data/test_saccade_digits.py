@@ -18,7 +18,7 @@ def recorded():
     few = counts[:40], labels[:40], {"train": np.arange(30), "test": np.arange(30, 40)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(optdigits, "read", lambda: few)
-        yield saccade_digits.record()
+        return saccade_digits.record()
 
 
 def brightness(image, y, x):

@@ -23,7 +23,8 @@ def assert_close(a, b):
     np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
 
 
-@pytest.mark.parametrize("taught", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("taught", [False, True])
 def test_a_program_of_several_steps_is_those_steps(taught):
     """Three of the four it has room for, with crops, alternating flips and dropout, from step 5 on."""
     net, phase = make_net(dropout=0.2), Phase(batch_size=BATCH, distillation=0.5 if taught else 0.0)
