@@ -90,8 +90,8 @@ def test_a_signal_in_the_first_seconds_is_a_line(place, number, command):
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
         said = f"{wait:.3f} s: status {process.returncode}, {err!r}"
-        if process.returncode == 0 and wait > 0.5:  # it was faster
-            continue
+        if process.returncode in (0, -number) and wait > 0.5 and not err:
+            continue  # it was faster, or at its end, where Python has taken its handlers back
         assert process.returncode == 128 + number, said
         assert err.startswith("stopped") and err.count("\n") == 1 and "Traceback" not in out + err, said
         assert "the same command begins again" in err or "the same command goes on" in err, said
