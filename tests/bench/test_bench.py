@@ -282,7 +282,8 @@ def test_schedules_are_the_whole_block_and_every_chunk():
     assert networks.schedules(4, (2,), True)["chunk 2, remat"] == {"chunk": 2, "remat": True}
 
 
-def test_a_table_shows_every_column_its_notes_and_where_it_was_measured(capsys):
+def test_a_table_shows_every_column_its_notes_and_where_it_was_measured(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
     show.table(Result("a [title]", [{"what": "x" * 90, "ms": 1.234, "share": None}, {"what": "b", "share": 0.5}],
                       {"device": "abacus"}, ("a note",)))
     out = capsys.readouterr().out
