@@ -6,10 +6,14 @@ Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658, trains leaks and thresholds
           arXiv 2011.05280). The events are made as N-MNIST's were recorded (Orchard et al., Frontiers in Neuroscience
           9:437, 2015), from scikit-learn's digits (`dietjax.data.saccade_digits`).
 Command:  dietjax train experiments/events_digits.py --workdir runs/events_digits
-Hardware: none yet.
-Hours:    not measured.
+Hardware: two cores of an AMD EPYC, 2026-11-29.
+Hours:    0.027 (98 seconds, starting included, of three seeds 90 to 105); as images 41 to 50 seconds.
 Expected: SNN at least 98 % at 6 timesteps, in two minutes of two CPU cores.
-Obtained: not run yet.
+Obtained: SNN 98.80 % (98.61 to 98.89) at 6 timesteps, energy ratio 36.07 (35.42 to 36.93), spikes per neuron and step
+          0.149 (0.115 to 0.206) (seeds 0, 1, 2).
+          --data.name digits --data.no-events-binary --data.drop-events 0.0: SNN 99.07 % (98.61 to 99.44) at 6
+          timesteps, energy ratio 5.18 (5.09 to 5.31), spikes per neuron and step 0.201 (0.123 to 0.297) (seeds 0, 1,
+          2).
 """
 
 from dietjax.config import Data, Experiment, Model, Phase
