@@ -78,6 +78,13 @@ def without_the_package(folder):
         return load(folder)
 
 
+def far_away(folder):
+    """One event of one file, where no file says how large the sensor is."""
+    write_folder(folder, sensor_size=SENSOR)
+    write(folder / "train" / "left" / "0.npy", changed("x", 99))
+    return load(folder)
+
+
 def one_class(folder):
     for split in ("train", "test"):
         write(folder / split / "left" / "0.npy", stream())
@@ -91,6 +98,9 @@ def cut(content, count):
 PLAIN = np.stack([stream()[field].astype(np.int64) for field in "xytp"], 1)
 BIN = as_bin(stream())
 CASES = [
+    Case("an event far away in one of many files", far_away,
+         ("warning", "PATH/train/left/0.npy has an event at x 99, and no other recording has one beyond 7",
+          "6 × 100 pixels (height × width)", "data.sensor_size", "6 of (6, 100, 2)")),
     # streams
     Case("times that run backwards", frames(lambda: changed("t", 0, at=50)),
          ("error", "times of events run backwards: event 50 is at 0 microseconds", "np.argsort(events['t']")),

@@ -46,13 +46,15 @@ def kept(**changes):
     return attempt
 
 
-def shown(images):
+def shown(images, frames=None):
     """A network that is given these images."""
-    return lambda _: Run(Experiment("mine"), NET, {}, 1, INFO.class_names, INFO.mean, INFO.std).predict(images)
+    return lambda _: Run(Experiment("mine"), NET, {}, 1, INFO.class_names, INFO.mean, INFO.std, frames).predict(images)
 
 
 DAMAGED = ("error", "data.json is damaged", "remove it", "dietjax train FILE --workdir PATH")
 CASES = [
+    Case("one example of frames without a batch", shown(np.zeros((3, 4, 4, 1), np.uint8), 3),
+         ("error", "(3, 4, 4, 1)", "frames [B, 3, 4, 4, 1]", "images[None]")),
     Case("no folder", lambda folder: dj.load(folder / "runs"), ("error", "holds no run", "dietjax train")),
     Case("an empty folder", lambda folder: dj.load(folder), ("error", "PATH holds no run (no config.json)")),
     Case("a run before its first checkpoint", loaded(), ("error", "no checkpoint yet", "dietjax train again")),

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from hostile import Case, check
+from recordings import write_folder
 
 from dietjax.config import Data
 from dietjax.run import look
@@ -64,7 +65,14 @@ CASES = [
     Case("images of different sizes, resized", folder({"train/cat/9.png": png(np.tile(PICTURES[8], (2, 1, 1)))},
                                                       image_size=4), ("taken", "nothing")),
     Case("a grey image among colour", folder({"train/cat/9.png": png(PICTURES[8][..., 0])}),
-         ("taken", "training would refuse this set", "images differ in channels: 1 with 1, 8 with 3")),
+         ("taken", "training would refuse this set", "images differ in channels: 1 with 1, 8 with 3",
+          "data.channels 3")),
+    Case("events dropped from images", folder({}, drop_events=0.2),
+         ("taken", "training would refuse this set: data.drop_events is for events")),
+    Case("a square that hides whole images", folder({}, cutout=4),
+         ("taken", "training would refuse this set: data.cutout=4 hides whole images")),
+    Case("a setting of events for images", folder({}, events_binary=True),
+         ("taken", "data.events_binary True does nothing")),
     Case("ten times as many of one class", folder({f"train/cat/x{i}.png": png(np.roll(PICTURES[8], i)) for i in
                                                    range(18)}),
          ("taken", "imbalance: 20 training images of cat, 2 of dog, 10.0 times", "always answers cat", "50.0%")),
@@ -77,10 +85,22 @@ CASES = [
     Case("training images that are all one colour", arrays(train_images=np.full((4, 4, 4, 3), 7, np.uint8)),
          ("taken", "training would refuse this set", "constant", "one colour all over: 4 train images")),
     Case("no such folder", lambda _: look.look(Data(name="folder:nowhere"), 100), ("error", "nowhere")),
+    Case("no path behind the colon", lambda _: look.look(Data(name="folder:"), 100), ("error", "folder:PATH")),
+    Case("a folder without its kind", lambda path: look.look(Data(name=str(path)), 100),
+         ("error", "PATH", "but a folder", "folder:PATH", "events:PATH")),
     Case("a file that is no array file", lambda path: ((path / "a.npz").write_text("a"),
                                                        look.look(Data(name=f"npz:{path / 'a.npz'}"), 100)),
          ("error", "a.npz cannot be read")),
 ]
+
+
+def test_recordings_are_said_as_their_files_are(tmp_path):
+    """Endings and bytes of the files, not of the frames that they become; counts are not called normalised."""
+    files = write_folder(tmp_path)
+    lines = look.look(Data(name=f"events:{tmp_path}"), 100, timesteps=2).lines
+    assert lines["format"] == ".npy 10"
+    assert lines["as stored"] == f"{sum(file.stat().st_size for file in files) / 1e3:.3g} kB"
+    assert "normalised" in lines["counts of events"] and not any("deviation" in name for name in lines)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

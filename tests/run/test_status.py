@@ -236,6 +236,14 @@ def test_lines_that_are_not_due_yet_are_not_missed(run):
     assert run.read()["lacking"] == ["metrics.jsonl lacks steps 51 to 107 of ann: it was shortened or removed"]
 
 
+def test_a_run_that_is_stopped_before_its_first_line_lacks_none(run):
+    (run.folder / "data.json").write_text(json.dumps({"train_images": IMAGES}))
+    run.checkpoint("ann", "15")  # an epoch ends, and the first line is written, after 16
+    assert run.read()["lacking"] == []
+    run.checkpoint("ann", "16")
+    assert run.read()["lacking"] == ["metrics.jsonl has no line of ann, of which step 16 is saved"]
+
+
 def test_a_log_that_is_gone_is_missed_and_the_phase_is_the_checkpoint_s(run):
     run.checkpoint("ann", "157")
     run.checkpoint("snn", "16")

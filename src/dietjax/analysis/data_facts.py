@@ -5,12 +5,14 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import pathlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..data import DataError
+from ..data.event_folder import EventFiles
 from ..data.images import read
 from ..data.source import Source, StoredImages
 from ..data.stream import usable_cores
@@ -33,7 +35,7 @@ class Look(NamedTuple):
     number: int
     """Of the example in its split."""
     format: str
-    """Of the file, or "array"."""
+    """Of the file (of a recording of events its ending), or "array"."""
     size: int
     """Bytes as stored."""
     shape: tuple[int, ...] | None
@@ -176,7 +178,7 @@ def _look(source: Source, index: int, channels: int | None) -> Look:
             image = read(image, source.where(index), channels).image
         else:
             image = image() if callable(image) else image  # a source may make its arrays when they are needed
-            kind, size = "array", image.nbytes
+            kind, size = _recording(source, index) if isinstance(source, EventFiles) else ("array", image.nbytes)
     except DataError as error:
         return Look(index, kind, size, None, None, False, str(error))
     pixels = np.ascontiguousarray(image)
@@ -184,6 +186,12 @@ def _look(source: Source, index: int, channels: int | None) -> Look:
     content.update(pixels.tobytes())
     constant = bool((pixels == pixels[..., :1, :1, :]).all())  # of colour: every channel for itself
     return Look(index, kind, size, pixels.shape, content.digest(), constant, None)
+
+
+def _recording(source: EventFiles, index: int) -> tuple[str, int]:
+    """(Ending, bytes) of the file of a recording."""
+    path = pathlib.Path(source.where(index))
+    return path.suffix, path.stat().st_size
 
 
 def _format(encoded: bytes) -> str:

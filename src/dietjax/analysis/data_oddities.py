@@ -92,7 +92,8 @@ def _channels(facts: DataFacts) -> Iterator[str]:
             kinds[shape[-1]] += count
     if len(kinds) > 1:
         listed = ", ".join(f"{count:,} with {channels}" for channels, count in sorted(kinds.items()))
-        yield f"images differ in channels: {listed} (1: grey, 3: colour): data.image_size converts them to colour"
+        yield (f"images differ in channels: {listed} (1: grey, 3: colour): data.channels 3 reads all of "
+               "them as colour, 1 as grey")
 
 
 def _groups(groups: Iterable[Sequence[tuple[SplitFacts, Look]]]) -> str:

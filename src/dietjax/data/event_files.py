@@ -1,6 +1,7 @@
 """Files of events: .npy and .npz, N-MNIST's .bin, .aedat4."""
 
 import io
+import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,13 +10,16 @@ import numpy as np
 
 from .archive import read_arrays
 from .events import NEEDED, POLARITY, as_events, check_sensor_size
-from .source import CorruptImage, DataError
+from .source import CorruptImage, DataError, DataWarning
 
 N_MNIST = (34, 34)
 """(H, W) of N-MNIST, whose files do not say it."""
 EVENT_BYTES = 5
 OVERFLOW_ROW, OVERFLOW = 240, 2**13
 """In a .bin, what has this row is no event: all times after it are later by so many microseconds."""
+
+STANDS_OUT = 2
+"""Times as far as in every other recording: so far an event can hardly lie on the same sensor."""
 
 
 class Recording(NamedTuple):
@@ -43,7 +47,7 @@ def sensor_size_of(paths: Iterable[Path]) -> tuple[int, int]:
     Raises DataError where they say different ones.
     """
     said: tuple[Path, tuple[int, int]] | None = None
-    reach, corrupt = (0, 0), None
+    reaches, corrupt = {}, None
     for path in paths:
         try:
             size, extent = _size(path)
@@ -55,10 +59,24 @@ def sensor_size_of(paths: Iterable[Path]) -> tuple[int, int]:
                             "network takes one size; leave one kind out, or set data.sensor_size, in which both fit, "
                             "and the smaller lies in its upper left corner")
         said = said or (size and (path, size))
-        reach = max(reach[0], extent[0]), max(reach[1], extent[1])
-    if corrupt and not any(reach):
+        reaches[path] = extent
+    if corrupt and not reaches:
         raise corrupt
-    return said[1] if said else reach
+    return said[1] if said else _reach_of_all(reaches)
+
+
+def _reach_of_all(reaches):
+    """(H, W) in which all events lie; that of one recording that reaches much farther than every other is said."""
+    size = tuple(max(extent[side] for extent in reaches.values()) for side in (0, 1))
+    for side in (0, 1) if len(reaches) > 2 else ():
+        path, *others = sorted(reaches, key=lambda path, side=side: -reaches[path][side])
+        usual = reaches[others[0]][side]
+        if size[side] > STANDS_OUT * usual:
+            warnings.warn(DataWarning(
+                f"{path} has an event at {'yx'[side]} {size[side] - 1}, and no other recording has one beyond "
+                f"{usual - 1}: for it alone all frames become {_shown(size)} pixels (height × width). Mend or remove "
+                "it, or set data.sensor_size to what the sensor has"), stacklevel=4)
+    return size
 
 
 def _size(path):

@@ -161,6 +161,9 @@ def _not_prepared(name: str, directory: Path) -> DataError:
         return DataError(f"{name} is not prepared in {directory}. Run {command(name, directory)}.")
     if base in present:
         return DataError(f"{directory / base} holds no prepared set. Remove it and prepare {name} again.")
+    if Path(name).expanduser().is_dir():
+        return DataError(f"{name!r} is no set of tensorflow-datasets, but a folder: images in it are called "
+                         f"folder:{name}, recordings of events events:{name}")
     near = difflib.get_close_matches(base.lower(), sorted({"digits", *official, *present}), n=1, cutoff=0.7)
     hint = f"Did you mean {near[0]!r}?" if near else f"Other sets are prepared by {command('NAME', directory)}."
     return DataError(f"{name!r} is not in {directory} and tensorflow-datasets knows no such set. {hint}")

@@ -91,7 +91,9 @@ def open_stored(name: str, data_dir: str | os.PathLike | None = None, *,
     """A set as it is stored, nothing decoded; what `load` reads with the same arguments. It may be one that `load`
     refuses.
     """
-    kind, _, path = name.partition(":")
+    kind, colon, path = name.partition(":")
+    if colon and not path:
+        raise DataError(f"{name} is no whole name: {kind}:PATH, with the path of the data behind the colon")
     if kind == "events" or name == "saccade_digits":
         if framing is None:
             raise DataError(f"{name} is of events, which become frames: pass framing=dietjax.data.Framing(frames=T)")

@@ -235,7 +235,7 @@ def _training_images(experiment, dataset, count):
 def _check_images(experiment, dataset):
     if experiment.conversion.images > dataset.train.num_examples:
         raise InputError(f"conversion.images={experiment.conversion.images}, but {dataset.name} has "
-                         f"{dataset.train.num_examples} training images")
+                         f"{dataset.train.num_examples} training images: set it to that at most")
 
 
 def progress(workdir: pathlib.Path, experiment: Experiment, dataset: data.Dataset) -> dict[str, tuple[int, int]]:

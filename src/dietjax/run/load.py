@@ -47,6 +47,8 @@ class Run:
     """Per channel, of pixels in [0, 1], of the training images."""
     std: tuple[float, ...]
     """Per channel, of pixels in [0, 1], of the training images."""
+    frames: int | None = None
+    """T of the examples that it was trained on; None: they were images."""
 
     def normalise(self, images: np.ndarray | Array) -> Array:
         """uint8 [B, H, W, C], or frames [B, T, H, W, C] -> float32, as the network was trained on.
@@ -60,6 +62,10 @@ class Run:
             raise InputError(f"images are {kind} of shape {shape}; the network takes uint8 [B, "
                              f"{', '.join(map(str, self.net.image_shape))}], raw pixels of 0..255, or frames with T "
                              f"behind B{batch}")
+        if self.frames is not None and len(shape) != 5:
+            raise InputError(f"images are of shape {shape}; the network was trained on frames [B, {self.frames}, "
+                             f"{', '.join(map(str, self.net.image_shape))}], one for each timestep; a single example "
+                             "is images[None]")
         return data.normalise(images, self.mean, self.std, jnp.float32)
 
     def predict(self, images: np.ndarray | Array) -> Prediction:
@@ -103,7 +109,7 @@ def load(run: str | os.PathLike, network: Literal["snn", "ann"] = "snn") -> Run:
                          f"its ANN is dietjax.load({str(workdir)!r}, \"ann\")")
     net, variables = found[network]
     timesteps = experiment.timesteps if network == "snn" else info.frames or 1
-    return Run(experiment, net, variables, timesteps, info.class_names, info.mean, info.std)
+    return Run(experiment, net, variables, timesteps, info.class_names, info.mean, info.std, info.frames)
 
 
 def _from_the_data(workdir, experiment):

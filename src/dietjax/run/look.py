@@ -10,7 +10,9 @@ import numpy as np
 from .. import config, data
 from ..analysis import data_facts, data_oddities
 from ..analysis.data_facts import DataFacts, Progress
-from ..train import preview
+from ..data.framing import COUNTS
+from ..errors import InputError
+from ..train import plan, preview
 from . import assemble
 
 CLASSES = 20
@@ -59,6 +61,7 @@ def look(settings: config.Data, sample: int, progress: Progress = lambda *_: Non
         found = _shown(settings, facts, timesteps)
     # a corrupt image has been named
     others = [str(w.message) for w in said if not issubclass(w.category, data.CorruptImageWarning)]
+    others += config.doubts(config.Experiment("data", data=settings, timesteps=timesteps))
     return found._replace(oddities=[*found.oddities, *dict.fromkeys(others)])
 
 
@@ -67,15 +70,19 @@ def _shown(settings: config.Data, facts: DataFacts, timesteps: int) -> Found:
     try:
         # without the images that cannot be read, rather than nothing
         dataset = assemble.open_data(dataclasses.replace(settings, skip_corrupt=True), timesteps)
+        plan.check_augmentation(dataset, settings)
         examples, augmented = _examples(dataset, facts), _augmented(dataset, settings, facts)
-    except data.DataError as error:
+    except InputError as error:
         return Found(facts, lines, [f"training would refuse this set: {error}", *oddities], (), (),
                      "Nothing is shown: training would refuse this set.")
     height, width, channels = dataset.image_shape
     lines["as the network sees them"] = \
         f"{f'{dataset.frames} frames of ' if dataset.frames else ''}{height} × {width} × {channels}"
-    lines["mean and deviation of pixels in 0..1"] = "; ".join(
-        f"{mean:.4f} ± {std:.4f}" for mean, std in zip(dataset.mean, dataset.std, strict=True))
+    if (dataset.mean, dataset.std) == COUNTS:
+        lines["counts of events"] = "as they are, not normalised"
+    else:
+        lines["mean and deviation of pixels in 0..1"] = "; ".join(
+            f"{mean:.4f} ± {std:.4f}" for mean, std in zip(dataset.mean, dataset.std, strict=True))
     return Found(facts, lines, oddities, examples, augmented, _words(settings))
 
 

@@ -1,5 +1,6 @@
 """How far a run is, read from its files beside the process that runs it; loads no jax, so that it answers at once."""
 
+import json
 import pathlib
 import time
 from typing import Any
@@ -44,7 +45,7 @@ def read(run: pathlib.Path) -> dict[str, Any]:
     except (KeyError, TypeError, ZeroDivisionError) as error:
         raise InputError(f"{run / 'metrics.jsonl'} holds lines that dietjax did not write ({error!r})") from error
     found |= forecast
-    found["lacking"] = _lacking(lines, phase, saved)
+    found["lacking"] = _lacking(lines, saved, _first_line(run, experiment, saved))
     now = time.time()
     found["checkpoint"] = None if saved is None else {
         "phase": saved[0], "step": saved[1], "seconds_ago": now - saved[2].stat().st_mtime}
@@ -93,15 +94,30 @@ def _state(run, process, recent):
     return "running" if recent else "silent"
 
 
-def _lacking(lines, phase, saved):
-    """A sentence for each phase of which lines are gone; the last ones before a checkpoint may not be due yet."""
+def _first_line(run, experiment, saved):
+    """After how many steps of the phase that is saved a line is due: an epoch, LOG_EVERY at most; 1 where the run does
+    not say how many images it has.
+    """
+    if saved is None:
+        return 1
+    try:
+        images = json.loads((run / "data.json").read_text(encoding="utf-8"))["train_images"]
+        return min(LOG_EVERY, -(-images // getattr(experiment, saved[0]).batch_size))
+    except (OSError, ValueError, KeyError, TypeError):  # of an earlier version, or damaged, which `dietjax.load` says
+        return 1
+
+
+def _lacking(lines, saved, first):
+    """A sentence for each phase of which lines are gone; the last ones before a checkpoint may not be due yet, and
+    none before step `first`.
+    """
     until = {"ann": 0, "snn": 0}
     if saved is not None:
         until[saved[0]] = saved[1] - LOG_EVERY
     gaps = {name: lacking(lines, name, until[name]) for name in ("ann", "snn")}
     said = [f"metrics.jsonl lacks {named(name, ranges)}: it was shortened or removed" for name, ranges in gaps.items()
             if ranges]
-    if saved and not said and not any(line["phase"] == saved[0] for line in lines):
+    if saved and saved[1] >= first and not said and not any(line["phase"] == saved[0] for line in lines):
         said.append(f"metrics.jsonl has no line of {saved[0]}, of which step {saved[1]:,} is saved")
     return said
 

@@ -65,13 +65,7 @@ class Plan:
                 dropped and there are none, or a step cannot fit.
         """
         check_batch_size(self.name, self.phase, self.mesh)
-        side = min(self.dataset.image_shape[:2])
-        if self.augment.cutout >= side:
-            raise InputError(f"data.cutout={self.augment.cutout} hides whole images: those of {self.dataset.name} have "
-                             f"{side} pixels along their shorter side; use at most half of that")
-        if self.augment.drop_events and self.dataset.image_shape[2] != 2:
-            raise InputError(f"data.drop_events is for events, frames of two channels, and {self.dataset.name} has "
-                             f"{self.dataset.image_shape[2]}: set it to 0, or take data.cutout")
+        check_augmentation(self.dataset, self.augment)
         chunk = self.schedule.chunk
         memory.check(self.net, self.phase.microbatch_size // self.mesh.size, self.schedule.timesteps, chunk,
                      remat=chunk is not None)
@@ -79,3 +73,18 @@ class Plan:
     def _epochs(self, done):
         """Whole ones."""
         return done * self.phase.batch_size // self.dataset.train.num_examples
+
+
+def check_augmentation(dataset: Dataset, augment: Data) -> None:
+    """Refuse settings that do not go with these images.
+
+    Raises:
+        InputError: cutout hides whole images, or events are to be dropped and there are none.
+    """
+    side = min(dataset.image_shape[:2])
+    if augment.cutout >= side:
+        raise InputError(f"data.cutout={augment.cutout} hides whole images: those of {dataset.name} have {side} pixels "
+                         "along their shorter side; use at most half of that")
+    if augment.drop_events and dataset.image_shape[2] != 2:
+        raise InputError(f"data.drop_events is for events, frames of two channels, and {dataset.name} has "
+                         f"{dataset.image_shape[2]}: set it to 0, or take data.cutout")
