@@ -386,3 +386,23 @@ def test_neither_file_imports_jax():
         imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
         names = {alias.name for node in imports for alias in node.names} | {getattr(n, "module", "") for n in imports}
         assert not {"jax", "flax", "pyplot", "matplotlib.pyplot"} & names
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip file", 300, -1], ids=["empty", "text", "cut off", "a byte flipped"])
+def test_a_damaged_recording_is_named(tmp_path, content):
+    run = make_run(tmp_path)
+    whole = (run / "recorded.npz").read_bytes()
+    if content == -1:
+        content = bytearray(whole)
+        content[len(whole) // 2] ^= 255
+    (run / "recorded.npz").write_bytes(whole[:content] if isinstance(content, int) else content)
+    with pytest.raises(InputError, match=r"recorded\.npz is damaged .*: remove .*summary\.json"):
+        report.write(run)
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{"])
+def test_a_summary_that_is_none_is_named(tmp_path, text):
+    run = make_run(tmp_path)
+    (run / "summary.json").write_text(text)
+    with pytest.raises(InputError, match=r"summary\.json is (no JSON object|not JSON)"):
+        report.write(run)

@@ -69,8 +69,7 @@ def _reach_of_all(reaches):
     """(H, W) in which all events lie; that of one recording that reaches much farther than every other is said."""
     size = tuple(max(extent[side] for extent in reaches.values()) for side in (0, 1))
     for side in (0, 1) if len(reaches) > 2 else ():
-        path, *others = sorted(reaches, key=lambda path, side=side: -reaches[path][side])
-        usual = reaches[others[0]][side]
+        *_, (usual, _), (_, path) = sorted((extent[side], path) for path, extent in reaches.items())
         if size[side] > STANDS_OUT * usual:
             warnings.warn(DataWarning(
                 f"{path} has an event at {'yx'[side]} {size[side] - 1}, and no other recording has one beyond "

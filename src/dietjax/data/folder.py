@@ -131,6 +131,9 @@ def _splits(path: Path, kind: Kind, holdout: float, seed: int) -> tuple[Classes,
     if not train.is_dir():
         raise DataError(f"{train} is no directory: {kind.layout}{_instead_of_train(path, kind)}")
     if not tests:
+        for name in sorted(there):
+            if name.lower() in ("testing", *HELD_OUT):
+                raise DataError(f"{path / 'test'} is no directory: {kind.layout}; rename {path / name}")
         raise DataError(f"{path / 'test'} is no directory, nor val nor validation beside it: {kind.layout}; "
                         "data.holdout 0.1 holds a tenth of every class of train out in its place")
     if tests[0].lower() != "test":

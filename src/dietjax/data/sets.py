@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +65,8 @@ def load(name: str, data_dir: str | os.PathLike | None = None, *, image_size: in
     read all the same is a DataWarning.
     """
     resized = image_size is not None
-    height_width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    if height_width is not None and len(height_width) != 2:
-        raise DataError(f"data.image_size is one number, or height and width, and not {image_size}")
+    height_width: Any = image_size if isinstance(image_size, Sequence | None) else (image_size, image_size)
+    _check_arguments(name, height_width, image_size, holdout)
     stored = open_stored(name, data_dir, image_size=image_size, channels=channels, holdout=holdout,
                          holdout_seed=holdout_seed, framing=framing)
     height, width = height_width or stored.shape[:2]
@@ -141,6 +141,19 @@ def _dataset(name: str, stored: StoredImages, shape: tuple[int, int, int], bits:
         warnings.warn(DataWarning(f"{name}: {said}"), stacklevel=3)
         return _dataset(name, stored, shape, bits, resized=resized, skip_corrupt=skip_corrupt, **reading)
     return Dataset(stored.name, train, test, stored.class_names, mean, std)
+
+
+def _check_arguments(name: Any, height_width: Any, image_size: Any, holdout: Any) -> None:
+    """What the command line checks by itself, for who calls `load`."""
+    if not isinstance(name, str) or not name:
+        raise DataError(f"the name of a set is a text, such as digits or folder:PATH, and not {name!r}")
+    sides = (1, 1) if height_width is None else height_width
+    if len(sides) != 2 or not all(isinstance(side, int | np.integer) and not isinstance(side, bool) and side > 0
+                                  for side in sides):
+        raise DataError("data.image_size is one number, or height and width, whole and above 0, and not "
+                        f"{image_size!r}")
+    if isinstance(holdout, bool) or not isinstance(holdout, int | float) or not 0 <= holdout < 1:
+        raise DataError(f"data.holdout is a share of every class, from 0 to below 1, and not {holdout!r}")
 
 
 def _check_arrays(name: str, stored: StoredImages, image_size: int | tuple[int, int] | None, channels: int | None

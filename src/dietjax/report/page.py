@@ -3,6 +3,8 @@
 import html
 import json
 import pathlib
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -51,8 +53,12 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
     # A resumed run may have repeated steps after its last checkpoint: the later line counts.
     latest = {(row["phase"], row["split"], row.get("step", 0)): row for row in rows}
     metrics = sorted(latest.values(), key=lambda row: row.get("step", 0))
-    with np.load(run / "recorded.npz") as archive:
-        recorded = dict(archive)
+    try:
+        with open(run / "recorded.npz", "rb") as file, np.load(file, allow_pickle=False) as archive:
+            recorded = dict(archive)
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, ValueError, OSError, EOFError, TypeError) as error:
+        raise InputError(f"{run / 'recorded.npz'} is damaged ({error}): remove {run / 'summary.json'}, and dietjax "
+                         f"train FILE --workdir {run} measures and writes both again") from error
     absent = [f"{key} in summary.json" for key in SUMMARY if key not in summary]
     spikes = [f"spikes/{layer['name']}" for layer in summary.get("layers", [])]
     absent += [f"{key} in recorded.npz" for key in (*RECORDED, *spikes) if key not in recorded]
@@ -63,9 +69,12 @@ def _read(run: pathlib.Path) -> tuple[dict, list[dict], dict, dict[str, np.ndarr
 
 def _parse(text: str, where: str, remedy: str, parser: Callable[[str], dict] = json.loads) -> dict:
     try:
-        return parser(text)
+        found = parser(text)
     except ValueError as error:
         raise InputError(f"{where} is not JSON ({error}): {remedy}") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{where} is no JSON object: {remedy}")
+    return found
 
 
 def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorded: Mapping[str, np.ndarray]) -> str:
