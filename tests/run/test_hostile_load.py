@@ -10,7 +10,7 @@ from hostile import Case, check
 
 import dietjax as dj
 from dietjax.config import Experiment, Model, Phase, as_stored
-from dietjax.run import data_info
+from dietjax.run import data_info, summary
 from dietjax.run.load import Run
 
 INFO = data_info.DataInfo("photos", 60, 20, ("cat", "dog"), (4, 4, 1), None, (0.5,), (0.25,))
@@ -52,7 +52,14 @@ def shown(images, frames=None):
 
 
 DAMAGED = ("error", "data.json is damaged", "remove it", "dietjax train FILE --workdir PATH")
+def parsed(text):
+    """summary.json of a finished run, when the command comes again."""
+    return lambda folder: summary.parse(text, folder / "summary.json", ("ann", "snn"))
+
+
 CASES = [
+    *(Case(f"summary.json with {text}", parsed(text), ("error", "PATH/summary.json is damaged", said, "remove it"))
+      for text, said in (("[]", "no JSON object"), ("{", "Expecting"), ('{"ann": 1}', "it lacks snn"), ("7", "no J"))),
     Case("one example of frames without a batch", shown(np.zeros((3, 4, 4, 1), np.uint8), 3),
          ("error", "(3, 4, 4, 1)", "frames [B, 3, 4, 4, 1]", "images[None]")),
     Case("no folder", lambda folder: dj.load(folder / "runs"), ("error", "holds no run", "dietjax train")),

@@ -9,7 +9,6 @@ command again goes on where it stopped.
 import contextlib
 import dataclasses
 import functools
-import json
 import pathlib
 import time
 
@@ -27,7 +26,7 @@ from . import assemble, data_info, folder, status
 from .console import Console
 from .lock import Lock
 from .metric_log import MetricLog
-from .summary import neuron_means, record, summarise
+from .summary import neuron_means, parse, record, summarise
 
 
 def run(experiment: Experiment, workdir: pathlib.Path, console: Console) -> dict:
@@ -69,8 +68,9 @@ def _run(experiment, workdir, console, lock):
     dataset, plans = _prepare(experiment, workdir, console)
     finished = processes.broadcast(files.read_text(workdir / "summary.json"))
     if finished:
+        summary = parse(finished, workdir / "summary.json", ("ann", "converted", "snn", "energy"))
         console.say(f"{workdir} is finished: nothing to do")
-        return json.loads(finished)
+        return summary
     lock.keep()
     ann, snn = plans.get("ann"), plans["snn"]
     measure_ann, measure_snn = Evaluator(ann) if ann else None, Evaluator(snn)
@@ -154,7 +154,7 @@ def _measure_converted(experiment, variables, evaluator, workdir, log, console):
     path = workdir / "converted.json"
     measured = processes.broadcast(files.read_text(path))
     if measured:
-        return json.loads(measured) | means
+        return parse(measured, path, ("accuracy",)) | means
     tested, _ = evaluator.whole(variables)
     log.begin("converted", -1)  # what a killed run logged without finishing
     found = activity.find(tested["spike_rate"], experiment.timesteps)

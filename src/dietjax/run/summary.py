@@ -3,9 +3,11 @@
 import contextlib
 import dataclasses
 import datetime
+import json
 import os
 import pathlib
 import platform
+from collections.abc import Sequence
 from importlib import metadata
 
 import jax
@@ -17,6 +19,7 @@ from ..analysis import energy
 from ..config import Experiment
 from ..core.neurons.params import described
 from ..data import Dataset, normalise
+from ..errors import InputError
 from ..models import Network
 from ..models.populations import neurons_of
 from ..parallel.mesh import make_mesh
@@ -146,3 +149,21 @@ def _processor(path: str = "/proc/cpuinfo") -> str:
     with contextlib.suppress(OSError), open(path, encoding="utf-8") as told:
         return next((f" ({line.partition(':')[2].strip()})" for line in told if line.startswith("model name")), "")
     return ""
+
+
+def parse(text: str, path: pathlib.Path, needed: Sequence[str]) -> dict:
+    """What a run has stored of its measurements, by the text of the file.
+
+    Raises:
+        InputError: it is damaged, or lacks a name that is needed.
+    """
+    try:
+        found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("it is no JSON object")
+        if lacking := [name for name in needed if name not in found]:
+            raise ValueError(f"it lacks {', '.join(lacking)}")
+    except ValueError as error:
+        raise InputError(f"{path} is damaged ({error}): remove it, and dietjax train measures and writes it again"
+                         ) from error
+    return found
