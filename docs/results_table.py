@@ -13,8 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from dietjax.cli.file import load_experiment
-from dietjax.config import Experiment, flat, from_dict
+from dietjax.config import Experiment, flat, from_dict, load_experiment
 from dietjax.errors import InputError
 from dietjax.report.elements import duration
 

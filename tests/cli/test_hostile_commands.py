@@ -43,7 +43,7 @@ def on_a_run(*options):
 def make_run(folder):
     """One that has begun: its SNN is saved."""
     (folder / "tiny.py").write_text(tiny_run.EXPERIMENT)
-    from dietjax.cli.file import load_experiment
+    from dietjax.config import load_experiment
 
     (folder / "run" / "checkpoints" / "snn" / "3").mkdir(parents=True)
     (folder / "run" / "config.json").write_text(json.dumps(config.as_stored(load_experiment(folder / "tiny.py"))))

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from dietjax.analysis import memory
-from dietjax.cli.main import load_experiment
-from dietjax.config import Data, Experiment, Model, check, resolved
+from dietjax.config import Data, Experiment, Model, check, load_experiment, resolved
 from dietjax.data import Dataset, Split
 from dietjax.run import assemble
 from dietjax.train.optimizer import make_optimizer

@@ -1,10 +1,12 @@
 """The arguments of `dietjax bench`. jax loads inside the commands: `--help` answers at once."""
 
 import dataclasses
+import pathlib
 from typing import Annotated, Literal
 
-from tyro.conf import OmitSubcommandPrefixes, UseAppendAction, subcommand
+from tyro.conf import OmitSubcommandPrefixes, Positional, UseAppendAction, subcommand
 
+from ..config import load_experiment
 from ..errors import InputError
 from .options import Dtype, Inlined, Of, Output, PeerName, positive
 
@@ -200,6 +202,28 @@ class Input:
         self.output.show(pipeline(self.name, self.data_dir, self.image_size, self.batch, self.threads, self.runs), self)
 
 
+@dataclasses.dataclass(frozen=True)
+class Speedrun:
+    """An experiment from a cold start: seconds to a test accuracy, compiling apart, and speed against bare steps."""
+
+    file: Positional[pathlib.Path]
+    """Python file that defines `experiment`. What it trains on is there already."""
+    workdir: pathlib.Path
+    """A new folder, for the run."""
+    accuracy: float
+    """On the test set, in (0, 1]."""
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Run, measure and show."""
+        if self.output.plot is not None:
+            raise InputError("--plot draws times of calls, and this is one run: its report.html has curves")
+        experiment = load_experiment(self.file)
+        from .speedrun import speedrun
+
+        self.output.show(speedrun(experiment, self.workdir, self.accuracy), self)
+
+
 Suite = OmitSubcommandPrefixes[
     Annotated[Step, subcommand("step")]
     | Annotated[Inference, subcommand("inference")]
@@ -209,6 +233,7 @@ Suite = OmitSubcommandPrefixes[
     | Annotated[Memory, subcommand("memory")]
     | Annotated[Scaling, subcommand("scaling")]
     | Annotated[Input, subcommand("input")]
+    | Annotated[Speedrun, subcommand("speedrun")]
 ]
 
 

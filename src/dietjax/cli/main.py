@@ -14,12 +14,11 @@ from tyro.conf import subcommand
 
 from .. import __version__
 from ..bench.commands import Bench
-from ..config import read_stored
+from ..config import load_experiment, read_stored
 from ..errors import InputError, Stopped
 from .commands import Convert, Evaluate, Prepare, Report, Status, Train
 from .data import DataOf
 from .energy import EnergyOf
-from .file import load_experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 from .data import Data
 from .doubts import doubts
 from .experiment import AnnNeuron, Conversion, Experiment, Hosts, Model, Neuron, Parallel, Phase
+from .file import load_experiment
 from .limits import check
 from .resolved import resolved
 from .stored import as_stored, flat, from_dict, read_run, read_stored
@@ -22,6 +23,7 @@ __all__ = [
     "doubts",
     "flat",
     "from_dict",
+    "load_experiment",
     "read_run",
     "read_stored",
     "resolved",

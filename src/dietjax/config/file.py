@@ -4,9 +4,10 @@ import dataclasses
 import pathlib
 import re
 
-from .. import config
-from ..config import Experiment, check
 from ..errors import InputError, unknown
+from . import experiment
+from .experiment import Experiment
+from .limits import check
 
 EXAMPLE = 'experiment = dietjax.config.Experiment(name="...", ...)'
 
@@ -43,7 +44,7 @@ def _failure(path: pathlib.Path, error: BaseException) -> InputError:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     where = f"{path} line {lines[-1]}" if lines else str(path)
     misspelt = re.match(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    kind = getattr(config, misspelt[1], None) if misspelt else None
+    kind = getattr(experiment, misspelt[1], None) if misspelt else None
     if misspelt and isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return unknown(f"{misspelt[1]} field in {where}:", misspelt[2], [f.name for f in dataclasses.fields(kind)])
     if isinstance(error, SystemExit):
