@@ -101,8 +101,10 @@ def test_a_signal_in_the_first_seconds_is_a_line(place, number, command):
 @pytest.mark.parametrize("where", ["open_data", "make_plans"])
 def test_a_signal_outside_the_training_says_what_is_saved(dietjax, place, half, monkeypatch, number, where):
     before = (half / "process.json").read_bytes()
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
     monkeypatch.setattr(assemble, where, lambda *_: os.kill(os.getpid(), number) or time.sleep(10))
     status, _, err = dietjax("train", place / "tiny.py", "--workdir", half, *tiny_run.OPTIONS)
+    signal.signal(signal.SIGHUP, earlier)
     assert status == 128 + number
     assert err == "stopped: ann is saved at step 68; the same command goes on from there\n"
     assert (half / "process.json").read_bytes() == before  # it had not begun
