@@ -29,6 +29,8 @@ MOMENTS = [*(f"ann {what} {step}" for step in STEPS for what in ("train", "test"
 MEASURED = {"images_per_second", "input_wait_share", "process_memory_bytes", "device_memory_bytes"}
 BEGINS = """
 import signal, sys
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
 signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest may have been started with it ignored
 print("begun", flush=True)
 from dietjax.__main__ import main
@@ -36,6 +38,8 @@ sys.exit(main())
 """
 PAUSES = """
 import signal, sys
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
 signal.signal(signal.SIGINT, signal.default_int_handler)
 import narrow
 from dietjax import checkpoint, files
