@@ -82,6 +82,7 @@ def test_poisson_input_is_counted_as_accumulates():
     assert energy.layers[0].snn_joules == pytest.approx(0.9e-12 * 2.5 * MACS["conv1"], rel=1e-12)
 
 
+@pytest.mark.slow
 def test_record_of_a_run_serves(random_variables):
     net = Network(TINY, IMAGE, neuron=LIF(threshold=0.5), encoder=Poisson())
     images = jnp.ones((2, *IMAGE))  # |x| = 1: a spike at every pixel and step

@@ -68,6 +68,7 @@ def assert_close(found, expected, tolerance=1e-9):
 @pytest.mark.parametrize("neuron, timesteps", [
     (KINDS[1], 3), *(pytest.param(neuron, 3, marks=pytest.mark.slow) for neuron in KINDS if neuron != KINDS[1]),
     pytest.param(KINDS[1], 18, marks=pytest.mark.slow)], ids=repr)
+@pytest.mark.slow
 def test_first_and_second_derivatives_of_a_block_are_those_of_its_steps(x64, neuron, timesteps):
     # T = 18 is a loop of bodies, 3 is one
     arguments = example(neuron, timesteps)

@@ -136,6 +136,7 @@ def test_first_spikes_are_those_of_a_loop(x64):
     assert (found == 6).any() and (found == 0).any()  # silent ones and others
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_spike_time_is_minus_one_at_the_first_spike_and_of_a_silent_neuron_at_the_last_step():
     spikes = jnp.asarray([[0.0, 0, 1], [1, 0, 0], [1, 0, 1], [0, 0, 0]])[None]  # first spikes: 1, none, 0
     assert losses.first_spike_time(spikes).tolist() == [[1, 4, 0]]

@@ -236,6 +236,7 @@ THIRTY_TWO = hypothesis.extra.numpy.arrays(np.uint32, 64)
 @hypothesis.given(halves=SIXTEEN, bits=THIRTY_TWO)
 @hypothesis.example(halves=np.full(64, 0x7BFF, np.uint16), bits=np.full(64, 0x7F7FFFFF, np.uint32))  # the largest
 @hypothesis.example(halves=np.full(64, 0xFF7F, np.uint16), bits=np.full(64, 0x80000001, np.uint32))  # and the smallest
+@pytest.mark.slow
 def test_no_finite_input_has_a_derivative_that_is_not_finite(halves, bits):
     for dtype, x in (("float16", halves.view(np.float16)), ("bfloat16", halves.view(jnp.bfloat16)),
                      ("float32", bits.view(np.float32))):

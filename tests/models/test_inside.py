@@ -190,6 +190,7 @@ def test_variables_of_another_neuron_are_refused(random_variables, images):
     assert snn.clone(readout=LI(0.5)).apply(random_variables(snn), x, T)[0].shape == (3, 3)
 
 
+@pytest.mark.slow
 def test_membranes_are_those_of_the_layers_that_have_one(random_variables, images):
     net = Network((Layer("a", 4, neuron=Binary()), Layer("b", 4), Layer("fc", 3, kernel=None)), IMAGE)
     record = apply(net, random_init(net), images.astype(jnp.float32), T, record=("membrane",))[1]

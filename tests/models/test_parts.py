@@ -184,7 +184,7 @@ class Soft:
     (Layer("a", 4, pool="max"), Layer("b", 4, pool="max"), FC),
     (Layer("a", 4, groups=2), Layer("b", 6, (1, 3), (2, 1), residual=Residual("a", "and")), FC),
 ], ids=["SEW", "max pools", "groups"])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences(random_variables, layers):
     net = Network(layers, (4, 4, 2), neuron=Soft())
     variables, x = random_variables(net, dtype=jnp.float64), inputs(net)

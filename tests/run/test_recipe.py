@@ -190,6 +190,7 @@ def test_running_again_does_nothing(uninterrupted, train):
     assert not after
 
 
+@pytest.mark.slow
 def test_an_opened_run_is_as_good_as_its_summary_says(uninterrupted, digits):
     experiment, dataset, networks = assemble.open_run(uninterrupted)
     said = json.loads((uninterrupted / "summary.json").read_text())

@@ -28,6 +28,7 @@ def test_the_loss_with_the_papers_settings_is_the_cross_entropy_after_the_last_s
     np.testing.assert_allclose(phase_loss(Phase(), logits, labels), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_loss_is_the_sum_of_its_weighted_terms(x64):
     """In NumPy: logits after each step are sums; TET is of what each adds, distillation of their mean."""
     rng = np.random.default_rng(1)
