@@ -5,8 +5,6 @@ import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -14,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_disk import mounted
 
 CACHE = "JAX_COMPILATION_CACHE_DIR"
 MIN_COMPILE_SECONDS = "0.1"  # below that reading takes as long as compiling
-LONGEST = ["test_mesh", "test_sharded_run", "test_kernels", "test_recipe", "test_survival", "test_models", "test_bench",
+LONGEST = ["test_disturbed",
+           "test_mesh", "test_sharded_run", "test_kernels", "test_recipe", "test_survival", "test_models", "test_bench",
            "test_hosts", "test_several_processes", "test_gpu_script", "test_convert", "test_train", "test_interop",
            "test_readme"]
 GOLDEN = Path(__file__).parent / "golden" / "diet_snn_reference.json"
@@ -151,13 +151,8 @@ def dietjax(capsys):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of one MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a file system")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with mounted(tmp_path, "1m") as disk:
+        yield disk
 
 
 @pytest.fixture

@@ -1,6 +1,8 @@
 """One experiment of seconds, as the file that the command line is given, and its run in this process."""
 
 import contextlib
+import os
+import sys
 
 import jax
 import narrow
@@ -20,6 +22,13 @@ experiment = Experiment(
 TIMESTEPS = 3
 OPTIONS = ("--timesteps", str(TIMESTEPS))
 """What every run of it is given besides: the file says two."""
+
+
+def environment(digits):
+    """Of a process that runs it: with the data, and what compilations can share."""
+    return os.environ | {
+        "TFDS_DATA_DIR": str(digits), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": os.pathsep.join([os.path.dirname(narrow.__file__), *sys.path])}
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ Of a second command, signals, kills between log and checkpoint, a full disk, and
 """
 
 import json
-import os
 import pathlib
 import random
 import shutil
@@ -14,8 +13,8 @@ import sys
 import time
 import warnings
 
-import narrow
 import pytest
+import small_disk
 import tiny_run
 
 from dietjax.run import status
@@ -41,25 +40,14 @@ import signal, sys
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
 signal.signal(signal.SIGINT, signal.default_int_handler)
-import narrow
-from dietjax import checkpoint, files
-from dietjax.run import assemble, metric_log
+import moments, narrow
+from dietjax.run import assemble
 
-moment = sys.argv.pop(1)
+def pause():
+    print("paused", flush=True)
+    sys.stdin.readline()
 
-def pausing(original, name):
-    def call(*arguments, **options):
-        result = original(*arguments, **options)
-        if name(*arguments) == moment:
-            print("paused", flush=True)
-            sys.stdin.readline()
-        return result
-    return call
-
-log, saver = metric_log.MetricLog, checkpoint.Checkpoints
-log.write = pausing(log.write, lambda self, phase, split, step, values: f"{phase} {split} {step}")
-saver.save = pausing(saver.save, lambda self, step, *_: f"{self.directory.name} save {step}")
-files.write_json = pausing(files.write_json, lambda path, value: f"wrote {path.name}")
+moments.just_after(sys.argv.pop(1), pause)
 assemble.networks = narrow.networks
 from dietjax.__main__ import main
 sys.exit(main())
@@ -77,11 +65,9 @@ class Disturbed:
         self.lost = False  # whether lines are gone that nobody can write again
 
     def start(self, script, *arguments):
-        environment = os.environ | {
-            "TFDS_DATA_DIR": str(self.digits), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-            "PYTHONPATH": os.pathsep.join([os.path.dirname(narrow.__file__), *sys.path])}
         command = [*arguments, "train", str(self.folder / "tiny.py"), "--workdir", str(self.run), *tiny_run.OPTIONS]
-        return subprocess.Popen([sys.executable, "-c", script, *command], env=environment, text=True,
+        return subprocess.Popen([sys.executable, "-c", script, *command], text=True,
+                                env=tiny_run.environment(self.digits),
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def pause(self, moment):
@@ -182,13 +168,8 @@ ENDS = KINDS[-2:]
 @pytest.fixture
 def disk(tmp_path):
     """A file system of its own, which can be full."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
-    if sys.platform != "linux" or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a file system")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    with small_disk.mounted(tmp_path, "64m") as disk:
+        yield disk
 
 
 def summary(run):

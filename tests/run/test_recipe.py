@@ -3,14 +3,12 @@
 import dataclasses
 import io
 import json
-import os
 import pathlib
 import shutil
 import subprocess
 import sys
 
 import jax
-import narrow
 import numpy as np
 import pytest
 import rich.console
@@ -35,25 +33,11 @@ TOTAL = -(-3 * TRAIN_IMAGES // BATCH)
 
 DIES = """
 import os, signal, sys
-import narrow
-from dietjax import checkpoint, files
+import moments, narrow
 from dietjax.cli import main as cli
-from dietjax.run import assemble, metric_log, recipe
+from dietjax.run import assemble
 
-moment = sys.argv[1]
-
-def dying(original, name):
-    def call(*arguments, **options):
-        result = original(*arguments, **options)
-        if name(*arguments) == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    return call
-
-log, saver = metric_log.MetricLog, checkpoint.Checkpoints
-log.write = dying(log.write, lambda self, phase, split, step, values: f"{phase} {split} {step}")
-saver.save = dying(saver.save, lambda self, step, *_: f"{self.directory.name} save {step}")
-files.write_json = dying(files.write_json, lambda path, value: f"wrote {path.name}")
+moments.just_after(sys.argv[1], lambda: os.kill(os.getpid(), signal.SIGKILL))
 assemble.networks = narrow.networks
 sys.exit(cli.main(sys.argv[2:]))
 """
@@ -66,10 +50,7 @@ def workplace(tmp_path_factory, digits_folder):
     """A folder with the experiment file, and an environment with the data and what compilations can share."""
     folder = tmp_path_factory.mktemp("recipe")
     (folder / "tiny.py").write_text(tiny_run.EXPERIMENT)
-    environment = os.environ | {
-        "TFDS_DATA_DIR": str(digits_folder), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": os.pathsep.join([os.path.dirname(narrow.__file__), *sys.path])}
-    return folder, environment
+    return folder, tiny_run.environment(digits_folder)
 
 
 def start(workplace, workdir, moment):

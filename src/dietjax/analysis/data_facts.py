@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data import DataError
+from ..data import DataError, survey
 from ..data.event_folder import EventFiles
 from ..data.images import read
 from ..data.source import Source, StoredImages
@@ -159,7 +159,7 @@ def _labels(name: str, source: Source, progress: Progress) -> np.ndarray:
 
 def _looks(name: str, source: Source, sample: int, channels: int | None, progress: Progress) -> Iterator[Look]:
     """In the order stored, decoded by all cores."""
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).astype(int)).tolist()
+    chosen = survey.sample(len(source), sample).tolist()
     groups = [chosen[start : start + TOGETHER] for start in range(0, len(chosen), TOGETHER)]
     done = 0
     with concurrent.futures.ThreadPoolExecutor(usable_cores()) as threads:

@@ -1,6 +1,6 @@
 """Experiments as nested frozen dataclasses. Loads no jax: `--help` answers at once."""
 
-from .data import Data
+from .dataset import Data
 from .doubts import doubts
 from .experiment import AnnNeuron, Conversion, Experiment, Hosts, Model, Neuron, Parallel, Phase
 from .file import load_experiment

@@ -8,7 +8,7 @@ import dataclasses
 from typing import Literal
 
 from . import names
-from .data import Data
+from .dataset import Data
 
 
 @dataclasses.dataclass(frozen=True)

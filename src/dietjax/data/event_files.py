@@ -10,7 +10,7 @@ import numpy as np
 
 from .archive import read_arrays
 from .events import NEEDED, POLARITY, as_events, check_sensor_size
-from .source import CorruptImage, DataError, DataWarning
+from .source import CorruptImage, DataError, DataWarning, content
 
 N_MNIST = (34, 34)
 """(H, W) of N-MNIST, whose files do not say it."""
@@ -92,11 +92,11 @@ def _shown(size):
 
 
 def _npy(path):
-    content = _content(path)
-    if not content.startswith(b"\x93NUMPY"):
+    stored = _content(path)
+    if not stored.startswith(b"\x93NUMPY"):
         raise CorruptImage(f"{path} is no .npy file: np.save writes one")
     try:
-        return Recording(np.lib.format.read_array(io.BytesIO(content), allow_pickle=False), None)
+        return Recording(np.lib.format.read_array(io.BytesIO(stored), allow_pickle=False), None)
     except (ValueError, SyntaxError, EOFError) as error:  # numpy's, of what it refuses or does not understand
         if "Object arrays" in str(error):
             raise DataError(f"{path} holds pickled Python objects, and reading those can run code: save {NEEDED}"
@@ -128,11 +128,11 @@ def _bin(path):
     """N-MNIST (Orchard, Jayawant, Cohen & Thakor, Frontiers in Neuroscience 9:437, 2015): five bytes an event, which
     are column, row, then one bit of polarity (1: brighter) and 23 bits of microseconds, the most significant first.
     """
-    content = _content(path)
-    if len(content) % EVENT_BYTES:
-        raise CorruptImage(f"{path} is cut off: it has {len(content):,} bytes, and a .bin of N-MNIST has {EVENT_BYTES} "
+    stored = _content(path)
+    if len(stored) % EVENT_BYTES:
+        raise CorruptImage(f"{path} is cut off: it has {len(stored):,} bytes, and a .bin of N-MNIST has {EVENT_BYTES} "
                            "for each event")
-    x, y, high, middle, low = np.frombuffer(content, np.uint8).reshape(-1, EVENT_BYTES).T.astype(np.int64)
+    x, y, high, middle, low = np.frombuffer(stored, np.uint8).reshape(-1, EVENT_BYTES).T.astype(np.int64)
     overflow = y == OVERFLOW_ROW
     events = np.empty(len(x), [("x", np.int64), ("y", np.int64), ("p", np.int64), ("t", np.int64)])
     events["x"], events["y"], events["p"] = x, y, high >> 7
@@ -162,13 +162,10 @@ def _aedat4(path):
 
 
 def _content(path):
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    if not content:
+    stored = content(path)
+    if not stored:
         raise CorruptImage(f"{path} is empty: it has no bytes")
-    return content
+    return stored
 
 
 READERS: dict[str, Callable[[Path], Recording]] = {".npy": _npy, ".npz": _npz, ".bin": _bin, ".aedat4": _aedat4}

@@ -1,7 +1,6 @@
 """A user's own files: PATH/{train,test}/CLASS/FILE, or PATH/CLASS/FILE of which a part is held out."""
 
 import contextlib
-import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .images import read
-from .source import CorruptImage, DataError, DataWarning, Example, StoredImages
+from .source import CorruptImage, DataError, DataWarning, Example, StoredImages, content
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 HELD_OUT = ("test", "val", "validation")
@@ -58,7 +57,7 @@ class Files:
 
     def __getitem__(self, index: int) -> Example:
         path, label = self._files[index]
-        return Example(_content(path), label)
+        return Example(content(path), label)
 
     @property
     def labels(self) -> np.ndarray:
@@ -190,15 +189,8 @@ def _entries(folder: Path) -> list[Path]:
             if not entry.name.startswith(".") and entry.name.lower() not in LITTER]
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:  # no damage that could be skipped: the next attempt may succeed
-        raise DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
-
-
 def _first_shape(paths: Sequence[Path], channels: int | None) -> tuple[int, int, int]:
     for path in paths:
         with contextlib.suppress(CorruptImage):  # whoever reads it decides what to do about it
-            return read(_content(path), str(path), channels).image.shape
+            return read(content(path), str(path), channels).image.shape
     raise DataError(f"none of {len(paths)} images can be decoded, from {paths[0]} on: write them again")

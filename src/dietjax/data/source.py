@@ -1,6 +1,8 @@
 """What every reader and decoder shares: examples as they are stored, and the errors of images that cannot be read."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -26,6 +28,16 @@ class DataWarning(UserWarning):
 
 class CorruptImageWarning(DataWarning):
     """A corrupt training image was skipped, as asked for; says which, and what was trained on in its place."""
+
+
+def content(path: Path) -> bytes:
+    """A file's bytes. Where it cannot be read, a DataError: that is no damage which could be skipped, the next attempt
+    may succeed.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {os.strerror(error.errno or 0)}") from error
 
 
 class Example(NamedTuple):

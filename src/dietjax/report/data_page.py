@@ -36,7 +36,7 @@ def write(path: pathlib.Path, facts: Mapping[str, Any], oddities: Sequence[str],
         "examples": _strips(examples), "augmented": _strips(augmented), "words": html.escape(words),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(path, page("data_page", fills))
+    files.write_text(path, page("data_page", f"{fills['name']} before training", fills))
 
 
 def _tiles(facts: Mapping[str, Any]) -> str:

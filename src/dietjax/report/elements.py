@@ -19,11 +19,14 @@ FAINTEST = 0.7
 """Opacity of few events where the most of a picture's is 1."""
 
 
-def page(template: str, fills: Mapping[str, str]) -> str:
-    """Return a page of this room, `template`.html, with these fills, HTML already, and the style that pages share."""
+def page(template: str, title: str, fills: Mapping[str, str]) -> str:
+    """Return a page of this room, `template`.html, with these fills, HTML already as the title is, under the head that
+    pages share: what a browser may load, and the style.
+    """
     room = importlib.resources.files("dietjax.report")
-    text, style = ((room / name).read_text(encoding="utf-8") for name in (f"{template}.html", "style.css"))
-    return string.Template(text).substitute(fills, style=style)
+    text, head, style = ((room / name).read_text(encoding="utf-8") for name in (f"{template}.html", "head.html",
+                                                                              "style.css"))
+    return string.Template(text).substitute(fills, head=string.Template(head).substitute(title=title, style=style))
 
 
 def figure(drawn: plots.Figure, title: str, description: str) -> str:

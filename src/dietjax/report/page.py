@@ -96,7 +96,7 @@ def _page(config: Mapping, metrics: Sequence[Mapping], summary: Mapping, recorde
         **phases.curves(metrics, summary),
         "settings": _settings(config, summary),
     }
-    return elements.page("page", fills)
+    return elements.page("page", f"{fills['network']} on {fills['dataset']}", fills)
 
 
 def _neurons(layers: Sequence[Mapping], timesteps: int, training: str) -> dict[str, str]:

@@ -126,7 +126,7 @@ def check_names(experiment: Experiment, settings: Collection[str]) -> None:
     if any(name.startswith("neuron.") for name in settings):
         _check_freeze(experiment, neuron.make_neuron(experiment), (3,))
     if "data.name" in settings:
-        open_data(experiment.data)
+        open_stored(experiment.data, experiment.timesteps)
 
 
 def _check_frames(experiment, dataset):

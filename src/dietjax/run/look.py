@@ -10,6 +10,7 @@ import numpy as np
 from .. import config, data
 from ..analysis import data_facts, data_oddities
 from ..analysis.data_facts import DataFacts, Progress
+from ..data import survey
 from ..data.framing import COUNTS
 from ..errors import InputError
 from ..train import plan, preview
@@ -107,12 +108,10 @@ def _by_class(facts: DataFacts, classes: int, of_each: int) -> list[tuple[str, n
     """(Name, training examples), evenly spaced, of evenly spaced classes; of those that can be read, if looked at."""
     broken = [look.number for look in facts.train.looks if look.wrong]
     readable = np.setdiff1d(np.arange(len(facts.train.labels)), broken)
-    chosen = np.unique(np.linspace(0, len(facts.class_names) - 1, min(classes, len(facts.class_names))).astype(int))
     found = []
-    for label in chosen.tolist():
+    for label in survey.sample(len(facts.class_names), classes).tolist():
         numbers = readable[facts.train.labels[readable] == label]
-        places = np.unique(np.linspace(0, max(0, len(numbers) - 1), min(of_each, len(numbers))).astype(int))
-        found.append((facts.class_names[label], numbers[places]))
+        found.append((facts.class_names[label], numbers[survey.sample(len(numbers), of_each)]))
     return found
 
 

@@ -18,7 +18,7 @@ from .. import __version__, files, models
 from ..analysis import energy
 from ..config import Experiment
 from ..core.neurons.params import described
-from ..data import Dataset, normalise
+from ..data import Dataset, normalise, survey
 from ..errors import InputError
 from ..models import Network
 from ..models.populations import neurons_of
@@ -134,7 +134,7 @@ def record(experiment: Experiment, dataset: Dataset, workdir: pathlib.Path, net:
 def _raster(spikes):
     """Whether each of a layer's neurons fired at each timestep, of those that are drawn: bool [T, n] of [T, ...]."""
     fired = np.asarray(spikes.reshape(len(spikes), -1)) != 0  # of some neurons also below 0
-    return fired[:, np.unique(np.linspace(0, fired.shape[1] - 1, RASTER_NEURONS).astype(int))]
+    return fired[:, survey.sample(fired.shape[1], RASTER_NEURONS)]
 
 
 def _machine() -> str:

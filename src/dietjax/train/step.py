@@ -69,8 +69,8 @@ def make_train_step(net: Network, optimizer: optax.GradientTransformation, fetch
             spikes that is the whole batch's step, up to rounding.
         freeze: as `make_optimizer` got it; no gradients of these are computed.
     """
-    step = _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze)
-    return _compiled(step, mesh, state_shardings(mesh, abstract_state(net, optimizer, phase.ema_decay > 0)))
+    step, shardings = _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze)
+    return _compiled(step, mesh, shardings)
 
 
 def make_train_steps(room: int, net: Network, optimizer: optax.GradientTransformation, fetch: Callable, mesh: Mesh,
@@ -81,7 +81,7 @@ def make_train_steps(room: int, net: Network, optimizer: optax.GradientTransform
     Starting a small network's step, with a hundred arrays, takes an accelerator longer than the step does. On a CPU,
     whose convolutions are slow inside a loop, single steps are faster.
     """
-    step = _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze)
+    step, shardings = _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze)
 
     def steps(state, count, constant, moving):
         def at(i):
@@ -95,7 +95,7 @@ def make_train_steps(room: int, net: Network, optimizer: optax.GradientTransform
         return jax.lax.fori_loop(0, count, body, (state, jax.tree.map(
             lambda x: jnp.zeros((room, *x.shape), x.dtype), shapes)))
 
-    return _compiled(steps, mesh, state_shardings(mesh, abstract_state(net, optimizer, phase.ema_decay > 0)))
+    return _compiled(steps, mesh, shardings)
 
 
 def _compiled(function, mesh, shardings):
@@ -104,6 +104,7 @@ def _compiled(function, mesh, shardings):
 
 
 def _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze):
+    """(One step as a function, how the state that it takes and gives lies on the mesh)."""
     shardings = state_shardings(mesh, abstract_state(net, optimizer, phase.ema_decay > 0))
 
     def gradients_of(rest, params, x, targets, keys):
@@ -142,7 +143,7 @@ def _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze):
         average = update_average(state, new, phase.ema_decay)
         return TrainState(state.step + 1, new, optimizer_state, average), metrics
 
-    return train_step
+    return train_step, shardings
 
 
 def compiler_options(platform: str) -> dict[str, str]:

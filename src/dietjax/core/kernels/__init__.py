@@ -71,17 +71,15 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
 
 def _fastest(current: Array, membrane: Array, timesteps: int) -> block.Kernels:
     """The kernels of `auto`: one of FASTER for the platforms of this process's devices, else XLA's."""
-    faster = [(row.platform, row.kernel) for row in FASTER if _generation(row.platform) >= row.generation
+    faster = [(row.platform, row.kernel) for row in FASTER if _cuda_generation() >= row.generation
               and current.dtype.itemsize <= row.itemsize and membrane.dtype == jnp.float32
               and timesteps >= row.timesteps and math.prod(membrane.shape) >= row.neurons]
     return (*faster, (None, "xla"))
 
 
-def _generation(platform: str) -> int:
-    """Of this process's first device, -1 where it is not of that platform: CUDA's compute capability "9.0" is 9."""
+def _cuda_generation() -> int:
+    """Of this process's first device, -1 where that is none of CUDA's: of a compute capability "9.0" it is 9."""
     device = jax.devices()[0]
-    if platform == "tpu":
-        return 0 if device.platform == "tpu" else -1
     number = str(getattr(device, "compute_capability", "")).partition(".")[0]  # ROCm's is "gfx942"
     return int(number) if device.platform == "gpu" and number.isdigit() else -1
 
@@ -90,6 +88,6 @@ def _check_pallas(membrane: Array) -> None:
     if membrane.dtype != jnp.float32:
         raise InputError(f"backend 'pallas' keeps membranes in float32, and these are {membrane.dtype}: use 'xla'")
     device = jax.devices()[0]
-    if device.platform == "gpu" and _generation("cuda") < 9:
+    if device.platform == "gpu" and _cuda_generation() < 9:
         raise InputError(f"backend 'pallas' needs a TPU or a Hopper GPU, this process runs on {device.platform} "
                          f"({device.device_kind}): use 'xla', or 'pallas_interpret' to check its numbers")

@@ -32,6 +32,10 @@ def lif(kernels: Kernels, rule: Rule, timesteps: int, *arguments: Any) -> tuple[
 
 def _forward(kernels, rule, timesteps, *arguments):
     forwards = {name: functools.partial(_kernel(name, kernels)[0], rule, timesteps) for _, name in kernels}
+    if len(forwards) == 1:
+        (name, forward), = forwards.items()
+        after, kept = forward(*arguments)
+        return after, (arguments, {name: kept})
     shapes = {name: jax.eval_shape(run, *arguments)[1] for name, run in forwards.items()}
 
     def run(name, *arguments):
