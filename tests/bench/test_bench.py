@@ -106,7 +106,7 @@ COMMANDS = {
         ["--model", "ResNet12", "--image-shape", 16, 16, 1, "--batch", 1, "--timesteps", 2, "--runs", 1],
         TIMED | PLANNED | {"network", "T"}, ["ANN, 2 images", "SNN, layer by layer"]),
     "neuron": (["--batch", 2, "--neurons", 8, "--timesteps", 2, 3, "--runs", 2, "--backend", "xla"],
-               TIMED | {"temporary MB", "share", "what", "T"}, ["copy", "LIF, xla"] * 2),
+               TIMED | {"temporary MB", "GB/s", "share", "what", "T"}, ["copy", "LIF, xla"] * 2),
     "layer": (["--features", 8, 16, "--batch", 2, "--timesteps", 3, "--runs", 1, "--backend", "scan", "xla"],
               TIMED | PLANNED | {"what", "n"}, ["dietjax, scan", "dietjax, xla"] * 2),
     "convolution": (["--side", 4, 5, "--channels", 32, 40, "--images", 2, "--runs", 1],
