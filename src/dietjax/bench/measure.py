@@ -18,7 +18,10 @@ import numpy as np
 
 from ..errors import InputError
 from ..train.step import compiler_options
-from . import amortise
+from . import amortise, machine
+
+CALLS = "repeated inside one program; those of peers on torch made from Python between two synchronisations"
+"""How short ones are timed on an accelerator."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Result:
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The command and its arguments."""
+    command: str = ""
+    """The same as it is typed, without what is a default."""
 
 
 def compiled(function: Callable, *arguments: Any) -> tuple[amortise.Repeatable, int | None]:
@@ -104,11 +109,15 @@ def alternate(calls: Sequence[Call], runs: int) -> list[dict[str, Any]]:
 
 
 def environment(*peers: str) -> dict[str, str]:
-    """What the figures were measured on, with the versions of these peers besides our own."""
+    """What the figures were measured on and when, with the versions of these peers besides our own."""
     on_torch = ("torch",) if set(peers) - {"spyx"} else ()
     kinds = sorted({device.device_kind for device in jax.devices()})
-    versions = {name: metadata.version(name) for name in ("dietjax", "jax", "jaxlib", *peers, *on_torch)}
-    return {"device": f"{jax.device_count()} × {', '.join(kinds)}", "CPU cores": str(os.cpu_count()),
-            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}", **versions,
-            "matmul precision": str(jax.config.jax_default_matmul_precision or "default"),
-            **({"XLA_FLAGS": os.environ["XLA_FLAGS"]} if os.environ.get("XLA_FLAGS") else {})}
+    versions = {name: metadata.version(name) for name in ("jax", "jaxlib", *peers, *on_torch)}
+    timing = {"calls": CALLS} if amortise.amortises() else {}
+    return {"device": f"{jax.device_count()} × {', '.join(kinds)}", **machine.accelerator(jax.default_backend()),
+            "CPU": machine.cpu(), "CPU cores": str(os.cpu_count()),
+            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+            "dietjax": machine.version(), **versions,
+            "matmul precision": str(jax.config.jax_default_matmul_precision or "default"), **timing,
+            **({"XLA_FLAGS": os.environ["XLA_FLAGS"]} if os.environ.get("XLA_FLAGS") else {}),
+            "date": time.strftime("%Y-%m-%d")}
