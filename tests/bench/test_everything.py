@@ -114,8 +114,8 @@ def test_another_command_s_result_is_measured_again(machine):
 
 
 @pytest.mark.parametrize("name, contents, says", [
-    ("environment.json", '{"device": "another"}', "holds what another measured, and this is abacus: name another --out"),
-    ("neuron_bfloat16.json", '{"mine": 1}', "neuron_bfloat16.json is no result of `dietjax bench`, and would be replaced"),
+    ("environment.json", '{"device": "another"}', "holds what another measured, and this is abacus: name another"),
+    ("neuron_bfloat16.json", '{"mine": 1}', "neuron_bfloat16.json is no result of `dietjax bench`, and would be"),
     ("neuron_bfloat16.json", "[1]", "is no result of `dietjax bench`"),
     ("neuron_bfloat16.json", "half a fi", "neuron_bfloat16.json is no JSON"),
 ])
