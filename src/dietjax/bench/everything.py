@@ -14,8 +14,6 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import numpy as np
-
 from .. import files
 from ..errors import InputError
 from .commands import Speedrun
@@ -173,6 +171,8 @@ def _make_folder(out: pathlib.Path) -> None:
 
 
 def _make_experiment(folder: pathlib.Path, sizes: Any) -> None:
+    import numpy as np  # --help answers without it
+
     rng, count = np.random.default_rng(0), BATCHES * sizes.batch
     images = rng.integers(0, 256, (count, *sizes.shape), np.uint8)
     labels = np.arange(count, dtype=np.int64) % 10
