@@ -1,5 +1,6 @@
 """Laws of repeated calls: N in one program are N times the work of one, in turn, and give what one gives."""
 
+import importlib.util
 import re
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax.bench import amortise, measure
+from dietjax.bench import amortise, measure, networks, peers
 from dietjax.bench.amortise import Repeatable
 from dietjax.bench.cells import neuron
 from dietjax.bench.measure import Call
@@ -104,3 +105,15 @@ def test_the_neuron_s_bandwidth_and_share_are_of_repeated_calls(monkeypatch, on_
     assert copy["GB/s"] == pytest.approx(2 * 96 / (copy["ms"] * 1e6))
     assert lif["GB/s"] == pytest.approx(5 * 96 / (lif["ms"] * 1e6))
     assert lif["share"] == pytest.approx(lif["GB/s"] / copy["GB/s"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [True, False])
+def test_networks_and_peers_are_repeated_alike(monkeypatch, on_an_accelerator, train):
+    """As on an accelerator: of a peer on torch nothing says what a start takes."""
+    monkeypatch.setattr(amortise, "calls_for", lambda run, launching: 2)
+    there = [name for name in peers.NAMES if importlib.util.find_spec(name)]
+    subject = networks.Subject("VGG4", (8, 8, 1), 10, (8,), 2)
+    rows = networks.compare(subject, (2,), train=train, peers=there, runs=1).rows
+    assert [row["calls"] for row in rows] == [2] * (2 + len(there))
+    assert [row["launch ms"] is None for row in rows] == [False, False, *(name != "spyx" for name in there)]
