@@ -108,6 +108,7 @@ def test_the_neuron_s_bandwidth_and_share_are_of_repeated_calls(monkeypatch, on_
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # what other libraries warn of is their own matter
 @pytest.mark.parametrize("train", [True, False])
 def test_networks_and_peers_are_repeated_alike(monkeypatch, on_an_accelerator, train):
     """As on an accelerator: of a peer on torch nothing says what a start takes."""
