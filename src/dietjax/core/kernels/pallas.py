@@ -178,8 +178,7 @@ def _tpu(kernel, members, groups, steps, inputs, outputs, interpret):
 
 
 def _loaded(dtype):
-    """As what a TPU's kernel reads and writes it: a TPU's vector unit has no float16, float32 holds all of its values.
-    """
+    """What a TPU's kernel reads it as: its vector unit has no float16, and float32 holds all of its values."""
     return jnp.dtype(jnp.float32) if dtype == jnp.float16 else dtype
 
 
