@@ -57,7 +57,7 @@ def machine(monkeypatch, tmp_path):
         now[0] += min(takes, seconds)
         if takes > seconds:
             return None, "", "it takes too long"
-        result = {"title": "", "rows": [], "environment": {}, "command": shlex.join(["dietjax", *arguments])}
+        result = {"title": "", "rows": [], "environment": {}, "command": shlex.join(arguments[1:-1])}
         return code, json.dumps(result) if code == 0 else "", says
 
     monkeypatch.setattr(everything, "_run", run)
@@ -138,10 +138,11 @@ def test_the_experiment_that_is_made_is_one(tmp_path):
 @pytest.mark.slow
 def test_a_child_is_ended_with_what_it_started_and_its_last_line_is_kept(tmp_path):
     (tmp_path / "log").mkdir()
-    code, _, says = everything._run(tmp_path, "x", ["bench", "step", "--timesteps", "0"], str(tmp_path), 60)
+    refused = ["-m", "dietjax", "bench", "step", "--timesteps", "0"]
+    code, _, says = everything._run(tmp_path, "x", refused, str(tmp_path), 60)
     assert code == 2 and "--timesteps must be at least 1" in says
     assert "at least 1" in (tmp_path / "log/x.txt").read_text()
     sleeps = "import subprocess, sys\nsubprocess.run(['sleep', '50'])"
     began = time.monotonic()
-    code, _, says = everything._run(tmp_path, "environment", [sleeps], str(tmp_path), 1)
+    code, _, says = everything._run(tmp_path, "x", ["-c", sleeps], str(tmp_path), 1)
     assert code is None and says == "it takes longer than 1 s" and time.monotonic() - began < 20

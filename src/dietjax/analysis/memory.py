@@ -97,16 +97,16 @@ def shortage(net: Network, batch: int, timesteps: int, chunk: int | None) -> str
     def estimate(net=net, batch=batch, chunk=chunk):
         return f"{training_step(net, batch, timesteps, chunk, remat=chunk is not None) / 1e9:.2g} GB"
 
-    help = []
+    remedies = []
     if batch > 1:
-        help.append(f"half the batch_size, or twice as much accumulate, {estimate(batch=batch // 2)}")
+        remedies.append(f"half the batch_size, or twice as much accumulate, {estimate(batch=batch // 2)}")
     if (chunk or timesteps) > 1 and not net.batch_norm:
-        help.append(f"chunk=1 {estimate(chunk=1)}")
+        remedies.append(f"chunk=1 {estimate(chunk=1)}")
     if size > 2:
-        help.append(f"dtype=bfloat16 {estimate(net.clone(dtype=jnp.bfloat16))}")
+        remedies.append(f"dtype=bfloat16 {estimate(net.clone(dtype=jnp.bfloat16))}")
     return (f"the device ran out of memory, on {batch} images a device at {timesteps} timesteps, of which a training "
             f"step takes about {estimate()}. The largest block is that of {largest.name}, {shape} neurons, "
-            f"{block / 1e9:.2g} GB. " + (f"With {'; with '.join(help)}." if help else "Use more devices."))
+            f"{block / 1e9:.2g} GB. " + (f"With {'; with '.join(remedies)}." if remedies else "Use more devices."))
 
 
 def check_conversion(net: Network, images: int, timesteps: int) -> None:

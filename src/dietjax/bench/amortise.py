@@ -78,6 +78,15 @@ def repeated(function: Callable, count: int) -> Callable:
     return program
 
 
+def in_one_program(once: Callable[[], Any], function: Callable, *arguments: Any, **options: Any) -> Repeatable:
+    """`once`, a call of this function with these arguments, repeated by `repeated`; options as of `jax.jit`."""
+    def times(count):
+        program = jax.jit(repeated(function, count), **options).lower(*arguments).compile()
+        return lambda: program(*arguments)
+
+    return Repeatable(once, times, lambda: launch(*arguments))
+
+
 def launch(*arguments: Any) -> float:
     """Milliseconds from a call to its end of a program that takes these arguments and does nothing."""
     program = jax.jit(lambda *_: jnp.zeros(()), keep_unused=True).lower(*arguments).compile()

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import os
 import pathlib
-import shlex
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from typing import Any
 from .. import files
 from ..errors import InputError
 from .commands import Speedrun
-from .options import spelled
+from .options import spelled, typed
 from .plan import LENT, TOY, Planned, plan
 
 SOURCE = pathlib.Path(__file__).parents[2]
@@ -83,7 +82,8 @@ def _measured(out: pathlib.Path, suite: Planned, scratch: str, seconds: float, l
     joins what is left.
     """
     began = time.monotonic()
-    code, text, error = _run(out, suite.name, spelled(suite.command), scratch, min(seconds, suite.limit))
+    code, text, error = _run(out, suite.name, ["-m", "dietjax", *spelled(suite.command), "--json"], scratch,
+                             min(seconds, suite.limit))
     took = time.monotonic() - began
     if code == 0:
         files.write_text(out / f"{suite.name}.json", text)
@@ -103,13 +103,14 @@ def _measured(out: pathlib.Path, suite: Planned, scratch: str, seconds: float, l
 
 def _run(out: pathlib.Path, name: str, arguments: Sequence[str], scratch: str,
          seconds: float) -> tuple[int | None, str, str]:
-    """(exit status, or None if it was ended for its time; what it printed; the last line of what it said)."""
+    """Python with these arguments: (exit status, or None if it was ended for its time; what it printed; the last line
+    of what it said).
+    """
     log = out / "log" / f"{name}.txt"
     paths = [str(SOURCE), *(os.path.abspath(p) for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "COLUMNS": "120"}
-    command = ["-c", *arguments] if name == "environment" else ["-m", "dietjax", *arguments, "--json"]
     with open(log, "w", encoding="utf-8") as said, tempfile.TemporaryFile("w+", encoding="utf-8") as printed:
-        child = subprocess.Popen([sys.executable, *command], stdout=printed, stderr=said, cwd=scratch,
+        child = subprocess.Popen([sys.executable, *arguments], stdout=printed, stderr=said, cwd=scratch,
                                  env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
             code = child.wait(timeout=max(seconds, 0.1))
@@ -128,7 +129,7 @@ def _run(out: pathlib.Path, name: str, arguments: Sequence[str], scratch: str,
 
 def _facts(out: pathlib.Path, scratch: str, end: float) -> dict[str, Any]:
     """What the machine is, kept in environment.json."""
-    code, text, error = _run(out, "environment", [FACTS], scratch, end - time.monotonic())
+    code, text, error = _run(out, "environment", ["-c", FACTS], scratch, end - time.monotonic())
     if code != 0:
         raise InputError(f"jax does not start here: {error}")
     facts, path = json.loads(text), out / "environment.json"
@@ -150,7 +151,7 @@ def _is_there(out: pathlib.Path, suite: Planned) -> bool:
     if not {"title", "rows", "environment", "command"} <= found.keys():
         raise InputError(f"{path} is no result of `dietjax bench`, and would be replaced by one: move it away, or name "
                          "another --out")
-    return found["command"] == shlex.join(["dietjax", *spelled(suite.command)])
+    return found["command"] == typed(suite.command)
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

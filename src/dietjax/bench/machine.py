@@ -1,6 +1,5 @@
 """What machine and what version of dietjax a figure was measured on, as far as they say."""
 
-import importlib.metadata
 import pathlib
 import platform
 import subprocess
@@ -8,16 +7,17 @@ from collections.abc import Sequence
 
 import jax
 
+from .. import __version__
+
 HERE = pathlib.Path(__file__).parent
 
 
 def version() -> str:
     """Of dietjax, and in a checkout its commit."""
-    found = importlib.metadata.version("dietjax") if _installed() else "not installed"
     commit = _said(["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"])
     inside = _said(["git", "-C", str(HERE), "ls-files", "--error-unmatch", "machine.py"])  # else another project's
     changed = _said(["git", "-C", str(HERE), "status", "--porcelain", "--untracked-files=no", "--", "."])
-    return f"{found}, commit {commit}{' and changes' if changed else ''}" if commit and inside else found
+    return f"{__version__}, commit {commit}{' and changes' if changed else ''}" if commit and inside else __version__
 
 
 def cpu() -> str:
@@ -35,14 +35,6 @@ def accelerator(platform: str) -> dict[str, str]:
     runtime = {"runtime": " ".join(jax.devices()[0].client.platform_version.split())}
     driver = _said(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]) if platform == "gpu" else ""
     return runtime | ({"driver": driver.splitlines()[0]} if driver else {})
-
-
-def _installed() -> bool:
-    try:
-        importlib.metadata.version("dietjax")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
 
 
 def _said(command: Sequence[str]) -> str:

@@ -56,16 +56,10 @@ class Result:
 
 def compiled(function: Callable, *arguments: Any) -> tuple[amortise.Repeatable, int | None]:
     """(a call without arguments, bytes of one call's temporaries), compiled as dietjax compiles its training steps."""
-    def program(function):
-        return jax.jit(function, compiler_options=compiler_options(jax.default_backend())).lower(*arguments).compile()
-
-    def bound(program):
-        return lambda: program(*arguments)
-
-    single = program(function)
-    run = amortise.Repeatable(bound(single), lambda count: bound(program(amortise.repeated(function, count))),
-                              lambda: amortise.launch(*arguments))
-    return run, temporary_bytes(single)
+    options = {"compiler_options": compiler_options(jax.default_backend())}
+    program = jax.jit(function, **options).lower(*arguments).compile()
+    run = amortise.in_one_program(lambda: program(*arguments), function, *arguments, **options)
+    return run, temporary_bytes(program)
 
 
 def temporary_bytes(program: Any) -> int | None:

@@ -31,7 +31,7 @@ class Output:
 
         settings = {"command": type(command).__name__.lower(), **dataclasses.asdict(command)}
         settings.pop("output")
-        result = dataclasses.replace(result, settings=settings, command=shlex.join(["dietjax", *spelled(command)]))
+        result = dataclasses.replace(result, settings=settings, command=typed(command))
 
         print(show.as_json(result)) if self.json else show.table(result)
         if self.plot is not None:
@@ -82,6 +82,11 @@ def positive(**values: int | tuple[int, ...]) -> None:
     for name, value in values.items():
         if any(v < 1 for v in (value if isinstance(value, tuple) else (value,))):
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+def typed(command: Any) -> str:
+    """The command as it is typed, without what is a default."""
+    return shlex.join(["dietjax", *spelled(command)])
 
 
 def spelled(command: Any) -> list[str]:

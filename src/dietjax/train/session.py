@@ -88,8 +88,7 @@ class Session:
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
                 raise
-            said = memory.shortage(plan.net, max(plan.phase.microbatch_size // plan.mesh.size, 1),
-                                   plan.schedule.timesteps, plan.schedule.chunk)
+            said = memory.shortage(plan.net, plan.device_batch, plan.schedule.timesteps, plan.schedule.chunk)
             raise InputError(f"{plan.name}: {said} {self._kept()}") from error
 
     def step(self) -> None:

@@ -16,7 +16,7 @@ from flax import nnx
 
 from ...core.losses import cross_entropy
 from ...errors import InputError
-from ..amortise import Repeatable, launch, repeated
+from ..amortise import in_one_program
 from .peer import Peer, PeerLayer
 
 MODE = "scanned step by step, jit"
@@ -45,7 +45,7 @@ def build(net, stages, variables, images, labels, timesteps, dtype):
     forward = jax.jit(logits_of)
 
     return Peer(name="spyx", mode=MODE, exact=False, exact_gradients=False,
-                inference=_repeatable(lambda: forward(params, batch), logits_of, params, batch),
+                inference=in_one_program(lambda: forward(params, batch), logits_of, params, batch),
                 logits=lambda images: np.asarray(forward(params, jnp.asarray(images, dtype))),
                 training_step=_training_step(
                     lambda params, batch: cross_entropy(logits_of(params, batch), labels).mean(), params, batch))
@@ -84,16 +84,8 @@ def _training_step(loss, params, x):
         value, gradients = jax.block_until_ready(loss_and_gradients(params, x))
         return float(value), [g for g in jax.tree.leaves(gradients) if g.ndim > 1]  # the scalars are leaks
 
-    return _repeatable(step, jax.value_and_grad(loss), params, x)
+    return in_one_program(step, jax.value_and_grad(loss), params, x)
 
-
-def _repeatable(once, function, *arguments):
-    """As our own programs are: many calls in one."""
-    def times(count):
-        program = jax.jit(repeated(function, count)).lower(*arguments).compile()
-        return lambda: program(*arguments)
-
-    return Repeatable(once, times, lambda: launch(*arguments))
 
 
 def _synapse(kernel, stride, dtype):
