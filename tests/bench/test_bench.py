@@ -144,7 +144,7 @@ def results(folder, quick_compile):
 def test_a_command_prints_rows_as_json_and_draws_them(results, folder, command):
     _, columns, labels = COMMANDS[command]
     found = results[command]
-    assert found.keys() == {"title", "rows", "environment", "notes", "settings"}
+    assert found.keys() == {"title", "rows", "environment", "notes", "settings", "command"}
     assert all(set(row) == columns for row in found["rows"])
     assert [next(iter(row.values())) for row in found["rows"]] == labels
     assert all(row["q25"] <= row["ms"] <= row["q75"] and row["ms"] > 0 for row in found["rows"] if "ms" in row)
