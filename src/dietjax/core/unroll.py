@@ -49,11 +49,12 @@ def unroll(neuron: Neuron, params: Params, state: State, current: Array, timeste
 
 
 def _unroll(neuron, params, state, current, timesteps, backend):
-    if state is None:
+    by_block = backend != "scan" and defined_with_step(neuron, "run")
+    if state is None and not (by_block and getattr(neuron, "starts_at_rest", False)):
         state = neuron.initial_state(params, current.shape[:1] + current.shape[2:], current.dtype)
-    if not jax.tree.leaves(state):  # without memory, the whole block is one step
+    if state is not None and not jax.tree.leaves(state):  # without memory, the whole block is one step
         return checked_step(neuron, params, state, current)
-    if backend != "scan" and defined_with_step(neuron, "run"):
+    if by_block:
         return neuron.run(params, state, current, timesteps, backend)
     if backend not in ("auto", "scan"):
         raise InputError(f"{type(neuron).__name__} has no kernel of its own, so backend={backend!r} cannot run it; "

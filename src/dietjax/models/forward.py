@@ -118,7 +118,8 @@ class Forward:
             state, outputs = self.run_chunk(state, *self.currents(x, None, valid), chunk, valid, start + offset)
             return state, outputs | {"input": measured(x, chunk)}
 
-        state = self.initial_state(images.shape[0], dtype) if state is None else state
+        if state is None:
+            state = self.initial_state(images.shape[0], dtype, chunk == timesteps and "membrane" not in self.record)
         if "membrane" in self.record:
             check_membranes(state)
         return over_chunks(run_chunk, state, timesteps, chunk, truncate=truncate, remat=remat)
@@ -248,9 +249,18 @@ class Forward:
             found[target] = found[target] + current if target in found else current
         return found, seen if self.train else {}
 
-    def initial_state(self, batch: int, dtype: Any) -> State:
-        """{layer: its neurons' state at rest}, for currents of so many images and this dtype."""
-        return {name: population.at_rest(self.params, batch, dtype) for name, population in self.populations.items()}
+    def initial_state(self, batch: int, dtype: Any, known: bool = False) -> State:
+        """{layer: its neurons' state at rest}, for currents of so many images and this dtype.
+
+        known: whether neurons that start at rest by themselves may be given None, which is no memory to read.
+        """
+        def at_rest(name, population):
+            itself = known and self.net.run_neuron is unroll and name != self.net.layers[-1].name
+            if itself and self.net.backend != "scan" and getattr(population.neuron, "starts_at_rest", False):
+                return None
+            return population.at_rest(self.params, batch, dtype)
+
+        return {name: at_rest(name, population) for name, population in self.populations.items()}
 
     @property
     def forward_mode(self) -> bool:

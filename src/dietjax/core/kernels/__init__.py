@@ -50,7 +50,7 @@ def check_backend(name: str) -> None:
         raise unknown("backend", name, BACKENDS)
 
 
-def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array, elapsed: Array | None,
+def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array | None, elapsed: Array | None,
         timesteps: int, backend: str = "auto") -> tuple[Array, Array | None, Array]:
     """LIF over a block by one of the backends; arguments and results as of `xla.forward`.
 
@@ -64,17 +64,18 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
                          "the backend 'auto'")
     kernels = {"xla": ((None, "xla"),), "pallas_interpret": ((None, "interpret"),),
                "pallas": (("cuda", "gpu"), ("tpu", "tpu"), (None, "none"))}
+    arithmetic = threshold if membrane is None else membrane
     if backend == "pallas":
-        _check_pallas(membrane)
-    chosen = _fastest(current, membrane, timesteps) if backend == "auto" else kernels[backend]
+        _check_pallas(arithmetic)
+    chosen = _fastest(current, arithmetic, timesteps) if backend == "auto" else kernels[backend]
     return block.lif(chosen, rule, timesteps, current, leak, threshold, membrane, elapsed)
 
 
-def _fastest(current: Array, membrane: Array, timesteps: int) -> block.Kernels:
+def _fastest(current: Array, arithmetic: Array, timesteps: int) -> block.Kernels:
     """The kernels of `auto`: one of FASTER for the platforms of this process's devices, else XLA's."""
     faster = [(row.platform, row.kernel) for row in FASTER if _cuda_generation() >= row.generation
-              and current.dtype.itemsize <= row.itemsize and membrane.dtype == jnp.float32
-              and timesteps >= row.timesteps and math.prod(membrane.shape) >= row.neurons]
+              and current.dtype.itemsize <= row.itemsize and arithmetic.dtype == jnp.float32
+              and timesteps >= row.timesteps and math.prod(current.shape) // current.shape[1] >= row.neurons]
     return (*faster, (None, "xla"))
 
 
@@ -85,9 +86,9 @@ def _cuda_generation() -> int:
     return int(number) if device.platform == "gpu" and number.isdigit() else -1
 
 
-def _check_pallas(membrane: Array) -> None:
-    if membrane.dtype != jnp.float32:
-        raise InputError(f"backend 'pallas' keeps membranes in float32, and these are {membrane.dtype}: use 'xla'")
+def _check_pallas(arithmetic: Array) -> None:
+    if arithmetic.dtype != jnp.float32:
+        raise InputError(f"backend 'pallas' keeps membranes in float32, and these are {arithmetic.dtype}: use 'xla'")
     device = jax.devices()[0]
     if device.platform == "gpu" and _cuda_generation() < 9:
         raise InputError(f"backend 'pallas' needs a TPU or a Hopper GPU, this process runs on {device.platform} "

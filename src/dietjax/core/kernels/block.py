@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
+from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
@@ -27,10 +28,14 @@ Kernels = tuple[tuple[str | None, str], ...]
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def lif(kernels: Kernels, rule: Rule, timesteps: int, *arguments: Any) -> tuple[Array, Array | None, Array]:
     """(membrane after the last step, elapsed after it, spikes); arguments as of `xla.forward`."""
-    return _forward(kernels, rule, timesteps, *arguments)[0]
+    return _run(kernels, rule, timesteps, *arguments)[0]
 
 
 def _forward(kernels, rule, timesteps, *arguments):
+    return _run(kernels, rule, timesteps, *jax.tree.map(lambda x: x.value, arguments, is_leaf=_is_primal))
+
+
+def _run(kernels, rule, timesteps, *arguments):
     forwards = {name: functools.partial(_kernel(name, kernels)[0], rule, timesteps) for _, name in kernels}
     if len(forwards) == 1:
         (name, forward), = forwards.items()
@@ -51,10 +56,13 @@ def _backward(kernels, rule, timesteps, residuals, cotangents):
     def run(name, arguments, kept, cotangents):
         return _kernel(name, kernels)[1](rule, timesteps, arguments, kept[name], cotangents)
 
-    return _by_platform(kernels, run, *residuals, cotangents)
+    membrane, _, spikes = cotangents
+    membrane = None if isinstance(membrane, SymbolicZero) else membrane
+    spikes = spikes.instantiate() if isinstance(spikes, SymbolicZero) else spikes
+    return _by_platform(kernels, run, *residuals, (membrane, None, spikes))
 
 
-lif.defvjp(_forward, _backward)
+lif.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _by_platform(kernels, run, *arguments):
@@ -63,6 +71,10 @@ def _by_platform(kernels, run, *arguments):
     if not branches:
         return run(default, *arguments)
     return jax.lax.platform_dependent(*arguments, default=functools.partial(run, default), **branches)
+
+
+def _is_primal(x):
+    return isinstance(x, CustomVJPPrimal)
 
 
 def _zeros(shapes):

@@ -43,15 +43,22 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
     Args:
         platform: "tpu", "gpu" (Hopper) or "interpret" (the TPU's kernel as plain XLA operations, on any machine).
     """
-    view = _View(platform, membrane)
+    view = _View(platform, current, threshold if membrane is None else membrane)
     leak, threshold = view.shared(leak), view.shared(threshold, 1)
     current = view.rows(current)
     state = jax.tree.map(view.rows, (membrane, elapsed))
     spikes, starts = [], []
-    for first, count in _parts(timesteps):
+    parts = _parts(timesteps)
+    for first, count in parts:
         before = state if first else None  # the first is among the arguments
-        fired, state, within = _call(tile.forward, rule, count, platform,
-                                     (_between(current, first, count), leak, threshold, state))
+        inputs = _between(current, first, count), leak, threshold, state
+        if membrane is None and len(parts) == 1:
+            # Who starts at rest seldom asks for the state after it: a kernel of its own, which XLA drops where it is
+            # not asked for.
+            fired, _, within = _call(tile.forward, rule, count, platform, "spikes", inputs)
+            state = _call(tile.forward, rule, count, platform, "state", inputs)[1]
+        else:
+            fired, state, within = _call(tile.forward, rule, count, platform, "all", inputs)
         spikes.append(fired)
         starts.append(jax.tree.map(view.neurons, (before, within)))
     return (*jax.tree.map(view.neurons, state), view.neurons(jnp.concatenate(spikes, axis=1))), starts
@@ -59,31 +66,32 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
 
 def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ...], starts: Any,
              cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Cotangents of `forward`'s arguments, in their order; as `xla.backward`."""
+    """Cotangents of `forward`'s arguments, in their order; as of `xla.backward`."""
     current, leak, threshold, membrane, elapsed = arguments
-    view = _View(platform, membrane)
-    g_after, g_elapsed, g_spikes = cotangents
-    g_after, g_spikes, seen = view.rows(g_after), view.rows(g_spikes), view.rows(current)
+    view = _View(platform, current, threshold if membrane is None else membrane)
+    g_after, _, g_spikes = cotangents
+    g_after, g_spikes, seen = jax.tree.map(view.rows, (g_after, g_spikes, current))
     wide = view.shared(leak), view.shared(threshold, 1)
     g_currents, g_shared = [], [0.0, 0.0]
     for (first, count), (before, within) in reversed(list(zip(_parts(timesteps), starts, strict=True))):
         state = jax.tree.map(view.rows, (membrane, elapsed) if before is None else before)
         inputs = (_between(seen, first, count), *wide, state, jax.tree.map(view.rows, within),
                   g_spikes[:, first:first + count], g_after)
-        g_current, *more, g_after = _call(tile.backward, rule, count, platform, inputs)
+        g_current, *more, g_after = _call(tile.backward, rule, count, platform, "all", inputs)
         g_currents.append(g_current)
         g_shared = [total + part for total, part in zip(g_shared, more, strict=True)]
     g_current = sum(g_currents) if current.shape[1] == 1 else jnp.concatenate(g_currents[::-1], axis=1)
     g_leak, g_threshold = (sum_to(view.neurons(g), p) for g, p in zip(g_shared, (leak, threshold), strict=True))
     # a counter has no gradient
-    return view.neurons(g_current), g_leak, g_threshold, view.neurons(g_after), jax.tree.map(jnp.zeros_like, g_elapsed)
+    g_membrane = None if membrane is None else view.neurons(g_after)
+    return view.neurons(g_current), g_leak, g_threshold, g_membrane, jax.tree.map(jnp.zeros_like, elapsed)
 
 
 class _View:
     """Neurons [..., N] as whole tiles of rows of 128 lanes [..., rows, 128], and back."""
 
-    def __init__(self, platform, membrane):
-        self._neurons, self._dtype = membrane.shape[1:], membrane.dtype
+    def __init__(self, platform, current, arithmetic):
+        self._neurons, self._dtype = current.shape[2:], arithmetic.dtype
         self._size = math.prod(self._neurons)
         self._padding = -self._size % (ROWS[platform] * LANES)
 
@@ -110,21 +118,26 @@ def _between(current, first, count):
     return current if current.shape[1] == 1 else current[:, first:first + count]
 
 
-@functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3))
-def _call(body: Callable, rule: Rule, steps: int, platform: str, inputs: Any) -> Any:
-    """Run a kernel body over all tiles of arrays [B, T, rows, 128], [B, rows, 128] and [rows, 128]."""
-    current, leak, _, state, *_ = inputs
+@functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3, 4))
+def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: str, inputs: Any) -> Any:
+    """Run a kernel body over all tiles of arrays [B, T, rows, 128], [B, rows, 128] and [rows, 128].
+
+    wanted: of the forward body "spikes", "state" (after the last step), or "all"; the rest is None.
+    """
+    current, leak, _, (membrane, elapsed), *_ = inputs
     batch, _, rows, _ = current.shape
+    state = jax.tree.map(lambda x: _like((batch, rows, LANES), x), (leak if membrane is None else membrane, elapsed))
     members = max(d for d in range(1, min(8, max(LONGEST // steps, 1)) + 1) if batch % d == 0)
     groups = batch // members
     if body is tile.forward:
         _, blocks = tile.split(steps)
         kept = jax.tree.map(lambda x: _like((batch, blocks, rows, LANES), x), state) if blocks else None
-        outputs: tuple[Any, ...] = (_like((batch, steps, rows, LANES), current),
-                                    jax.tree.map(lambda x: _like(x.shape, x), state), kept)
+        outputs: tuple[Any, ...] = _like((batch, steps, rows, LANES), current), state, kept
+        outputs = tuple(x if wanted in ("all", name) else None
+                        for x, name in zip(outputs, ("spikes", "state", "spikes"), strict=True))
     else:
         shared = _like((groups, rows, LANES), leak)
-        outputs = _like(current.shape, current), shared, shared, _like(state[0].shape, state[0])
+        outputs = _like(current.shape, current), shared, shared, None if membrane is None else state[0]
     flat_inputs, tree = jax.tree.flatten(inputs)
     flat_outputs, out_tree = jax.tree.flatten(outputs)
 
@@ -193,17 +206,18 @@ def _gpu(kernel, members, groups, inputs, outputs):
 
     return plgpu.kernel(
         block, out_type=outputs, grid=(groups, inputs[0].shape[-2] // height), grid_names=("group", "tile"),
-        compiler_params=plgpu.CompilerParams(lowering_semantics=plgpu.LoweringSemantics.Warpgroup))(*inputs)
+        compiler_params=plgpu.CompilerParams(lowering_semantics=plgpu.LoweringSemantics.Warpgroup,
+                                             unsafe_no_auto_barriers=True))(*inputs)
 
 
-def _partition(body, rule, steps, platform, mesh, arguments, results):
+def _partition(body, rule, steps, platform, wanted, mesh, arguments, results):
     batch = arguments[0][0].sharding.spec[0]
 
     def sharding(x):
         return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 2 else PartitionSpec())
 
     def local(inputs):
-        outputs = _call.fun(body, rule, steps, platform, inputs)
+        outputs = _call.fun(body, rule, steps, platform, wanted, inputs)
         if batch is None:
             return outputs
         return jax.tree.map(lambda x: jax.lax.psum(x, batch) if x.ndim == 2 else x, outputs)
@@ -211,7 +225,7 @@ def _partition(body, rule, steps, platform, mesh, arguments, results):
     return mesh, local, jax.tree.map(sharding, results), jax.tree.map(sharding, arguments)
 
 
-def _sharding_rule(body, rule, steps, platform, mesh, inputs, outputs):
+def _sharding_rule(body, rule, steps, platform, wanted, mesh, inputs, outputs):
     def factors(name, x):
         return {2: "r l", 3: "b r l", 4: f"b {name} r l"}[x.rank]  # arrays differ in their number of timesteps
 

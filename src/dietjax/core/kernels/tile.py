@@ -41,15 +41,19 @@ def forward(rule, steps, members, tile, inputs, outputs):
             membrane, elapsed = state
             for t, now in enumerate(currents):
                 _, fired, membrane, elapsed = step(rule, leak, threshold, membrane, elapsed, now)
-                spikes[b, first + t, tile.rows] = fired.astype(spikes.dtype)
+                if spikes is not None:
+                    spikes[b, first + t, tile.rows] = fired.astype(spikes.dtype)
             return membrane, elapsed
 
         def block(k, state):
-            _store(starts, (b, k, tile.rows), state)
+            if starts is not None:
+                _store(starts, (b, k, tile.rows), state)
             return advance(head + k * BLOCK, BLOCK, state)
 
-        after = advance(0, head, _load(state, (b, tile.rows)))
-        _store(last, (b, tile.rows), jax.lax.fori_loop(0, blocks, block, after) if blocks else after)
+        after = advance(0, head, _begin(state, (b, tile.rows), leak))
+        after = jax.lax.fori_loop(0, blocks, block, after) if blocks else after
+        if last is not None:
+            _store(last, (b, tile.rows), after)
         return _
 
     jax.lax.fori_loop(0, members, member, 0)
@@ -70,14 +74,15 @@ def backward(rule, steps, members, tile, inputs, outputs):
         def retreat(first, count, state, carry):
             g_after, total, shared = carry
             currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]
-            g_fired = [g_spikes[b, first + t, tile.rows].astype(leak.dtype) for t in range(count)]
+            g_fired = [g_spikes[b, first + t, tile.rows] for t in range(count)]
             passed = []
             for now in currents:
                 came, since = state
                 before, fired, *state = step(rule, leak, threshold, came, since, now)
                 passed.append((came, before, fired, since))
             for t in reversed(range(count)):
-                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after, g_fired[t])
+                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after,
+                                                      g_fired[t].astype(leak.dtype))
                 shared = [x + part for x, part in zip(shared, parts, strict=True)]
                 if constant:
                     total += g_before
@@ -89,10 +94,11 @@ def backward(rule, steps, members, tile, inputs, outputs):
             k = blocks - 1 - i
             return retreat(head + k * BLOCK, BLOCK, _load(starts, (b, k, tile.rows)), carry)
 
-        carry = g_last[b, tile.rows], zero, shared
+        carry = zero if g_last is None else g_last[b, tile.rows], zero, shared
         carry = jax.lax.fori_loop(0, blocks, block, carry) if blocks else carry
-        g_after, total, shared = retreat(0, head, _load(state, (b, tile.rows)), carry)
-        g_membrane[b, tile.rows] = g_after
+        g_after, total, shared = retreat(0, head, _begin(state, (b, tile.rows), leak), carry)
+        if g_membrane is not None:
+            g_membrane[b, tile.rows] = g_after
         if constant:
             g_current[b, 0, tile.rows] = total.astype(g_current.dtype)
         return shared
@@ -108,6 +114,12 @@ def split(steps):
 
 def _at(current, t):
     return t if current.shape[1] > 1 else 0
+
+
+def _begin(state, index, leak):
+    """The state before the first timestep; a membrane that is not given is at rest."""
+    membrane, elapsed = state
+    return jnp.zeros_like(leak) if membrane is None else membrane[index], _load(elapsed, index)
 
 
 def _load(refs, index):

@@ -33,9 +33,11 @@ def forward(rule: Rule, timesteps: int, current: Array, leak: Array, threshold: 
         current: [B, T, N], or [B, 1, N] for one that is the same at every step.
         leak: factor per step, of the shape [N] or of its last axes.
         threshold: > 0, of the shape [N] or of its last axes.
-        membrane: before the first step, [B, N]; its dtype is that of all arithmetic.
+        membrane: before the first step, [B, N]; its dtype is that of all arithmetic. None: zeros of the threshold's
+            dtype, which no kernel has to read.
         elapsed: timesteps since the last spike, [B, N], or None where the surrogate does not ask for it.
     """
+    membrane = _zeros(current, threshold) if membrane is None else membrane
     run, state, rest = functools.partial(_steps, rule, leak, threshold), (membrane, elapsed), _rest(timesteps)
     if rest == timesteps:
         state, spikes = run(current, timesteps, state)
@@ -59,14 +61,27 @@ def forward(rule: Rule, timesteps: int, current: Array, leak: Array, threshold: 
 
 def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any, cotangents: tuple[Any, ...]
              ) -> tuple[Any, ...]:
-    """Cotangents of `forward`'s arguments, in their order, from those of what it gave."""
-    current, leak, threshold, membrane, elapsed = arguments
-    g_after, g_elapsed, g_spikes = cotangents
-    g_elapsed = jax.tree.map(jnp.zeros_like, g_elapsed)  # a counter has no gradient
+    """Cotangents of `forward`'s arguments, in their order, from those of what it gave.
+
+    cotangents: of the membrane after the last step None where nothing reads it.
+    """
+    *arguments, elapsed = arguments
+    current, leak, threshold, membrane = arguments
+    g_after, _, g_spikes = cotangents
+    g_elapsed = jax.tree.map(jnp.zeros_like, elapsed)  # a counter has no gradient
+    zeros = _zeros(current, threshold)
+    g_after, membrane = (zeros if x is None else x for x in (g_after, membrane))
+    *found, g_membrane = _backward(rule, timesteps, (current, leak, threshold), (membrane, elapsed), states, g_after,
+                                   g_spikes)
+    return *found, g_membrane if arguments[-1] is not None else None, g_elapsed
+
+
+def _backward(rule, timesteps, arguments, state, states, g_after, g_spikes):
+    current, leak, threshold = arguments
     run, rest = functools.partial(_steps_back, rule, leak, threshold), _rest(timesteps)
     if rest == timesteps:
-        g_current, *others = run(current, timesteps, (membrane, elapsed), g_after, g_spikes)
-        return g_current.astype(current.dtype), *others, g_elapsed
+        g_current, *others = run(current, timesteps, state, g_after, g_spikes)
+        return g_current.astype(current.dtype), *others
 
     def turn(start, count, state, carry):
         g_current, g_leak, g_threshold, g_after = carry
@@ -76,7 +91,7 @@ def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any
         return g_current, g_leak + more[0], g_threshold + more[1], g_after
 
     constant = current.shape[1] == 1
-    g_current = jnp.zeros(current.shape, membrane.dtype) if constant else g_spikes  # written in the spikes' place
+    g_current = jnp.zeros(current.shape, g_after.dtype) if constant else g_spikes  # written in the spikes' place
     carry = g_current, jnp.zeros_like(leak), jnp.zeros_like(threshold), g_after
     before_blocks, before_rest = states[:2], states[2:]
     if rest:
@@ -85,7 +100,12 @@ def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any
     carry, _ = lax.scan(lambda carry, xs: (turn(xs[0], BLOCK, xs[1], carry), None), carry, (starts, before_blocks),
                         reverse=True)
     g_current, *others = carry
-    return g_current.astype(current.dtype), *others, g_elapsed
+    return g_current.astype(current.dtype), *others
+
+
+def _zeros(current, threshold):
+    """The membrane at rest."""
+    return jnp.zeros((current.shape[0], *current.shape[2:]), threshold.dtype)
 
 
 def _steps(rule, leak, threshold, current, count, state):

@@ -71,7 +71,13 @@ class IF(Resetting):
             membrane += self.initial_membrane * jnp.asarray(params.threshold, dtype)
         return MembraneState(membrane, elapsed)
 
-    def run(self, params: SpikingParams, state: MembraneState, current: Array, timesteps: int,
+    @property
+    def starts_at_rest(self) -> bool:
+        """Whether `run` takes the state None: membranes at 0, which no kernel then has to read."""
+        return not (self.initial_membrane or self._uses_elapsed or self._beyond_kernels()
+                    or type(self).initial_state is not IF.initial_state)
+
+    def run(self, params: SpikingParams, state: MembraneState | None, current: Array, timesteps: int,
             backend: str = "auto") -> tuple[MembraneState, Array]:
         """A block: currents [B, T, N], or [B, 1, N] for a constant one -> (state, spikes [B, T, N]).
 
@@ -79,7 +85,12 @@ class IF(Resetting):
         too). Call it through `unroll`, which also has the backend "scan".
         """
         check_block(current, timesteps)
-        check_state(state.membrane, current.shape[:1] + current.shape[2:])
+        shape = current.shape[:1] + current.shape[2:]
+        if state is None:
+            like = jax.ShapeDtypeStruct(shape, jnp.result_type(current, params.threshold, jnp.float32))
+        else:
+            like = state.membrane
+            check_state(like, shape)
         beyond = self._beyond_kernels()
         if beyond:
             if backend != "auto":
@@ -87,11 +98,11 @@ class IF(Resetting):
                                  f"{type(self).__name__}; use 'auto' or 'scan', or do without it")
             return scan_steps(self, params, state, current, timesteps)
         assert not isinstance(self.surrogate, str)  # __post_init__ made a name a Surrogate
-        check_surrogate(self.surrogate, state.membrane)
+        check_surrogate(self.surrogate, like)
         rule = kernels.Rule(self.reset, self.surrogate)
-        leak, threshold = self._checked(params, state.membrane)
-        membrane, elapsed, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, *state, timesteps,
-                                                backend)
+        leak, threshold = self._checked(params, like)
+        membrane, elapsed, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold,
+                                                *(state or (None, None)), timesteps, backend)
         return MembraneState(membrane, elapsed), spikes
 
     def with_threshold(self, params: Any, threshold: Array | float) -> SpikingParams:
