@@ -134,9 +134,9 @@ def _steps_back(rule, leak, threshold, current, count, state, g_after, g_spikes)
         g_fired = g_spikes[:, t].astype(passed[t][0].dtype)
         g_before, g_after, leak_part, threshold_part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
         g_currents.append(g_before)
-        g_leak, g_threshold = g_leak + sum_to(leak_part, leak), g_threshold + sum_to(threshold_part, threshold)
+        g_leak, g_threshold = g_leak + leak_part, g_threshold + threshold_part
     g_current = sum(g_currents)[:, None] if current.shape[1] == 1 else jnp.stack(g_currents[::-1], axis=1)
-    return g_current, g_leak, g_threshold, g_after
+    return g_current, sum_to(g_leak, leak), sum_to(g_threshold, threshold), g_after
 
 
 def _rest(timesteps):
