@@ -1,7 +1,8 @@
 """What conversions refuse, each in the same words: networks and variables that no ANN's parameters can become."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.scan import defined_with_step
-from ..errors import InputError
-from ..models import Network
+from ..errors import InputError, naming_shortage
+from ..models import Network, largest_block
 from ..models.inputs import check_input, is_framed
 from ..models.inside import only_valid, valid_steps
 from ..types import Array, Neuron
@@ -130,6 +131,15 @@ def check_finite(images: Array) -> None:
     if len(wrong):
         raise InputError(f"{len(wrong)} of {len(images)} images hold NaN or infinity, the first of them images"
                          f"[{wrong[0]}]: leave them out, and look whether a standard deviation of 0 normalised them")
+
+
+def measured(program: Callable[[Any, Array], Any], net: Network, steps: int, variables: Any, images: Array) -> Any:
+    """What a program measures of all these images at once, over so many timesteps; where they do not fit, what does."""
+    with naming_shortage(f"the conversion on {len(images)} images at {steps} timesteps",
+                         "Use fewer images (conversion.images of an experiment)"
+                         f"{' or fewer timesteps (conversion.timesteps)' if steps > 1 else ''}.",
+                         partial(largest_block, net, len(images), steps)):
+        return jax.block_until_ready(program(variables, images))
 
 
 def check_percentile(percentile: float) -> None:
