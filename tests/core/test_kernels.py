@@ -177,7 +177,8 @@ def test_a_block_that_does_not_fit_is_refused_by_the_neuron_itself(neuron):
         unroll(neuron, params, other, currents)
 
 
-@pytest.mark.parametrize("backend, says", [("foo", "unknown backend 'foo'"), ("scan", "Those that can: auto, xla, pallas_int")])
+@pytest.mark.parametrize("backend, says", [
+    ("foo", "unknown backend 'foo'"), ("scan", "Those that can: auto, xla, pallas_interpret")])
 def test_a_kernel_falls_back_on_nothing(backend, says):
     neuron = LIF()
     params = neuron.init(jax.random.key(0), NEURONS)

@@ -28,8 +28,8 @@ def failing(says):
 def test_out_of_memory_in_a_step_is_an_input_error(tmp_path, monkeypatch):
     net, phase = make_net(), Phase(epochs=1, batch_size=BATCH)
     monkeypatch.setattr(session, "make_train_step", failing(SAID))
-    with pytest.raises(InputError, match=r"snn: the device ran out of memory in a training step.*block is that of .*batch_size"
-                                         r".*There is no checkpoint yet"):
+    with pytest.raises(InputError, match=r"snn: the device ran out of memory in a training step.*block is that of "
+                                         r".*batch_size.*There is no checkpoint yet"):
         fit(tmp_path / "memory", phase, net, init(net))
     monkeypatch.setattr(session, "make_train_step", failing("INTERNAL: something else"))
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):

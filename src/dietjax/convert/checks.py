@@ -16,6 +16,9 @@ from ..models.inputs import check_input, is_framed
 from ..models.inside import only_valid, valid_steps
 from ..types import Array, Neuron
 
+MOST_RANKED = 2**31 - 1
+"""Numbers of which one can be selected: they are counted as int32."""
+
 
 def check_convertible(net: Network) -> None:
     """Refuse a network with parts that no ANN has: recurrent layers, weights of timesteps, a readout that fires."""
@@ -134,7 +137,11 @@ def check_finite(images: Array) -> None:
 
 
 def measured(program: Callable[[Any, Array], Any], net: Network, steps: int, variables: Any, images: Array) -> Any:
-    """What a program measures of all these images at once, over so many timesteps; where they do not fit, what does."""
+    """What a program ranks of all these images at once, over so many timesteps; where they do not fit, what does."""
+    largest = max(math.prod(c.out_shape) for c in net.connections())
+    if len(images) * largest > MOST_RANKED:
+        raise InputError(f"the conversion ranks the currents of {len(images)} images and {largest:,} neurons at once, "
+                         f"and counts them in 32 bits: use at most {MOST_RANKED // largest} images (conversion.images)")
     with naming_shortage(f"the conversion on {len(images)} images at {steps} timesteps",
                          "Use fewer images (conversion.images of an experiment)"
                          f"{' or fewer timesteps (conversion.timesteps)' if steps > 1 else ''}.",
