@@ -148,7 +148,7 @@ def test_only_the_currents_are_saved_for_the_backward_pass(backend):
 
 @pytest.mark.parametrize("backend", [slow("scan"), "xla", slow(PALLAS)])
 @pytest.mark.parametrize("threshold", [1e-4, 300.0])  # whose square float16 takes for 0, and for infinity
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_gradients_of_half_precision_parameters_are_those_of_wide_ones_rounded(backend, threshold):
     neuron = LIF(leak=0.9, threshold=threshold)
     currents = threshold * make_currents(20, jnp.float32)
