@@ -70,9 +70,10 @@ class Run:
 
     def predict(self, images: np.ndarray | Array) -> Prediction:
         """Classes of these images, raw as `normalise` takes them; all at once, compiled once for each shape."""
-        with naming_shortage(f"the prediction of {len(images)} examples at {self.timesteps} timesteps",
+        count = next(iter(np.shape(images)), 0)  # of anything: `normalise` refuses what is no batch
+        with naming_shortage(f"the prediction of {count} examples at {self.timesteps} timesteps",
                              "Give predict fewer examples at once.",
-                             functools.partial(largest_block, self.net, len(images), self.timesteps)):
+                             functools.partial(largest_block, self.net, count, self.timesteps)):
             classes, confidence = jax.device_get(self._answer(self.variables, self.normalise(images)))
         return Prediction(classes, confidence)
 
