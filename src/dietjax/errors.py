@@ -1,11 +1,16 @@
 """Clear errors: what was wrong, the nearest thing that would have been right, and the remedy."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 
 class InputError(ValueError):
     """The caller's mistake, with its remedy. The command line prints it without a traceback; anything else is a bug."""
+
+
+class OutOfMemory(InputError):
+    """A device's memory was too small for what was asked of it."""
 
 
 class Stopped(BaseException):
@@ -26,3 +31,33 @@ def unknown(what: str, given: str, known: Iterable[str]) -> InputError:
     near = difflib.get_close_matches(given.lower(), [k.lower() for k in known], n=1, cutoff=0.5)
     hint = next((f"; did you mean {k!r}?" for k in known if near and k.lower() == near[0]), "")
     return InputError(f"unknown {what} {given!r}{hint or '.'} Known: {', '.join(known)}.")
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether this says that memory was too small: JAX's own error, or that of a library beside it."""
+    return isinstance(error, MemoryError) or any(said in str(error) for said in ("RESOURCE_EXHAUSTED",
+                                                                                 "CUDA out of memory"))
+
+
+@contextlib.contextmanager
+def naming_shortage(doing: str, helps: str | Callable[[], str],
+                    largest: Callable[[], str] | None = None) -> Iterator[None]:
+    """Around programs on data of a size that somebody chose; their results have to be waited for inside.
+
+    Args:
+        doing: what they do, as in "the device ran out of memory in {doing}".
+        helps: a sentence: which setting of this place takes less.
+        largest: says the largest block (`models.largest_block`), where there is a network.
+
+    Raises:
+        OutOfMemory: they ran out of memory, with all of this; one from inside, which knows more, passes through.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out(error):
+            raise
+        said = f" {largest()}" if largest else ""
+        remedy = helps if isinstance(helps, str) else helps()
+        whose = "this machine" if isinstance(error, MemoryError) else "the device"
+        raise OutOfMemory(f"{whose} ran out of memory in {doing}.{said} {remedy}") from error

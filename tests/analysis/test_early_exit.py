@@ -146,6 +146,7 @@ def test_a_single_output_has_no_margin():
         early_exit.predict(net, {}, jnp.zeros((1, *IMAGE)), (1.0,), timesteps=2)
 
 
+@pytest.mark.slow
 def test_neurons_that_take_all_timesteps_at_once_have_no_early_exit():
     layers = (Layer("fc1", 4, kernel=None), Layer("fc2", 3, kernel=None))
     net, images = Network(layers, IMAGE, neuron=PSN(timesteps=2)), jnp.ones((1, *IMAGE))

@@ -83,7 +83,7 @@ def test_a_matched_network_answers_a_long_sequence_as_the_ann_answers_its_mean(x
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_an_exit_is_the_answer_to_the_frames_so_far_and_sees_no_later_one(random_variables, chunk):
     net, variables = network(random_variables)
     frames = moving()

@@ -65,7 +65,7 @@ def test_matching_leaves_out_what_lies_beyond(x64, random_variables):
 
 
 @pytest.mark.parametrize("chunk", [1, 3])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_an_example_that_is_over_is_decided(random_variables, chunk):
     """By what it was at its end; the batch leaves when those that go on are decided."""
     net, variables = network(random_variables)

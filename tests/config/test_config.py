@@ -217,7 +217,8 @@ def test_chunk_must_divide_timesteps(timesteps, chunk, fits):
     ("dietjax.config", ("jax", "flax", "optax", "numpy", "tyro")),
     ("dietjax.cli.main", ("jax", "flax", "optax", "orbax", "matplotlib", "tensorflow_datasets", "grain", "cv2")),
     ("dietjax", ("tensorflow_datasets", "grain", "array_record", "cv2")),
-    ("dietjax, dietjax.run.recipe, dietjax.train.loop", ("tensorflow_datasets", "array_record", "cv2", "matplotlib")),
+    pytest.param("dietjax, dietjax.run.recipe, dietjax.train.loop",
+                 ("tensorflow_datasets", "array_record", "cv2", "matplotlib"), marks=pytest.mark.slow),
 ])
 def test_import_loads_no_more_than_it_needs(module, absent):
     code = f"import sys, {module}; print([m for m in {absent} if m in sys.modules])"

@@ -121,7 +121,7 @@ class TestBalance:
             np.testing.assert_array_equal(balanced["params"][name]["kernel"], layer["kernel"])
 
     @pytest.mark.parametrize("sharing, shape", [("channel", (8,)), ("neuron", (8, 8, 8))])
-    @pytest.mark.thin(1)
+    @pytest.mark.slow
     def test_shared_threshold_fills_whatever_shape_the_neuron_has(self, x64, random_variables, sharing, shape):
         one = Network(VGG_LIKE, IMAGE)
         variables = random_variables(one, dtype=jnp.float64)

@@ -48,6 +48,7 @@ def test_poisson_fires_at_rate_times_the_value(value, rate, dtype):
     assert abs(np.abs(spikes).mean() - p) < 5 * np.sqrt(p * (1 - p) / spikes.size)
 
 
+@pytest.mark.slow
 def test_poisson_does_not_depend_on_the_chunk():
     x = images()
     whole = encode(1.0, x, 0, 4)

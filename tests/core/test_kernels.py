@@ -148,7 +148,7 @@ def test_only_the_currents_are_saved_for_the_backward_pass(backend):
 
 @pytest.mark.parametrize("backend", [slow("scan"), "xla", slow(PALLAS)])
 @pytest.mark.parametrize("threshold", [1e-4, 300.0])  # whose square float16 takes for 0, and for infinity
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_gradients_of_half_precision_parameters_are_those_of_wide_ones_rounded(backend, threshold):
     neuron = LIF(leak=0.9, threshold=threshold)
     currents = threshold * make_currents(20, jnp.float32)
@@ -177,7 +177,8 @@ def test_a_block_that_does_not_fit_is_refused_by_the_neuron_itself(neuron):
         unroll(neuron, params, other, currents)
 
 
-@pytest.mark.parametrize("backend, says", [("foo", "unknown backend 'foo'"), ("scan", "use dietjax.unroll")])
+@pytest.mark.parametrize("backend, says", [
+    ("foo", "unknown backend 'foo'"), ("scan", "Those that can: auto, xla, pallas_interpret")])
 def test_a_kernel_falls_back_on_nothing(backend, says):
     neuron = LIF()
     params = neuron.init(jax.random.key(0), NEURONS)
@@ -210,7 +211,7 @@ def test_a_subclass_with_its_own_step_is_run_by_that_step():
     neuron = Stubborn()
     _, out = unroll(neuron, make_params(neuron), None, make_currents(3))
     np.testing.assert_array_equal(out, 7)
-    with pytest.raises(InputError, match=r"Stubborn has no kernel of its own.*backend='xla'.*'auto' or 'scan'"):
+    with pytest.raises(InputError, match=r"'xla' cannot run Stubborn: it has no kernel of its own.*can: auto, scan\."):
         unroll(neuron, make_params(neuron), None, make_currents(3), backend="xla")
 
 

@@ -152,6 +152,7 @@ class TestShapes:
     def test_names_are_found_however_spelled(self, spelled, name):
         assert build(spelled, 10, (32, 32, 3)) == build(name, 10, (32, 32, 3))
 
+    @pytest.mark.slow
     def test_initial_weights_have_the_authors_deviation(self):
         params = jax.jit(small().init)(jax.random.key(0), images(small()))["params"]
         conv, fc = params["conv10"]["kernel"], params["mid"]["kernel"]
@@ -288,6 +289,7 @@ class TestDropout:
 
 
 class TestRecord:
+    @pytest.mark.slow
     def test_spike_rate_runs_from_input_to_output_also_after_jit(self, random_variables):
         net = small()
         order = [layer.name for layer in VGG_LIKE[:-1]]
@@ -381,6 +383,7 @@ class FlaxNorm(nn.Module):
 
 class TestBatchNorm:
     @pytest.mark.parametrize("train", [True, False])
+    @pytest.mark.slow
     def test_batch_norm_is_flaxs(self, x64, random_variables, train):
         net = Network(TestCost.LAYERS, IMAGE, neuron=ReLU(), batch_norm=True)
         variables, x = random_variables(net, dtype=jnp.float64), images(net, 5, jnp.float64)
@@ -414,6 +417,7 @@ class TestBatchNorm:
             net.apply(random_variables(net), images(net), 4, train=True, chunk=2, mutable=["batch_stats"],
                       rngs={"dropout": jax.random.key(0)})
 
+    @pytest.mark.slow
     def test_evaluation_in_chunks_is_not(self, x64, random_variables):
         net = small(batch_norm=True)
         variables, x = random_variables(net, dtype=jnp.float64), images(net, dtype=jnp.float64)

@@ -61,6 +61,7 @@ def test_a_log_that_was_shortened_is_told_on_the_page(tmp_path):
     assert all(f"<li>metrics.jsonl lacks steps 1 to 40 of {phase}, where" in page for phase in ("ann", "snn"))
 
 
+@pytest.mark.slow
 def test_every_setting_is_shown_with_its_default_where_that_is_another(tmp_path):
     """Of an experiment whose settings are the defaults but for four."""
     run = make_run(tmp_path / "run")

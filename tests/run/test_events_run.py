@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import warnings
 
+import commands
 import numpy as np
 import pytest
 from recordings import DTYPE, write
@@ -10,7 +12,7 @@ from rich.console import Console as Rich
 
 from dietjax import data
 from dietjax.cli import main as cli
-from dietjax.config import Data, Experiment, Model, Phase, check, from_dict
+from dietjax.config import Data, Experiment, Model, Phase, as_stored, check, from_dict
 from dietjax.data import sets
 from dietjax.errors import InputError
 from dietjax.report import page
@@ -92,6 +94,10 @@ def test_a_run_goes_from_end_to_end_in_memory_as_streamed(folder, tmp_path, monk
     assert first["snn_joules"] == pytest.approx(0.9e-12 * per_pixel * first["macs"])
     assert summary["settings"]["data"]["name"] == "events:bars"
     assert "The events, a frame a timestep" in page.write(tmp_path / "memory").read_text("utf-8")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a layer that so few events a frame leave silent
+        said = commands.run("evaluate", tmp_path / "memory", "--timesteps", T + 2, "--json", "--test-batch", 5)
+    assert len(json.loads(said)["snn"]["accuracy_by_timestep"]) == T + 2
     monkeypatch.setattr(sets, "RESIDENT_BYTES", 0)
     streamed = recipe.run(experiment(folder), tmp_path / "streamed", QUIET)
     assert isinstance(assemble.open_run(tmp_path / "streamed")[1].train, data.Stream)
@@ -99,3 +105,22 @@ def test_a_run_goes_from_end_to_end_in_memory_as_streamed(folder, tmp_path, monk
     losses = [[json.loads(line)["loss"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
               for name in ("memory", "streamed")]
     np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+def test_a_run_is_evaluated_at_other_timesteps_on_events_cut_into_as_many_frames(folder, tmp_path, monkeypatch):
+    """And one on stored frames says how many there are."""
+    (tmp_path / "config.json").write_text(json.dumps(as_stored(experiment(folder))))
+    monkeypatch.setattr(assemble, "restore_networks", lambda *_: {})
+    for asked, frames in ((None, T), (T + 2, T + 2)):
+        opened, dataset, _ = assemble.open_run(tmp_path, asked)
+        expected = data.load(f"events:{folder}", framing=data.Framing(frames, binary=True, sensor_size=(36, 36)))
+        assert opened.timesteps == T and dataset.frames == frames
+        np.testing.assert_array_equal(dataset.test.images, expected.test.images)
+    images, labels = dataset.train.images, dataset.train.labels
+    np.savez(tmp_path / "stored.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    stored = dataclasses.replace(experiment(folder), timesteps=T + 2, ann=Phase(1),
+                                 data=Data(f"npz:{tmp_path / 'stored.npz'}"))
+    (tmp_path / "config.json").write_text(json.dumps(as_stored(stored)))
+    for command in ("evaluate", "convert"):
+        with pytest.raises(InputError, match=r"timesteps are 4, and .* of stored have 5 frames.*set timesteps to 5"):
+            commands.run(command, tmp_path, "--timesteps", 4)

@@ -7,12 +7,14 @@ from short_training import fit, one_device
 
 from dietjax.analysis import memory
 from dietjax.config import Phase
-from dietjax.errors import InputError
+from dietjax.errors import InputError, OutOfMemory
 from dietjax.models import build
 from dietjax.train import session
 from dietjax.train.plan import Plan
 from dietjax.train.reporter import Reporter
 from dietjax.train.state import TimeSchedule
+
+SAID = "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"
 
 
 def failing(says):
@@ -25,9 +27,9 @@ def failing(says):
 @pytest.mark.slow
 def test_out_of_memory_in_a_step_is_an_input_error(tmp_path, monkeypatch):
     net, phase = make_net(), Phase(epochs=1, batch_size=BATCH)
-    monkeypatch.setattr(session, "make_train_step", failing("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes"))
-    with pytest.raises(InputError, match=r"snn: the device ran out of memory.*largest block is that of .*batch_size"
-                                         r".*There is no checkpoint yet"):
+    monkeypatch.setattr(session, "make_train_step", failing(SAID))
+    with pytest.raises(InputError, match=r"snn: the device ran out of memory in a training step.*block is that of "
+                                         r".*batch_size.*There is no checkpoint yet"):
         fit(tmp_path / "memory", phase, net, init(net))
     monkeypatch.setattr(session, "make_train_step", failing("INTERNAL: something else"))
     with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
@@ -35,10 +37,14 @@ def test_out_of_memory_in_a_step_is_an_input_error(tmp_path, monkeypatch):
 
 
 def test_the_largest_block_and_the_remedies_are_what_a_hand_counts():
-    said = memory.shortage(build("VGG4", 10, (8, 8, 1), classifier=(8,)), 1000, 4, None)
+    net = build("VGG4", 10, (8, 8, 1), classifier=(8,))
+    with pytest.raises(OutOfMemory) as caught, memory.naming_shortage(net, 1000, 4, None):
+        raise jax.errors.JaxRuntimeError(SAID)
+    said = str(caught.value)
+    assert "1000 images a device at 4 timesteps" in said
     assert "that of conv1, 8 x 8 x 64 neurons, 0.066 GB" in said  # 1000 · 4 · 4096 · 4 bytes
     assert "chunk=1" in said and "dtype=bfloat16" in said and "half the batch_size" in said
-    assert memory.shortage(build("VGG4", 10, (8, 8, 1), classifier=(8,)), 1, 1, None).count("batch_size") == 0
+    assert memory.less(net, 1, 1, None).count("batch_size") == 0
 
 
 @pytest.mark.parametrize("most", [2, 3, 5, 50])

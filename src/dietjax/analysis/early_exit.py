@@ -23,8 +23,8 @@ from ..core import losses
 from ..core.losses.lengths import check_lengths
 from ..core.neurons import PSN
 from ..data import Dataset, normalise
-from ..errors import InputError
-from ..models import Network
+from ..errors import InputError, naming_shortage
+from ..models import Network, largest_block
 from ..models.inputs import is_framed
 from ..models.inside import only_valid
 from ..types import Array
@@ -78,7 +78,7 @@ def predict(net: Network, variables: dict, images: Array, margins: Sequence[floa
     for start in range(0, timesteps, chunk):
         seen = images[:, start:start + chunk] if is_framed(net, images) else images
         left = None if lengths is None else jnp.asarray(lengths) - start
-        logits, least, state = _run_chunk(net, chunk, variables, seen, state, start, key, left, logits)
+        logits, least, state = _waited_for(net, chunk, variables, seen, state, start, key, left, logits)
         reached = float(least)
         if math.isnan(reached):
             raise InputError(f"at timestep {start + chunk} no class leads, the readout is NaN: these images, or the "
@@ -137,6 +137,13 @@ def _check_neurons(net, chunk, timesteps):
         raise InputError(f"early exit stops between timesteps, and the neurons of {', '.join(whole)} take all "
                          f"{timesteps} of them at once (PSN): evaluate this network without it (without --margin), or "
                          "train one with SlidingPSN (neuron.kind sliding_psn)")
+
+
+def _waited_for(net, chunk, variables, images, *arguments):
+    with naming_shortage(f"early exit on {len(images)} images at once, {chunk} timesteps at a time",
+                         "Give fewer images at once (--batch-size of dietjax evaluate), or a smaller chunk.",
+                         functools.partial(largest_block, net, len(images), chunk)):
+        return jax.block_until_ready(_run_chunk(net, chunk, variables, images, *arguments))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -2,12 +2,15 @@
 
 import math
 import os
+from contextlib import AbstractContextManager
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 
+from .. import errors
 from ..errors import InputError
-from ..models import Network, convolution, pooled
+from ..models import Network, convolution, largest_block, pooled
 
 WORKING_BLOCKS = 4
 """Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,
@@ -84,16 +87,18 @@ def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bo
                      f"{needed / 1e9:.1f} GB, a device has {limit / 1e9:.1f} GB; {remedy}")
 
 
-def shortage(net: Network, batch: int, timesteps: int, chunk: int | None) -> str:
-    """What to say when a device ran out of memory: the layer with the largest block, and what would take less.
+def naming_shortage(net: Network, batch: int, timesteps: int, chunk: int | None) -> AbstractContextManager[None]:
+    """`errors.naming_shortage` around training steps; arguments as of `less`."""
+    return errors.naming_shortage(f"a training step on {batch} images a device at {timesteps} timesteps",
+                                  partial(less, net, batch, timesteps, chunk),
+                                  partial(largest_block, net, batch, chunk or timesteps))
+
+
+def less(net: Network, batch: int, timesteps: int, chunk: int | None) -> str:
+    """What would take less memory than a training step that ran out of it.
 
     Args: as of `training_step`; `chunk` recomputes within chunks, as in training.
     """
-    size = jnp.dtype(net.dtype or jnp.float32).itemsize
-    largest = max(net.connections(), key=lambda c: math.prod(c.out_shape))
-    shape = " x ".join(map(str, largest.out_shape))
-    block = batch * (chunk or timesteps) * math.prod(largest.out_shape) * size
-
     def estimate(net=net, batch=batch, chunk=chunk):
         return f"{training_step(net, batch, timesteps, chunk, remat=chunk is not None) / 1e9:.2g} GB"
 
@@ -102,11 +107,10 @@ def shortage(net: Network, batch: int, timesteps: int, chunk: int | None) -> str
         remedies.append(f"half the batch_size, or twice as much accumulate, {estimate(batch=batch // 2)}")
     if (chunk or timesteps) > 1 and not net.batch_norm:
         remedies.append(f"chunk=1 {estimate(chunk=1)}")
-    if size > 2:
+    if jnp.dtype(net.dtype or jnp.float32).itemsize > 2:
         remedies.append(f"dtype=bfloat16 {estimate(net.clone(dtype=jnp.bfloat16))}")
-    return (f"the device ran out of memory, on {batch} images a device at {timesteps} timesteps, of which a training "
-            f"step takes about {estimate()}. The largest block is that of {largest.name}, {shape} neurons, "
-            f"{block / 1e9:.2g} GB. " + (f"With {'; with '.join(remedies)}." if remedies else "Use more devices."))
+    return f"Such a step takes about {estimate()}" + (f"; with {'; with '.join(remedies)}." if remedies else
+                                                      ": use more devices.")
 
 
 def check_conversion(net: Network, images: int, timesteps: int) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, UseAppendAction
 
 from ..config import load_experiment
-from ..errors import InputError
+from ..errors import InputError, naming_shortage
 from .options import Dtype, Inlined, Of, Output, PeerName, positive
 
 
@@ -38,9 +38,10 @@ class Step:
         positive(timesteps=self.timesteps, chunk=self.chunk, runs=self.runs)
         from .networks import compare
 
-        self.output.show(compare(
-            self.of.subject(), self.timesteps, train=self._train, chunks=self.chunk, remat=self.remat,
-            backends=self.backend, dtypes=self.dtype, peers=self.peer, runs=self.runs), self)
+        with self.of.naming_shortage(self.timesteps, self.dtype):
+            self.output.show(compare(
+                self.of.subject(), self.timesteps, train=self._train, chunks=self.chunk, remat=self.remat,
+                backends=self.backend, dtypes=self.dtype, peers=self.peer, runs=self.runs), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +70,10 @@ class Neuron:
         positive(batch=self.batch, neurons=self.neurons, timesteps=self.timesteps, runs=self.runs)
         from .cells import neuron
 
-        self.output.show(neuron(self.batch, self.neurons, self.timesteps, self.backend, self.dtype, self.runs),
-                         self)
+        with naming_shortage("a benchmark of LIF",
+                             "Give smaller --batch, --neurons or --timesteps, or --dtype bfloat16."):
+            self.output.show(neuron(self.batch, self.neurons, self.timesteps, self.backend, self.dtype, self.runs),
+                             self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +102,10 @@ class Convolution:
             raise InputError(f"side {odd[0]} cannot be pooled by 2; give even sides, or leave out --pooled")
         from .cells import convolution
 
-        self.output.show(convolution(self.side, self.channels, self.images, self.dtype, self.runs, self.pooled), self)
+        with naming_shortage("a benchmark of convolutions",
+                             "Give smaller --images, --channels or --side, or --dtype bfloat16."):
+            self.output.show(convolution(self.side, self.channels, self.images, self.dtype, self.runs, self.pooled),
+                             self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,8 +130,10 @@ class Layer:
         positive(features=self.features, batch=self.batch, timesteps=self.timesteps, runs=self.runs)
         from .cells import layer
 
-        self.output.show(layer(self.features, self.batch, self.timesteps, self.backend, self.dtype, self.peer,
-                               self.runs), self)
+        with naming_shortage("a benchmark of a layer",
+                             "Give smaller --features, --batch or --timesteps, or --dtype bfloat16."):
+            self.output.show(layer(self.features, self.batch, self.timesteps, self.backend, self.dtype, self.peer,
+                                   self.runs), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,8 +158,9 @@ class Memory:
         positive(timesteps=self.timesteps, chunk=self.chunk)
         from .memory import sweep
 
-        self.output.show(sweep(self.of.subject(), self.timesteps, self.chunk, self.dtype, self.peer,
-                               self.memory_level), self)
+        with self.of.naming_shortage(self.timesteps, self.dtype):
+            self.output.show(sweep(self.of.subject(), self.timesteps, self.chunk, self.dtype, self.peer,
+                                   self.memory_level), self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +183,8 @@ class Scaling:
         positive(devices=self.devices, timesteps=self.timesteps, runs=self.runs)
         from .scaling import scaling
 
-        self.output.show(scaling(self.of.subject(), self.devices, self.timesteps, self.dtype, self.runs), self)
+        with self.of.naming_shortage((self.timesteps,), self.dtype):
+            self.output.show(scaling(self.of.subject(), self.devices, self.timesteps, self.dtype, self.runs), self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """What several commands of `dietjax bench` ask for. jax loads inside: `--help` answers at once."""
 
 import dataclasses
-import math
 import os
 import pathlib
 import shlex
+from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from tyro.conf import Positional, UseAppendAction, arg
 
-from ..errors import InputError
+from ..config import check_width
+from ..errors import InputError, naming_shortage
 
 PeerName = Literal["spyx", "spikingjelly", "snntorch", "norse"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -67,8 +68,18 @@ class Of:
         """Refuse numbers that no network has, before anything is loaded."""
         positive(batch=self.batch, num_classes=self.num_classes, image_shape=self.image_shape,
                  classifier=self.classifier or ())
-        if not 0 < self.width < math.inf:
-            raise InputError(f"--width must be > 0, got {self.width}")
+        check_width("--width", self.width)
+
+    def naming_shortage(self, timesteps: tuple[int, ...], dtype: tuple[str, ...]) -> AbstractContextManager[None]:
+        """`errors.naming_shortage` around a benchmark of this network, at all of these."""
+        from ..models import largest_block
+
+        def largest():
+            net = self.subject().networks("float32" if "float32" in dtype else dtype[0])[1]
+            return largest_block(net, self.batch, max(timesteps))
+
+        return naming_shortage(f"a benchmark of {self.model}, batch {self.batch}, T={max(timesteps)}",
+                               "Give a smaller --batch, --width or --timesteps, or --dtype bfloat16.", largest)
 
     def subject(self) -> Any:
         """As the benchmarks take it."""
@@ -77,10 +88,10 @@ class Of:
         return Subject(self.model, self.image_shape, self.num_classes, self.classifier, self.batch, self.width)
 
 
-def positive(**values: int | tuple[int, ...]) -> None:
-    """Refuse a number, or one of several, below 1, by the name of its option."""
+def positive(**values: int | tuple[int, ...] | None) -> None:
+    """Refuse a number, or one of several, below 1, by the name of its option; None is one that was not given."""
     for name, value in values.items():
-        if any(v < 1 for v in (value if isinstance(value, tuple) else (value,))):
+        if value is not None and any(v < 1 for v in (value if isinstance(value, tuple) else (value,))):
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import orbax.checkpoint as ocp
 
-from ..errors import InputError
+from ..errors import InputError, ran_out
 from ..parallel import processes
 from . import manifest
 from .checksum import checksums
@@ -103,7 +103,7 @@ def _on_all_processes(folder: Path, reads: Callable[..., Any], *arguments: Any, 
 def _is_damage(error):
     if isinstance(error, OSError):
         return error.errno in OF_THE_FILES
-    return not isinstance(error, InputError | MemoryError) and "RESOURCE_EXHAUSTED" not in str(error)
+    return not isinstance(error, InputError) and not ran_out(error)
 
 
 def _check_files(folder):

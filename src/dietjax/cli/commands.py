@@ -71,18 +71,21 @@ class Evaluate:
     run: Positional[pathlib.Path]
     """Folder of the run."""
     timesteps: int | None = None
-    """T; default: the run's."""
+    """T; default: the run's. Recordings of events are cut into as many frames."""
     margin: tuple[float, ...] = ()
     """Also show early exit: accuracy and mean timesteps if the SNN stops where its best class leads by this much
     (log-odds; 0 stops after one timestep)."""
     batch_size: int = 1
     """Images that exit together, with --margin; 1: each leaves on its own."""
+    test_batch: int | None = None
+    """Test examples in memory at once; default: as many as the run trained on. Only random spikes and noise depend on
+    it."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def __call__(self) -> None:
         """Measure and print."""
-        positive(timesteps=1 if self.timesteps is None else self.timesteps)
+        positive(timesteps=self.timesteps, test_batch=self.test_batch)
         if not all(0 <= m < math.inf for m in self.margin) or self.batch_size < 1:
             raise InputError("--margin must be >= 0 and finite, --batch-size at least 1, got "
                              f"{', '.join(map(str, self.margin))} and {self.batch_size}")
@@ -90,7 +93,7 @@ class Evaluate:
         from ..analysis import activity
         from ..run import assemble
 
-        experiment, dataset, networks = assemble.open_run(self.run)
+        experiment, dataset, networks = assemble.open_run(self.run, self.timesteps)
         if self.margin and "snn" not in networks:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
         timesteps = experiment.timesteps if self.timesteps is None else self.timesteps
@@ -115,7 +118,7 @@ class Evaluate:
         results = {}
         for phase, (net, variables) in networks.items():
             steps = timesteps if phase == "snn" else 1
-            results[phase], _ = summary.measure(net, variables, dataset, experiment, steps)
+            results[phase], _ = summary.measure(net, variables, dataset, experiment, steps, self.test_batch)
         if self.margin:
             results["snn"]["early_exit"] = early_exit.measure(
                 *networks["snn"], dataset, self.margin, timesteps, self.batch_size, experiment.seed)
@@ -159,14 +162,17 @@ class Convert:
     run: Positional[pathlib.Path]
     """Folder of the run."""
     timesteps: int | None = None
-    """Timesteps to evaluate at; default: the run's."""
+    """Timesteps to evaluate at; default: the run's. Recordings of events are cut into as many frames."""
     conversion: Annotated[Conversion, arg(name="conversion")] = Conversion()
+    test_batch: int | None = None
+    """Test examples in memory at once; default: as many as the run trained on. Only random spikes and noise depend on
+    it."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def __call__(self) -> None:
         """Convert, measure and print."""
-        positive(timesteps=1 if self.timesteps is None else self.timesteps)
+        positive(timesteps=self.timesteps, test_batch=self.test_batch)
         experiment = read_run(self.run)
         if experiment.from_scratch:
             raise InputError(f"{self.run} has no ANN to convert: its SNN was trained from scratch (ann.epochs 0); "
@@ -179,12 +185,12 @@ class Convert:
         from ..analysis import activity
         from ..run import assemble, summary
 
-        stored, dataset, networks = assemble.open_run(self.run)
+        stored, dataset, networks = assemble.open_run(self.run, experiment.timesteps)
         print_warnings(unfinished({"ann": assemble.progress(self.run, stored, dataset)["ann"]}, stored))
         ann, variables = networks["ann"]
         snn = assemble.networks(experiment, dataset)[1]
         converted = assemble.convert_ann(experiment, ann, variables, snn, dataset)
-        result, _ = summary.measure(snn, converted, dataset, experiment, experiment.timesteps)
+        result, _ = summary.measure(snn, converted, dataset, experiment, experiment.timesteps, self.test_batch)
         found = summary.neuron_means(converted)
         result |= found
         print_warnings(finding.sentence for finding in activity.find(result["spike_rate"], experiment.timesteps))

@@ -7,7 +7,8 @@ import pathlib
 
 from tyro.conf import Positional
 
-from ..config import read_run
+from ..bench.options import positive
+from ..config import check_width, read_run
 from ..errors import InputError
 from .table import print_table, print_warnings, unfinished
 
@@ -28,11 +29,14 @@ class EnergyOf:
     """Without a run: factor on the features of every layer but the output layer."""
     rate: float | None = None
     """Without a run: spikes per neuron over all timesteps, the same in every layer."""
+    test_batch: int | None = None
+    """Of a run: test examples in memory at once; default: as many as it trained on."""
     json: bool = False
     """Print JSON instead of a table."""
 
     def __call__(self) -> None:
         """Count and print."""
+        positive(test_batch=self.test_batch)
         if (self.run is None) == (self.rate is None):
             raise InputError("give either a run's folder, or --rate (with --model, --image-shape, --num-classes)")
         if self.run is None:
@@ -59,8 +63,7 @@ class EnergyOf:
         if not 0 <= self.rate < math.inf or min(self.image_shape) < 1 or self.num_classes < 1:
             raise InputError("--rate must be >= 0 and finite, --image-shape and --num-classes > 0, got "
                              f"{self.rate}, {self.image_shape}, {self.num_classes}")
-        if not 0 < self.width < math.inf:
-            raise InputError(f"--width must be > 0, got {self.width}")
+        check_width("--width", self.width)
 
     def _of_the_run(self):
         """(The run's SNN, its metrics on the test set, T)."""
@@ -71,7 +74,7 @@ class EnergyOf:
             raise InputError(f"{self.run} has no spiking network yet; run dietjax train again, it goes on")
         print_warnings(unfinished({"snn": assemble.progress(self.run, experiment, dataset)["snn"]}, experiment))
         net, variables = networks["snn"]
-        record, _ = summary.measure(net, variables, dataset, experiment, experiment.timesteps)
+        record, _ = summary.measure(net, variables, dataset, experiment, experiment.timesteps, self.test_batch)
         return net, record, experiment.timesteps
 
     def _at_the_rate(self):

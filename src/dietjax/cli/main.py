@@ -15,10 +15,13 @@ from tyro.conf import subcommand
 from .. import __version__
 from ..bench.main import Bench
 from ..config import load_experiment, read_stored
-from ..errors import InputError, Stopped
+from ..errors import InputError, Stopped, naming_shortage
 from .commands import Convert, Evaluate, Prepare, Report, Status, Train
 from .data import DataOf
 from .energy import EnergyOf
+
+LESS = ("Use a smaller batch or network, dtype=bfloat16, or more devices. A set that is kept in memory takes a byte a "
+        "value there.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _say
-            return _run(argv)
+            with naming_shortage("this command", LESS):  # where nothing knows more
+                return _run(argv)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,7 +4,7 @@ from .dataset import Data
 from .doubts import doubts
 from .experiment import AnnNeuron, Conversion, Experiment, Hosts, Model, Neuron, Parallel, Phase
 from .file import load_experiment
-from .limits import check
+from .limits import check, check_width
 from .resolved import resolved
 from .stored import as_stored, flat, from_dict, read_run, read_stored
 
@@ -20,6 +20,7 @@ __all__ = [
     "Phase",
     "as_stored",
     "check",
+    "check_width",
     "doubts",
     "flat",
     "from_dict",

@@ -75,6 +75,16 @@ def check_values(experiment: Experiment) -> None:
                 raise InputError(f"{name} must be {limit}, got {value}")
 
 
+def check_width(name: str, width: float) -> None:
+    """A factor on features, by the name under which it was given.
+
+    Raises:
+        InputError: it is not > 0, or not finite.
+    """
+    if not 0 < width < math.inf:
+        raise InputError(f"{name} must be > 0, got {width}; 0.5 halves the features of every layer but the readout")
+
+
 def _check_optimizer(name: str, experiment: Experiment) -> None:
     """Nesterov's momentum is sgd's; muon, which keeps the norm of kernels, needs batch norm behind them."""
     phase, batch_norm = getattr(experiment, name), experiment.model.batch_norm

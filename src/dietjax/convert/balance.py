@@ -22,6 +22,7 @@ from .checks import (
     check_scale,
     check_spiking,
     lasting,
+    measured,
     timesteps_of,
 )
 from .select import kth_smallest
@@ -76,7 +77,7 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         InputError: not a spiking network, a neuron that does not say how its threshold is set (PLIF: without leak it
             has no input) or is never reset, a recurrent layer, batch norm, percentile out of range, frames and
             timesteps that disagree, images that are not finite, or a layer whose percentile current is not positive
-            and finite (it could never have a threshold).
+            and finite (it could never have a threshold); or it does not fit (OutOfMemory).
     """
     timesteps = timesteps_of(net, images, timesteps, 100, lengths)
     images, lasts = lasting(net, images, lengths)
@@ -93,7 +94,7 @@ def balance_thresholds(net: Network, variables: Mapping[str, Any], images: Array
         rngs = None if key is None else {"encode": key}
         return measuring.apply(variables, images, timesteps=steps, lengths=ends, rngs=rngs)[1]["state"]
 
-    found = measure(variables, images)
+    found = measured(measure, net, steps, variables, images)
     for name, population in hidden(net).items():
         threshold = np.max(np.asarray(found[name].threshold))
         if not np.isfinite(threshold):

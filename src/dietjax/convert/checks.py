@@ -1,7 +1,8 @@
 """What conversions refuse, each in the same words: networks and variables that no ANN's parameters can become."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,11 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..core.scan import defined_with_step
-from ..errors import InputError
-from ..models import Network
+from ..errors import InputError, naming_shortage
+from ..models import Network, largest_block
 from ..models.inputs import check_input, is_framed
 from ..models.inside import only_valid, valid_steps
 from ..types import Array, Neuron
+
+MOST_RANKED = 2**31 - 1
+"""Numbers of which one can be selected: they are counted as int32."""
 
 
 def check_convertible(net: Network) -> None:
@@ -130,6 +134,19 @@ def check_finite(images: Array) -> None:
     if len(wrong):
         raise InputError(f"{len(wrong)} of {len(images)} images hold NaN or infinity, the first of them images"
                          f"[{wrong[0]}]: leave them out, and look whether a standard deviation of 0 normalised them")
+
+
+def measured(program: Callable[[Any, Array], Any], net: Network, steps: int, variables: Any, images: Array) -> Any:
+    """What a program ranks of all these images at once, over so many timesteps; where they do not fit, what does."""
+    largest = max(math.prod(c.out_shape) for c in net.connections())
+    if len(images) * largest > MOST_RANKED:
+        raise InputError(f"the conversion ranks the currents of {len(images)} images and {largest:,} neurons at once, "
+                         f"and counts them in 32 bits: use at most {MOST_RANKED // largest} images (conversion.images)")
+    with naming_shortage(f"the conversion on {len(images)} images at {steps} timesteps",
+                         "Use fewer images (conversion.images of an experiment)"
+                         f"{' or fewer timesteps (conversion.timesteps)' if steps > 1 else ''}.",
+                         partial(largest_block, net, len(images), steps)):
+        return jax.block_until_ready(program(variables, images))
 
 
 def check_percentile(percentile: float) -> None:

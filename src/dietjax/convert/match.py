@@ -27,6 +27,7 @@ from .checks import (
     check_spiking,
     check_worth,
     lasting,
+    measured,
 )
 from .select import kth_smallest
 
@@ -172,7 +173,7 @@ def _levels(net, params, images, percentile) -> dict[str, np.ndarray]:
         return {name: kth_smallest(x.ravel().astype(jnp.promote_types(x.dtype, jnp.float32)),
                                    1 + round(0.01 * share * (x.size - 1))) for name, x in activations.items()}
 
-    found = {name: float(value) for name, value in measure(clipped, images).items()}
+    found = {name: float(value) for name, value in measured(measure, net, 1, clipped, images).items()}
     wild = [layer.name for layer in hidden if not np.isfinite(found[layer.name])]
     if wild:
         raise InputError(f"layers {', '.join(wild)}: activations are not finite; the ANN has diverged, or the images "

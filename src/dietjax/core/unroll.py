@@ -57,8 +57,8 @@ def _unroll(neuron, params, state, current, timesteps, backend):
     if by_block:
         return neuron.run(params, state, current, timesteps, backend)
     if backend not in ("auto", "scan"):
-        raise InputError(f"{type(neuron).__name__} has no kernel of its own, so backend={backend!r} cannot run it; "
-                         "use 'auto' or 'scan'")
+        raise kernels.unable(backend, type(neuron).__name__, "it has no kernel of its own, its steps are scanned",
+                             "no kernel")
     return scan_steps(neuron, params, state, current, timesteps)
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from .compact import PLANS as COMPACT
 from .compact import compact
-from .make import exact_name, parameter_count
+from .make import exact_name, largest_block, parameter_count
 from .network import Network
 from .recurrent import Recurrent, RecurrentParams
 from .resnet import PLANS as RESNETS
@@ -25,6 +25,7 @@ __all__ = [
     "build",
     "check_whitening",
     "compact",
+    "largest_block",
     "parameter_count",
     "resnet",
     "vgg",

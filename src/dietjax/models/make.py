@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import jax
+import jax.numpy as jnp
 
-from ..errors import InputError, unknown
+from ..config import check_width
+from ..errors import unknown
 from .network import Network
 from .spec import Layer
 
@@ -23,8 +25,7 @@ def make(layers: tuple[Layer, ...], image_shape: tuple[int, int, int], options: 
     Raises:
         InputError: a width that is not > 0, an unknown option, an image size that does not fit.
     """
-    if not 0 < width < math.inf:
-        raise InputError(f"width must be > 0, got {width}; 0.5 halves the features of every layer but the readout")
+    check_width("width", width)
     hidden = (dataclasses.replace(layer, features=max(1, round(width * layer.features))) for layer in layers[:-1])
     layers = (*hidden, layers[-1])
     if first is not None:
@@ -58,3 +59,11 @@ def parameter_count(net: Network) -> int:
     images = jax.ShapeDtypeStruct((1, *net.image_shape), net.param_dtype)
     variables = jax.eval_shape(net.init, jax.random.key(0), images)
     return sum(math.prod(x.shape) for x in jax.tree.leaves(variables["params"]))
+
+
+def largest_block(net: Network, batch: int, steps: int) -> str:
+    """Which layer's currents take the most memory, and how much, of so many examples and timesteps at once."""
+    largest = max(net.connections(), key=lambda c: math.prod(c.out_shape))
+    size = batch * steps * math.prod(largest.out_shape) * jnp.dtype(net.dtype or jnp.float32).itemsize
+    shape = " x ".join(map(str, largest.out_shape))
+    return f"The largest block is that of {largest.name}, {shape} neurons, {size / 1e9:.2g} GB."

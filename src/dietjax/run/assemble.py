@@ -94,7 +94,10 @@ def make_plans(experiment: Experiment, dataset: data.Dataset) -> dict[str, Plan]
     """
     nets = trained_networks(experiment, dataset)
     _check_neuron(experiment, nets["snn"])
-    _check_frames(experiment, dataset)
+    _check_frames(experiment.timesteps, dataset)
+    if dataset.frames is not None and experiment.model.whiten:
+        raise InputError(f"model.whiten makes the first kernel from images, and {dataset.name} has frames: leave it "
+                         "out")
     schedules = {"ann": TimeSchedule(dataset.frames or 1),  # frames pass it one by one
                  "snn": TimeSchedule(experiment.timesteps, experiment.chunk, experiment.truncate)}
     mesh = make_mesh(experiment.parallel)
@@ -129,14 +132,11 @@ def check_names(experiment: Experiment, settings: Collection[str]) -> None:
         open_stored(experiment.data, experiment.timesteps)
 
 
-def _check_frames(experiment, dataset):
-    """Refuse what does not go with examples that have a frame for each timestep."""
-    if dataset.frames not in (None, experiment.timesteps):
-        raise InputError(f"timesteps are {experiment.timesteps}, and the examples of {dataset.name} have "
+def _check_frames(timesteps, dataset):
+    """Refuse another number of timesteps than of the frames that stored examples have, one for each."""
+    if dataset.frames not in (None, timesteps):
+        raise InputError(f"timesteps are {timesteps}, and the examples of {dataset.name} have "
                          f"{dataset.frames} frames, one for each timestep: set timesteps to {dataset.frames}")
-    if dataset.frames is not None and experiment.model.whiten:
-        raise InputError(f"model.whiten makes the first kernel from images, and {dataset.name} has frames: leave it "
-                         "out")
 
 
 def _check_neuron(experiment, snn):
@@ -245,14 +245,21 @@ def progress(workdir: pathlib.Path, experiment: Experiment, dataset: data.Datase
                     total_steps(getattr(experiment, phase), dataset.train.num_examples)) for phase in phases}
 
 
-def open_run(workdir: pathlib.Path) -> tuple[Experiment, data.Dataset, dict[str, tuple[Network, dict]]]:
+def open_run(workdir: pathlib.Path, timesteps: int | None = None
+             ) -> tuple[Experiment, data.Dataset, dict[str, tuple[Network, dict]]]:
     """A run's experiment, data and trained networks: {"ann": (net, variables), "snn": ...}, as far as it has got.
 
+    timesteps: at which the networks are to be run; None: the experiment's. Recordings of events are cut into as many
+        frames.
+
     Raises:
-        InputError: the folder holds no run, or the run has no checkpoint yet.
+        InputError: the folder holds no run, the run has no checkpoint yet, or its examples have another number of
+            frames.
     """
     experiment = config.read_run(workdir)
-    dataset = open_data(experiment.data, experiment.timesteps)
+    timesteps = experiment.timesteps if timesteps is None else timesteps
+    dataset = open_data(experiment.data, timesteps)
+    _check_frames(timesteps, dataset)
     return experiment, dataset, restore_networks(workdir, experiment, dataset)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from .. import config, data
 from ..config import Experiment
-from ..errors import InputError, unknown
-from ..models import Network
+from ..errors import InputError, naming_shortage, unknown
+from ..models import Network, largest_block
 from ..types import Array
 from . import assemble, data_info
 
@@ -70,8 +70,12 @@ class Run:
 
     def predict(self, images: np.ndarray | Array) -> Prediction:
         """Classes of these images, raw as `normalise` takes them; all at once, compiled once for each shape."""
-        classes, confidence = self._answer(self.variables, self.normalise(images))
-        return Prediction(np.asarray(classes), np.asarray(confidence))
+        count = next(iter(np.shape(images)), 0)  # of anything: `normalise` refuses what is no batch
+        with naming_shortage(f"the prediction of {count} examples at {self.timesteps} timesteps",
+                             "Give predict fewer examples at once.",
+                             functools.partial(largest_block, self.net, count, self.timesteps)):
+            classes, confidence = jax.device_get(self._answer(self.variables, self.normalise(images)))
+        return Prediction(classes, confidence)
 
     @functools.cached_property
     def _answer(self) -> Any:

@@ -36,13 +36,16 @@ WRONG_IMAGES = 100
 
 
 def measure(net: Network, variables: dict, dataset: Dataset, experiment: Experiment,
-            timesteps: int = 1) -> tuple[dict, Answers]:
-    """Test-set metrics and answers of one of an experiment's networks (an ANN: T=1), see `train.evaluate`."""
+            timesteps: int = 1, test_batch: int | None = None) -> tuple[dict, Answers]:
+    """Test-set metrics and answers of one of an experiment's networks (an ANN: T=1), see `train.evaluate`.
+
+    test_batch: examples at once; None: as many as in training.
+    """
     name = "ann" if is_ann(net) else "snn"
     timesteps = dataset.frames or 1 if name == "ann" else timesteps
     chunk = experiment.chunk if name == "snn" and timesteps == experiment.timesteps else None
     plan = Plan(name, net, dataset, getattr(experiment, name), TimeSchedule(timesteps, chunk), make_mesh(),
-                seed=experiment.seed)
+                seed=experiment.seed, test_batch=test_batch)
     return Evaluator(plan).whole(variables)
 
 

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 
 from ..core import losses
 from ..data import DataError, Dataset, Split, Stream, normalise
-from ..models import Network
+from ..errors import naming_shortage
+from ..models import Network, largest_block
 from ..parallel.mesh import assemble, batch_sharding, distribute, replicated, rows_here
 from .plan import Plan
 from .state import TimeSchedule
@@ -23,6 +24,9 @@ MEASURED = ("spike_rate", "sent_rate", "sent_size", "input_rate", *EVENTS)
 """What an evaluation keeps of a network's record."""
 TOP = 5
 """Where there are more classes, an evaluation also says how often the label is among this many largest logits."""
+
+LESS = ("Test fewer at once: --test-batch of dietjax evaluate, convert and energy; in training a smaller batch_size of "
+        "the phase, or more accumulate. Of settings, chunk=1 and dtype=bfloat16 take less too.")
 
 
 class Interrupted(Exception):
@@ -138,10 +142,17 @@ class Evaluator:
         self._step = make_eval_step(plan.net, plan.dataset, plan.schedule, plan.mesh)
 
     def __call__(self, variables: dict, stop: Callable[[], bool] = lambda: False) -> tuple[dict, Answers]:
-        """`evaluate` variables that lie on the plan's mesh as in training; others are another program to jit."""
-        plan = self._plan
-        return evaluate(self._step, variables, plan.dataset.test, plan.phase.microbatch_size, plan.mesh, plan.seed,
-                        stop)
+        """`evaluate` variables that lie on the plan's mesh as in training; others are another program to jit.
+
+        Raises:
+            OutOfMemory: the batch is too large to be tested at once.
+        """
+        plan, timesteps = self._plan, self._plan.schedule.timesteps
+        size = min(plan.tested_at_once, plan.dataset.test.num_examples)
+        whole = size if size % plan.mesh.size else size // plan.mesh.size
+        with naming_shortage(f"the test of {whole} examples a device at {timesteps} timesteps", LESS,
+                             partial(largest_block, plan.net, whole, plan.schedule.chunk or timesteps)):
+            return evaluate(self._step, variables, plan.dataset.test, plan.tested_at_once, plan.mesh, plan.seed, stop)
 
     def whole(self, variables: dict) -> tuple[dict, Answers]:
         """`evaluate` variables that every process holds whole."""

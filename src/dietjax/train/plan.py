@@ -38,6 +38,8 @@ class Plan:
     """Parameters that are not trained: names, as of `make_optimizer`."""
     steps_at_once: int = 1
     """Steps, at most, in one program that the host starts; 1: each is its own."""
+    test_batch: int | None = None
+    """Test examples in memory at once; None: as many as of training."""
 
     @property
     def total_steps(self) -> int:
@@ -73,6 +75,11 @@ class Plan:
     def device_batch(self) -> int:
         """Examples in memory at once, on each device."""
         return self.phase.microbatch_size // self.mesh.size
+
+    @property
+    def tested_at_once(self) -> int:
+        """Test examples in memory at once, on all devices."""
+        return self.test_batch or self.phase.microbatch_size
 
     def _epochs(self, done):
         """Whole ones."""

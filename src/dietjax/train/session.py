@@ -11,7 +11,7 @@ import numpy as np
 from ..analysis import memory
 from ..checkpoint import Checkpoints
 from ..data import DataError
-from ..errors import InputError, Stopped
+from ..errors import OutOfMemory, Stopped
 from ..parallel.mesh import local, state_shardings
 from ..parallel.preemption import Preemption
 from .batches import Teacher, make_batches
@@ -69,7 +69,7 @@ class Session:
 
         Raises:
             TrainingError: as raised inside, and which checkpoint is kept.
-            InputError: the device ran out of memory, in a step or an evaluation; and the same.
+            OutOfMemory: in a step or an evaluation; and the same.
         """
         plan = self._plan
         self._batches = make_batches(plan.dataset, plan.augment, plan.seed, plan.phase.batch_size, plan.mesh,
@@ -81,15 +81,13 @@ class Session:
             make_train_steps(plan.steps_at_once, *recipe)
         self._began = time.perf_counter()
         try:
-            with self._preemption:
+            with self._preemption, memory.naming_shortage(plan.net, plan.device_batch, plan.schedule.timesteps,
+                                                          plan.schedule.chunk):
                 yield
         except TrainingError as error:
             raise TrainingError(f"{error} {self._kept()}") from error
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            said = memory.shortage(plan.net, plan.device_batch, plan.schedule.timesteps, plan.schedule.chunk)
-            raise InputError(f"{plan.name}: {said} {self._kept()}") from error
+        except OutOfMemory as error:
+            raise OutOfMemory(f"{plan.name}: {error} {self._kept()}") from error
 
     def step(self) -> None:
         """Train on the next batch, or on several until something is due; the device may still be at it when this

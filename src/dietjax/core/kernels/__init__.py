@@ -6,18 +6,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ...errors import InputError, unknown
 from ...types import Array
 from . import block
+from .able import BACKENDS, check_backend, cuda_generation, pallas_runs_here, unable
 from .rule import Rule
 
-BACKENDS = ("auto", "scan", "xla", "pallas", "pallas_interpret")
-"""scan: the neuron's own `step` in `lax.scan`, differentiated by JAX: the reference, and what custom neurons use.
-xla: one custom_vjp over the block, left to XLA's fusion.
-pallas: hand-written kernels, on TPU and on NVIDIA GPUs from Hopper on; an error elsewhere, when the program is lowered,
-so that any machine can export for those.
-pallas_interpret: the kernels' numbers on any machine, slowly, to check them.
-auto: pallas where FASTER says that it is faster, else xla; scan for neurons that have no kernel."""
+__all__ = ["BACKENDS", "FASTER", "Measured", "Rule", "check_backend", "lif", "unable"]
 
 
 class Measured(NamedTuple):
@@ -44,12 +38,6 @@ FASTER = (
 )
 
 
-def check_backend(name: str) -> None:
-    """Raise InputError for a backend that is not known."""
-    if name not in BACKENDS:
-        raise unknown("backend", name, BACKENDS)
-
-
 def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Array | None, elapsed: Array | None,
         timesteps: int, backend: str = "auto") -> tuple[Array, Array | None, Array]:
     """LIF over a block by one of the backends; arguments and results as of `xla.forward`.
@@ -59,12 +47,13 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
             neuron's own `step`, which `dietjax.unroll` runs.
     """
     check_backend(backend)
+    arithmetic = threshold if membrane is None else membrane
     if backend == "scan":
-        raise InputError("backend 'scan' runs a neuron's own step, and this is a kernel: use dietjax.unroll, or "
-                         "the backend 'auto'")
+        wide, device = arithmetic.dtype != jnp.float32, not pallas_runs_here()
+        raise unable(backend, "a block as a kernel", "it is a neuron's own step, which dietjax.unroll runs", "no steps",
+                     *["wide"] * wide, *["device"] * device)
     kernels = {"xla": ((None, "xla"),), "pallas_interpret": ((None, "interpret"),),
                "pallas": (("cuda", "gpu"), ("tpu", "tpu"), (None, "none"))}
-    arithmetic = threshold if membrane is None else membrane
     if backend == "pallas":
         _check_pallas(arithmetic)
     chosen = _fastest(current, arithmetic, timesteps) if backend == "auto" else kernels[backend]
@@ -73,23 +62,16 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
 
 def _fastest(current: Array, arithmetic: Array, timesteps: int) -> block.Kernels:
     """The kernels of `auto`: one of FASTER for the platforms of this process's devices, else XLA's."""
-    faster = [(row.platform, row.kernel) for row in FASTER if _cuda_generation() >= row.generation
+    faster = [(row.platform, row.kernel) for row in FASTER if cuda_generation() >= row.generation
               and current.dtype.itemsize <= row.itemsize and arithmetic.dtype == jnp.float32
               and timesteps >= row.timesteps and math.prod(current.shape) // current.shape[1] >= row.neurons]
     return (*faster, (None, "xla"))
 
 
-def _cuda_generation() -> int:
-    """Of this process's first device, -1 where that is none of CUDA's: of a compute capability "9.0" it is 9."""
-    device = jax.devices()[0]
-    number = str(getattr(device, "compute_capability", "")).partition(".")[0]  # ROCm's is "gfx942"
-    return int(number) if device.platform == "gpu" and number.isdigit() else -1
-
-
 def _check_pallas(arithmetic: Array) -> None:
     if arithmetic.dtype != jnp.float32:
-        raise InputError(f"backend 'pallas' keeps membranes in float32, and these are {arithmetic.dtype}: use 'xla'")
+        raise unable("pallas", f"membranes of {arithmetic.dtype}", "its kernels keep them in float32", "wide")
     device = jax.devices()[0]
-    if device.platform == "gpu" and _cuda_generation() < 9:
-        raise InputError(f"backend 'pallas' needs a TPU or a Hopper GPU, this process runs on {device.platform} "
-                         f"({device.device_kind}): use 'xla', or 'pallas_interpret' to check its numbers")
+    if device.platform == "gpu" and not pallas_runs_here():
+        raise unable("pallas", f"on {device.platform} ({device.device_kind})", "it needs a TPU or a Hopper GPU, of "
+                     "compute capability 9 or later", "device")

@@ -15,9 +15,9 @@ from jax.custom_derivatives import CustomVJPPrimal, SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
-from ...errors import InputError
 from ...types import Array
 from . import xla
+from .able import unable
 from .rule import Rule
 
 Kernels = tuple[tuple[str | None, str], ...]
@@ -92,14 +92,15 @@ def _kernel(name: str, kernels: Kernels) -> tuple[Callable[..., Any], Callable[.
 
         both = functools.partial(pallas.forward, name), functools.partial(pallas.backward, name)
     chosen = (None, "xla") in kernels  # by `auto`, which may choose again
-    return _known_to_jax(both[0], _forward_by_xla, chosen), _known_to_jax(both[1], _backward_by_xla, chosen)
+    asked = None if chosen else "pallas_interpret" if name == "interpret" else "pallas"
+    return _known_to_jax(both[0], _forward_by_xla, asked), _known_to_jax(both[1], _backward_by_xla, asked)
 
 
-def _known_to_jax(kernel, by_xla, vmapped):
+def _known_to_jax(kernel, by_xla, asked):
     """A hand-written kernel with a derivative and a batching rule, of which JAX knows neither: those of XLA's version.
 
-    by_xla: of the shapes of what the kernel gives, and of what it is given. vmapped: whether it may run in the kernel's
-    place under `jax.vmap`; else that is an error.
+    by_xla: of the shapes of what the kernel gives, and of what it is given. asked: the backend, where it was asked for
+    by name, which is an error under `jax.vmap`; None: XLA's version may run there in the kernel's place.
     """
     def run(rule, timesteps, *arguments):
         shapes = jax.eval_shape(functools.partial(kernel, rule, timesteps), *arguments)
@@ -108,9 +109,9 @@ def _known_to_jax(kernel, by_xla, vmapped):
 
         @batched.def_vmap
         def _(axis_size, in_batched, *arguments):
-            if not vmapped:
-                raise InputError("Pallas kernels have no jax.vmap: give the neuron a batch [B, T, N], or use the "
-                                 "backend 'auto' or 'xla'")
+            if asked:
+                raise unable(asked, "a block inside jax.vmap", "JAX has no batching rule for a hand-written kernel; a "
+                             "batch [B, T, N] needs none", "vmap")
             axes = jax.tree.map(lambda mapped: 0 if mapped else None, tuple(in_batched))
             found = jax.vmap(same, in_axes=axes, axis_size=axis_size)(*arguments)
             return found, jax.tree.map(lambda _: True, found)
@@ -149,5 +150,4 @@ def _refuse(like):
 
 
 def _raise(platform):
-    raise InputError(f"backend 'pallas' has kernels for TPU and Hopper GPUs, and this program is for {platform}: use "
-                     "'xla', or 'pallas_interpret' to check their numbers")
+    raise unable("pallas", f"a program for {platform}", "it has kernels for TPU and Hopper GPUs", "device")

@@ -20,10 +20,13 @@ def check_block(current: Array, timesteps: int) -> None:
 
 
 def check_floating(current: Array) -> None:
-    """Refuse whole numbers: a spike in their dtype has a gradient of 0."""
+    """Refuse whole numbers: a spike in their dtype has a gradient of 0. And 8-bit floats, which JAX adds to nothing."""
     if not jnp.issubdtype(current.dtype, jnp.floating):
         raise InputError(f"currents are {current.dtype}, whose gradients would all be 0; make them floating point "
                          "first (current.astype(jnp.float32))")
+    if jnp.dtype(current.dtype).itemsize < 2:
+        raise InputError(f"currents are {current.dtype}, which no backend can run; make them bfloat16, float16 or "
+                         "wider")
 
 
 def check_state(membrane: Array, wanted: tuple[int, ...]) -> None:

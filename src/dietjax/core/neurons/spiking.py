@@ -94,8 +94,8 @@ class IF(Resetting):
         beyond = self._beyond_kernels()
         if beyond:
             if backend != "auto":
-                raise InputError(f"{beyond} runs the steps by a scan, so backend={backend!r} cannot run "
-                                 f"{type(self).__name__}; use 'auto' or 'scan', or do without it")
+                raise kernels.unable(backend, f"{type(self).__name__} with {beyond}", "no kernel has that, its steps "
+                                     "are scanned", "no kernel")
             return scan_steps(self, params, state, current, timesteps)
         assert not isinstance(self.surrogate, str)  # __post_init__ made a name a Surrogate
         check_surrogate(self.surrogate, like)
