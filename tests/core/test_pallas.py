@@ -5,6 +5,7 @@ JAX's interpreters.
 """
 
 import os
+import re
 import subprocess
 import sys
 
@@ -55,6 +56,39 @@ def test_forward_and_backward_lower_to_one_kernel_each(platform, target, call, t
     step = jax.value_and_grad(lambda *a: score(on(platform), timesteps, *a), argnums=(0, 1, 2, 3))
     traced = jax.jit(step).trace(*arguments)
     assert traced.lower(lowering_platforms=(target,)).as_text().count(f"@{call}") == 2
+
+
+@pytest.mark.parametrize("timesteps", [4, 20])
+@pytest.mark.parametrize("kernel", ["xla", "interpret"])
+@pytest.mark.thin(2)
+def test_from_rest_is_from_membranes_of_zero(kernel, timesteps):
+    current, leak, threshold, membrane = make_arguments(4, timesteps, 300)
+
+    def run(current, leak, threshold, membrane):
+        return score(on(kernel), timesteps, current, leak, threshold, membrane)
+
+    found, expected = (jax.jit(jax.value_and_grad(run, argnums=(0, 1, 2)))(current, leak, threshold, start)
+                       for start in (None, jnp.zeros_like(membrane)))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("platform, target, call", [("tpu", "tpu", "tpu_custom_call"), ("gpu", "cuda", "mosaic_gpu")])
+@pytest.mark.thin(1)
+def test_from_rest_no_kernel_reads_or_writes_a_membrane(platform, target, call):
+    current, leak, threshold, membrane = make_arguments(3, 4, 300, jnp.bfloat16)
+
+    def step(current, leak, threshold, membrane):
+        return (on(platform)(RULE, current, leak, threshold, membrane, None, 4)[2] ** 2).sum()
+
+    def membranes(start):
+        traced = jax.jit(jax.grad(step, argnums=(0, 1, 2))).trace(current, leak, threshold, start)
+        text = traced.lower(lowering_platforms=(target,)).as_text()
+        calls = [line for line in text.splitlines() if f"@{call}" in line]
+        return sorted(len(re.findall(r"tensor<3x\d+x128xf32>", line)) for line in calls)
+
+    assert membranes(None) == [0, 0, 1]  # the last kernel gives the state after the block; nobody asks, so XLA drops it
+    assert membranes(membrane) == [2, 2]  # before the block and after it; before it and the gradient of that
 
 
 @pytest.mark.parametrize("target, call", [("tpu", "tpu_custom_call"), ("cuda", "mosaic_gpu")])

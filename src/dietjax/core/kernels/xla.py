@@ -65,15 +65,14 @@ def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any
 
     cotangents: of the membrane after the last step None where nothing reads it.
     """
-    *arguments, elapsed = arguments
-    current, leak, threshold, membrane = arguments
+    current, leak, threshold, membrane, elapsed = arguments
     g_after, _, g_spikes = cotangents
-    g_elapsed = jax.tree.map(jnp.zeros_like, elapsed)  # a counter has no gradient
     zeros = _zeros(current, threshold)
-    g_after, membrane = (zeros if x is None else x for x in (g_after, membrane))
-    *found, g_membrane = _backward(rule, timesteps, (current, leak, threshold), (membrane, elapsed), states, g_after,
+    g_after, came = (zeros if x is None else x for x in (g_after, membrane))
+    *found, g_membrane = _backward(rule, timesteps, (current, leak, threshold), (came, elapsed), states, g_after,
                                    g_spikes)
-    return *found, g_membrane if arguments[-1] is not None else None, g_elapsed
+    g_elapsed = jax.tree.map(jnp.zeros_like, elapsed)  # a counter has no gradient
+    return *found, None if membrane is None else g_membrane, g_elapsed
 
 
 def _backward(rule, timesteps, arguments, state, states, g_after, g_spikes):
@@ -128,8 +127,7 @@ def _steps_back(rule, leak, threshold, current, count, state, g_after, g_spikes)
         before, fired, *state = step(rule, leak, threshold, came, since, _now(current, t))
         passed.append((came, before, fired, since))
     g_currents = []  # backwards in time
-    g_leak: Array | int = 0
-    g_threshold: Array | int = 0
+    g_leak = g_threshold = jnp.zeros_like(g_after)  # summed over time here, over the rest once
     for t in reversed(range(count)):
         g_fired = g_spikes[:, t].astype(passed[t][0].dtype)
         g_before, g_after, leak_part, threshold_part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)

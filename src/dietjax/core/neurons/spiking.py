@@ -81,16 +81,18 @@ class IF(Resetting):
             backend: str = "auto") -> tuple[MembraneState, Array]:
         """A block: currents [B, T, N], or [B, 1, N] for a constant one -> (state, spikes [B, T, N]).
 
+        state: before it; None where it `starts_at_rest`.
+
         The same numbers as T times `step`. For the backward pass it keeps only the currents (PLIF: the scaled ones
         too). Call it through `unroll`, which also has the backend "scan".
         """
         check_block(current, timesteps)
         shape = current.shape[:1] + current.shape[2:]
-        if state is None:
+        membrane, elapsed = (None, None) if state is None else state
+        like: Any = membrane
+        if like is None:
             like = jax.ShapeDtypeStruct(shape, jnp.result_type(current, params.threshold, jnp.float32))
-        else:
-            like = state.membrane
-            check_state(like, shape)
+        check_state(like, shape)
         beyond = self._beyond_kernels()
         if beyond:
             if backend != "auto":
@@ -101,8 +103,8 @@ class IF(Resetting):
         check_surrogate(self.surrogate, like)
         rule = kernels.Rule(self.reset, self.surrogate)
         leak, threshold = self._checked(params, like)
-        membrane, elapsed, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold,
-                                                *(state or (None, None)), timesteps, backend)
+        membrane, elapsed, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, membrane, elapsed,
+                                                timesteps, backend)
         return MembraneState(membrane, elapsed), spikes
 
     def with_threshold(self, params: Any, threshold: Array | float) -> SpikingParams:
