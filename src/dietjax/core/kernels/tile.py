@@ -74,15 +74,14 @@ def backward(rule, steps, members, tile, inputs, outputs):
         def retreat(first, count, state, carry):
             g_after, total, shared = carry
             currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]
-            g_fired = [g_spikes[b, first + t, tile.rows] for t in range(count)]
+            g_fired = [g_spikes[b, first + t, tile.rows].astype(leak.dtype) for t in range(count)]
             passed = []
             for now in currents:
                 came, since = state
                 before, fired, *state = step(rule, leak, threshold, came, since, now)
                 passed.append((came, before, fired, since))
             for t in reversed(range(count)):
-                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after,
-                                                      g_fired[t].astype(leak.dtype))
+                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after, g_fired[t])
                 shared = [x + part for x, part in zip(shared, parts, strict=True)]
                 if constant:
                     total += g_before
