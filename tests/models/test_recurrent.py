@@ -267,7 +267,7 @@ def test_a_recurrent_readout_is_an_error():
 
 def test_a_kernel_for_feedforward_layers_alone_is_named(random_variables):
     net = Network(LAYERS, IMAGE, backend="xla")
-    with pytest.raises(InputError, match="Recurrent has no kernel of its own"):
+    with pytest.raises(InputError, match="cannot run Recurrent: it has no kernel of its own"):
         net.apply(random_variables(net), jnp.zeros((1, *IMAGE)), 2)
 
 

@@ -58,7 +58,7 @@ def _backward(kernels, rule, timesteps, residuals, cotangents):
 
     membrane, _, spikes = cotangents
     membrane = None if isinstance(membrane, SymbolicZero) else membrane
-    spikes = spikes.instantiate() if isinstance(spikes, SymbolicZero) else spikes
+    spikes = _zeros(spikes) if isinstance(spikes, SymbolicZero) else spikes
     return _by_platform(kernels, run, *residuals, (membrane, None, spikes))
 
 
