@@ -25,6 +25,8 @@ REARRANGES = {"concatenate", "pad", "reverse", "broadcast", "reduce", "reduce-wi
               "scatter", "dot", "convolution", "custom-call", "while", "conditional", "call", "dynamic-update-slice",
               "tuple", "rng", "map"}
 """What needs all of its operands, even where only part of the result is wanted."""
+VIEWS = {"AllocateBuffer", "ConcatBitcast"}
+"""Custom calls of a TPU's that move nothing."""
 LIBRARIES = ("__cudnn$", "__cublas$", "__onednn$")
 
 
@@ -65,7 +67,7 @@ def _moves(module, name, times) -> Iterator[Move]:
     computation = module.computations[name]
     for instruction in computation.instructions.values():
         opcode = instruction.opcode
-        if opcode in FREE or opcode.endswith("-start") and not instruction.called:
+        if opcode in FREE or instruction.target in VIEWS or opcode.endswith("-start") and not instruction.called:
             continue
         if opcode in ("while", "call", "async-start") or opcode.endswith("-start"):
             for called in instruction.called:
@@ -121,23 +123,29 @@ def _of_fusion(module, instruction, operands):
 
 
 def _written(inner):
-    root = inner.instructions[inner.root]
-    outputs = [inner.instructions[name] for name in root.operands] if root.opcode == "tuple" else [root]
     written = []
-    for output in outputs:
-        update = _update(inner, output)
-        written += [(a, a.bytes) for a in output.results] if update is None else [(update, update.bytes)]
+    for output in _outputs(inner):
+        chain = _in_place(inner, output)
+        written += [(a, a.bytes) for a in output.results] if chain is None else [
+            (update, update.bytes) for step in chain for update in inner.instructions[step.operands[1]].results]
     return written
 
 
-def _update(inner, output) -> Array | None:
-    """What an output that is a parameter, changed in place, gets written; None: it is no such output."""
+def _outputs(inner):
+    root = inner.instructions[inner.root]
+    return [inner.instructions[name] for name in root.operands] if root.opcode == "tuple" else [root]
+
+
+def _in_place(inner, output) -> list[Instruction] | None:
+    """The updates, last first, by which an output is a parameter, or memory without contents, that is changed in place;
+    None: it is no such output.
+    """
+    chain = []
     output = _seen_through(inner, output)
-    if output.opcode != "dynamic-update-slice":
-        return None
-    if _seen_through(inner, inner.instructions[output.operands[0]]).opcode != "parameter":
-        return None
-    return inner.instructions[output.operands[1]].results[0]
+    while output.opcode == "dynamic-update-slice":
+        chain.append(output)
+        output = _seen_through(inner, inner.instructions[output.operands[0]])
+    return chain if chain and (output.opcode == "parameter" or output.target == "AllocateBuffer") else None
 
 
 def _seen_through(inner, instruction):
@@ -148,27 +156,28 @@ def _seen_through(inner, instruction):
 
 def _wanted(module: Module, inner: Computation, name: str, array: Array) -> int:
     """Bytes of a fusion's parameter that it reads."""
-    parts = _parts(module, inner, inner.users(), name, array.size)
+    parts = _parts(module, inner, name, array.size)
     return array.bytes if parts is None else _bytes(array, sum(parts.values()))
 
 
-def _parts(module, inner, users, name, size) -> dict[tuple, int] | None:
+def _parts(module, inner, name, size) -> dict[tuple, int] | None:
     """{slice: its elements} of all that is wanted of a value of so many elements; None: all of it."""
     found: dict[tuple, int] = {}
     if name == inner.root:
         return None
-    for user in users[name]:
+    changed = {step.name for output in _outputs(inner) for step in _in_place(inner, output) or ()}
+    for user in inner.users()[name]:
         if user.opcode in SLICING and user.operands[0] == name:
             where = user.attributes.split("metadata=")[0], user.operands[1:]
             parts: dict[tuple, int] | None = {(where, user.results[0].shape): user.results[0].size}
-        elif user.opcode == "dynamic-update-slice" and user.operands[0] == name and _update(inner, user) is not None:
-            parts = {}  # changed in place
+        elif user.name in changed and user.operands[0] == name:
+            parts = {}
         elif user.opcode == "fusion":
             parts = _of_inner(module, user, name, size)
         elif user.opcode in REARRANGES or user.results[0].size != size:
             parts = None
         else:
-            parts = _parts(module, inner, users, user.name, size)
+            parts = _parts(module, inner, user.name, size)
         if parts is None:
             return None
         found |= parts
@@ -180,7 +189,7 @@ def _of_inner(module, fusion, name, size):
     found: dict[tuple, int] = {}
     for operand, parameter in zip(fusion.operands, inner.parameters(), strict=True):
         if operand == name:
-            parts = _parts(module, inner, inner.users(), parameter.name, size)
+            parts = _parts(module, inner, parameter.name, size)
             if parts is None:
                 return None
             found |= parts

@@ -21,7 +21,7 @@ from .hlo import Module, inside, parse
 from .measure import Result, environment, temporary_bytes
 from .moved import LIBRARIES, Move, moves, unknown_loops
 from .networks import Subject, training
-from .places import Place, places
+from .places import Place, made_by, places
 
 CARRIES = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "copy", "transpose", "reshape", "convert",
            "slice", "dynamic-slice", "dynamic-update-slice", "concatenate", "pad", "reverse", "broadcast", "fusion",
@@ -135,7 +135,7 @@ def count(module: Module, net: Network) -> dict[str, Counted]:
     of = {id(computation): where[name] for name, computation in module.computations.items()}
     found = {name: Counted() for name in (*names, ELSEWHERE)}
     for move in moves(module):
-        place = of[id(move.computation)].get(move.instruction.name)
+        place = of[id(move.computation)].get(made_by(move.computation, move.instruction.name))
         name = place.layer if place else ELSEWHERE
         found[name] = found[name] + _counted(module, move, place, kernels)
     return found
