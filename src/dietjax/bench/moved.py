@@ -98,8 +98,8 @@ def _of(module, computation, instruction, times):
         written = [(a, a.bytes) for a in instruction.results]
     else:
         results = instruction.results
-        if instruction.target.startswith(LIBRARIES):
-            results = tuple(a for a in results if a.dtype != "u8")
+        if instruction.target.startswith(LIBRARIES) and len(results) > 1 and results[-1].dtype in ("s8", "u8"):
+            results = results[:-1]  # its workspace
         read = [(a, a.bytes) for operand in operands for a in operand.results]
         written = [(a, a.bytes) for a in results]
     return Move(instruction, computation, times, tuple(read), tuple(written))

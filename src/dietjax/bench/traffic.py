@@ -56,46 +56,41 @@ class Counted(NamedTuple):
         return self.forward + self.backward
 
 
-class Step(NamedTuple):
-    """One compiled training step."""
-
-    text: str
-    temporary: int | None
-    accessed: float | None
-    """XLA's own count of bytes, where the platform has one."""
-
-
 def traffic(subject: Subject, timesteps: int, dtype: str, where: str = "here", backend: str = "auto") -> Result:
-    """A training step (loss and gradients) compiled for a target: bytes by layer, of the SNN beside its ANN's."""
+    """A training step (loss and gradients) compiled for one device of a target, where nothing runs: the bytes of each
+    of the SNN's layers, their sum, and the sum of the ANN on batch × T images.
+
+    Columns: "map MB", a layer's outputs before a pool, over batch and timesteps in the compute dtype. "products MB" and
+    "weights MB" (`Counted`), "others MB" all else, "forward" and "backward" of it and their sum, "passes", in maps, and
+    "floor", how many there have to be. "copies MB" and, where the compute dtype is narrower, "float32 MB" of the others.
+
+    Raises:
+        InputError: no such model, backend or target, or the target's compiler is not installed.
+    """
     check_backend(backend)
-    subject.networks(dtype)  # an unknown model is refused before the compiler is looked for
+    ann, snn = subject.networks(dtype)  # an unknown model is refused before a compiler is looked for
     place = target(where)
+    runs = {"SNN": (snn.clone(backend=backend), subject.batch, timesteps), "ANN": (ann, subject.batch * timesteps, 1)}
     rows: list[dict[str, Any]] = []
     notes = []
-    for kind in ("ANN", "SNN"):
-        net, batch, steps = subject.runs(kind, timesteps, dtype)
-        net = net.clone(backend=backend) if kind == "SNN" else net
-        step = compiled_for(place, net, batch, steps)
-        module = parse(step.text)
-        counted, maps = count(module, net), layer_maps(net, batch, steps)
-        total = _row(f"{kind}, total", sum(counted.values(), Counted()), sum(m for m, _ in maps.values()),
-                     sum(m * passes for m, passes in maps.values()), dtype)
-        total["temporary MB"] = None if step.temporary is None else step.temporary / 1e6
-        total["XLA's MB"] = None if step.accessed is None else step.accessed / 1e6
+    for kind, (net, batch, steps) in runs.items():
+        program = compiled_for(place, net, batch, steps)
+        module = parse(program.as_text())
+        found, maps = count(module, net), layer_maps(net, batch, steps)
         if kind == "SNN":
-            by_layer = [_row(name, found, maps.get(name, (0, 0))[0], math.prod(maps.get(name, (0, 0))), dtype)
-                        for name, found in counted.items()]
-            rows = [*by_layer, total, *rows]
-        else:
-            rows = [total]
-        if unknown_loops(module):
-            notes.append(f"{kind}: {unknown_loops(module)} loops of unknown length are counted as one turn")
+            rows += [_row(name, counted, *maps.get(name, (0, 0)), dtype) for name, counted in found.items()]
+        size = sum(size for size, _ in maps.values())
+        floor = sum(size * passes for size, passes in maps.values()) / size
+        rows.append(_row(f"{kind}, total", sum(found.values(), Counted()), size, floor, dtype))
+        notes.append(f"{kind}: {_planned(program)}")
+        if loops := unknown_loops(module):
+            notes.append(f"{kind}: {loops} loops whose turns the compiler does not know are counted once")
     title = f"bytes of a training step of {subject}, T={timesteps}, {dtype}, compiled for {where}"
     return Result(title, rows, environment(), tuple(notes))
 
 
-def compiled_for(place: Target, net: Network, batch: int, timesteps: int) -> Step:
-    """The training step of `networks.training`, for one of a target's devices; nothing runs."""
+def compiled_for(place: Target, net: Network, batch: int, timesteps: int) -> jax.stages.Compiled:
+    """The training step of `networks.training`, for one of a target's devices."""
     lies = SingleDeviceSharding(place.devices[0])
 
     def array(leaf):
@@ -105,9 +100,15 @@ def compiled_for(place: Target, net: Network, batch: int, timesteps: int) -> Ste
     labels = array(jax.ShapeDtypeStruct((batch,), jnp.int32))
     variables = jax.tree.map(array, jax.eval_shape(net.init, jax.random.key(0), images))
     options = {**compiler_options(place.devices[0].platform), **place.options}
-    program = jax.jit(training(net, timesteps, {}), compiler_options=options).lower(variables, images, labels).compile()
-    accessed = (program.cost_analysis() or {}).get("bytes accessed")
-    return Step(program.as_text(), temporary_bytes(program), accessed)
+    return jax.jit(training(net, timesteps, {}), compiler_options=options).lower(variables, images, labels).compile()
+
+
+def _planned(program):
+    """What XLA says of a program."""
+    temporary, costs = temporary_bytes(program), program.cost_analysis() or {}
+    said = [] if temporary is None else [f"{temporary / 1e6:.1f} MB of temporaries"]
+    said += [f"{costs['bytes accessed'] / 1e6:.1f} MB accessed"] if "bytes accessed" in costs else []
+    return f"XLA plans for {', and counts '.join(said)}" if said else "XLA plans for nothing that it tells"
 
 
 def layer_maps(net: Network, batch: int, timesteps: int) -> dict[str, tuple[int, float]]:
@@ -170,10 +171,10 @@ def is_copy(module: Module, move: Move) -> bool:
 
 
 def _row(name, counted, size, floor, dtype):
+    """size: of its map, 0 where there is none."""
+    passes = [part / size if size else None for part in (counted.forward, counted.backward, counted.other)]
     row = {"layer": name, "map MB": size / 1e6 or None, "products MB": counted.product / 1e6,
            "weights MB": counted.weights / 1e6, "others MB": counted.other / 1e6,
-           "forward": counted.forward / size if size else None,
-           "backward": counted.backward / size if size else None,
-           "passes": counted.other / size if size else None, "floor": floor / size if size else None,
+           **dict(zip(("forward", "backward", "passes"), passes, strict=True)), "floor": floor or None,
            "copies MB": counted.copies / 1e6}
     return row if dtype in ("float32", "float64") else row | {"float32 MB": counted.wide / 1e6}

@@ -82,7 +82,8 @@ def _tpu(name):
         raise InputError(f"compiling for {name} needs the TPU's compiler, which runs without a TPU: pip install "
                          f"'jax[tpu]=={jax.__version__}', and set JAX_PLATFORMS=cpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else it asks the cloud, for a minute, which machine this is
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # others may compile, or use a TPU, at the same time
     try:
         return Target(name, tuple(topologies.get_topology_desc(name, "tpu").devices), {})
     except jax.errors.JaxRuntimeError as error:
-        raise InputError(f"the TPU's compiler knows no topology {name!r}: {error}") from None
+        raise InputError(f"the TPU's compiler does not know the topology {name!r}: {error}") from None
