@@ -10,6 +10,10 @@ PARTS = ("neuron", "residual", "dropout", "pool", "norm", "synapse")
 """Scopes that `models.forward` opens in each layer."""
 
 
+SHARED = {"parameter", "constant", "broadcast", "bitcast", "iota"}
+"""What XLA makes once for several layers, and names after one."""
+
+
 class Place(NamedTuple):
     """Where in the network, and on which way."""
 
@@ -22,8 +26,9 @@ class Place(NamedTuple):
 def places(module: Module, layers: tuple[str, ...]) -> dict[str, dict[str, Place]]:
     """{computation: {instruction: its place}}, of those that have one.
 
-    By what JAX calls an instruction, or most of those inside it. One without a name of ours, which XLA made (a copy, a
-    transposition), belongs where the largest array that it reads was made, or else where its result is first used.
+    By what JAX calls an instruction, or most of those that compute inside it. One without a name of ours, which XLA made
+    (a copy, a transposition), belongs where the largest array that it reads was made, or else where its result is first
+    used.
     """
     scope = re.compile(rf"(?:^|[/(])({'|'.join(map(re.escape, layers))})/({'|'.join(PARTS)})(?=/|$)")
     return {name: _of(module, computation, scope) for name, computation in module.computations.items()}
@@ -34,7 +39,7 @@ def _of(module, computation, scope):
     users: dict[str, list[str]] = collections.defaultdict(list)
     for instruction in computation.instructions.values():
         sources = [made_by(computation, name) for name in instruction.operands]
-        if made_by(computation, instruction.name) != instruction.name:
+        if instruction.opcode == "tuple" or made_by(computation, instruction.name) != instruction.name:
             continue  # a view
         for source in sources:
             users[source].append(instruction.name)
@@ -63,12 +68,10 @@ def made_by(computation: Computation, name: str, index: int | None = None) -> st
 
 
 def _named(module, instruction: Instruction, scope) -> Place | None:
-    own = _read(scope, instruction.op_name)
-    if own or instruction.opcode != "fusion":
-        return own
-    votes = collections.Counter(_read(scope, i.op_name) for i in inside(module, instruction.called[0]))
-    votes.pop(None, 0)
-    return votes.most_common(1)[0][0] if votes else None
+    votes = collections.Counter(place for name in instruction.called if instruction.opcode == "fusion"
+                                for i in inside(module, name)
+                                if i.opcode not in SHARED and (place := _read(scope, i.op_name)))
+    return votes.most_common(1)[0][0] if votes else _read(scope, instruction.op_name)
 
 
 def _read(scope, op_name):

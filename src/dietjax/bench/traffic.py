@@ -17,9 +17,9 @@ from ..core.kernels import check_backend
 from ..models import Network
 from ..parallel.targets import Target, target
 from ..train.step import compiler_options
-from .hlo import Module, inside, parse
+from .hlo import Instruction, Module, inside, parse
 from .measure import Result, environment, temporary_bytes
-from .moved import LIBRARIES, Move, moves, unknown_loops
+from .moved import LIBRARIES, VIEWS, Move, moves, unknown_loops
 from .networks import Subject, training
 from .places import Place, made_by, places
 
@@ -78,7 +78,8 @@ def traffic(subject: Subject, timesteps: int, dtype: str, where: str = "here", b
         module = parse(program.as_text())
         found, maps = count(module, net), layer_maps(net, batch, steps)
         if kind == "SNN":
-            rows += [_row(name, counted, *maps.get(name, (0, 0)), dtype) for name, counted in found.items()]
+            rows += [_row(name, counted, *maps.get(name, (0, 0)), dtype) for name, counted in found.items()
+                     if name != ELSEWHERE or any(counted)]
         size = sum(size for size, _ in maps.values())
         floor = sum(size * passes for size, passes in maps.values()) / size
         rows.append(_row(f"{kind}, total", sum(found.values(), Counted()), size, floor, dtype))
@@ -136,16 +137,34 @@ def count(module: Module, net: Network) -> dict[str, Counted]:
     of = {id(computation): where[name] for name, computation in module.computations.items()}
     found = {name: Counted() for name in (*names, ELSEWHERE)}
     for move in moves(module):
-        place = of[id(move.computation)].get(made_by(move.computation, move.instruction.name))
+        instruction = asked_by(move)
+        place = of[id(move.computation)].get(made_by(move.computation, instruction.name))
         name = place.layer if place else ELSEWHERE
-        found[name] = found[name] + _counted(module, move, place, kernels)
+        found[name] = found[name] + _counted(module, move, instruction, place, kernels)
     return found
 
 
-def _counted(module: Module, move: Move, place: Place | None, kernels: set[int]) -> Counted:
+def asked_by(move: Move) -> Instruction:
+    """The instruction itself; of a copy onto the chip that whose operand it brings, of one from there that whose result
+    it takes.
+    """
+    computation, instruction = move.computation, move.instruction
+    if not computation.instructions[instruction.name].opcode.endswith("-done"):
+        return instruction
+    if not any(count for _, count in move.read):
+        return computation.instructions[made_by(computation, instruction.operands[0])]
+    users = computation.users()
+    while not any(count for _, count in move.written) and len(users[instruction.name]) == 1:
+        instruction = users[instruction.name][0]
+        if instruction.opcode != "bitcast" and instruction.target not in VIEWS:
+            break
+    return instruction
+
+
+def _counted(module: Module, move: Move, instruction: Instruction, place: Place | None, kernels: set[int]) -> Counted:
     sizes = {array.size for array, _ in move.read + move.written if array.size > 1}
     carries = is_copy(module, move)
-    if is_product(module, move):
+    if is_product(module, instruction):
         return Counted(product=move.bytes)
     if place and place.part == "synapse":
         if sizes <= kernels:
@@ -156,9 +175,8 @@ def _counted(module: Module, move: Move, place: Place | None, kernels: set[int])
     return Counted(**way, copies=move.bytes if carries else 0, wide=move.bytes_of(*WIDE))
 
 
-def is_product(module: Module, move: Move) -> bool:
+def is_product(module: Module, instruction: Instruction) -> bool:
     """Whether it is, or has in it, a convolution or a matrix product."""
-    instruction = move.instruction
     within = [instruction, *(i for name in instruction.called for i in inside(module, name))]
     return any(i.opcode in ("convolution", "dot") or i.target.startswith(LIBRARIES) for i in within)
 
