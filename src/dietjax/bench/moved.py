@@ -89,8 +89,8 @@ def _of(module, computation, instruction, times):
     if instruction.opcode == "fusion":
         read, written = _of_fusion(module, instruction, operands)
     elif instruction.opcode == "dynamic-update-slice":
-        update = computation.instructions[instruction.operands[1]].results[0]
-        read = written = [(update, update.bytes)]
+        update, array = _update(computation, instruction), instruction.results[0]
+        read, written = [(update, update.bytes)], [(array, _bytes(array, update.size))]
     elif instruction.opcode in SLICING:
         array = operands[0].results[0]
         share = _bytes(array, instruction.results[0].size)
@@ -127,7 +127,7 @@ def _written(inner):
     for output in _outputs(inner):
         chain = _in_place(inner, output)
         written += [(a, a.bytes) for a in output.results] if chain is None else [
-            (update, update.bytes) for step in chain for update in inner.instructions[step.operands[1]].results]
+            (step.results[0], _bytes(output.results[0], _update(inner, step).size)) for step in chain]
     return written
 
 
@@ -146,6 +146,11 @@ def _in_place(inner, output) -> list[Instruction] | None:
         chain.append(output)
         output = _seen_through(inner, inner.instructions[output.operands[0]])
     return chain if chain and (output.opcode == "parameter" or output.target == "AllocateBuffer") else None
+
+
+def _update(computation, step) -> Array:
+    """What a `dynamic-update-slice` writes."""
+    return computation.instructions[step.operands[1]].results[0]
 
 
 def _seen_through(inner, instruction):
