@@ -187,7 +187,7 @@ SUBJECT = networks.Subject("VGG4", (8, 8, 1), 10, (16,), 2, width=0.125)
 
 
 def test_passes_that_there_have_to_be():
-    """By hand, T=5: the first layer's current is there once, and its pool leaves a quarter; the ANN's comes each time."""
+    """By hand, T=5: the first layer's current is there once, and its pool leaves a quarter; the ANN's is always new."""
     ann, net = SUBJECT.networks("bfloat16")
     conv1, conv2 = net.connections()[:2]
     assert conv1.out_shape == (8, 8, conv1.kernel[-1]) and conv2.in_shape == (4, 4, conv1.kernel[-1])

@@ -26,8 +26,8 @@ def test_here_are_the_devices_of_this_process():
     assert found == ("here", tuple(jax.devices()), {})
 
 
-@pytest.mark.parametrize("name", ["", "Here", "h100:0", "h100:", "h100:-1", "h100:2x4", "v5e", "v5e:", "v5e:2*4", "5e:2x4",
-                                  "v5e:2x4x", " v5e:2x4", "cpu"])
+@pytest.mark.parametrize("name", ["", "Here", "h100:0", "h100:", "h100:-1", "h100:2x4", "v5e", "v5e:", "v5e:2*4",
+                                  "5e:2x4", "v5e:2x4x", " v5e:2x4", "cpu"])
 def test_other_names_are_refused(name):
     with pytest.raises(InputError, match="unknown target"):
         target(name)

@@ -67,9 +67,9 @@ def _moves(module, name, times) -> Iterator[Move]:
     computation = module.computations[name]
     for instruction in computation.instructions.values():
         opcode = instruction.opcode
-        if opcode in FREE or instruction.target in VIEWS or opcode.endswith("-start") and not instruction.called:
+        if opcode in FREE or instruction.target in VIEWS:
             continue
-        if opcode in ("while", "call", "async-start") or opcode.endswith("-start"):
+        if opcode in ("while", "call") or opcode.endswith("-start"):
             for called in instruction.called:
                 yield from _moves(module, called, times * (instruction.trips or 1))
         elif opcode == "conditional":
@@ -77,7 +77,7 @@ def _moves(module, name, times) -> Iterator[Move]:
             yield from max(branches, key=lambda branch: sum(move.bytes for move in branch), default=[])
         elif opcode.endswith("-done"):
             start = computation.instructions[instruction.operands[0]]
-            if opcode != "async-done" and not start.called:
+            if not start.called:
                 yield _of(module, computation, instruction._replace(
                     operands=start.operands, opcode=opcode.removesuffix("-done")), times)
         else:

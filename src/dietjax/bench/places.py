@@ -26,8 +26,8 @@ class Place(NamedTuple):
 def places(module: Module, layers: tuple[str, ...]) -> dict[str, dict[str, Place]]:
     """{computation: {instruction: its place}}, of those that have one.
 
-    By what JAX calls an instruction, or most of those that compute inside it. One without a name of ours, which XLA made
-    (a copy, a transposition), belongs where the largest array that it reads was made, or else where its result is first
+    By what JAX calls most of what computes in an instruction, or itself. One without a name of ours, which XLA made (a
+    copy, a transposition), belongs where the largest array that it reads was made, or else where its result is first
     used.
     """
     scope = re.compile(rf"(?:^|[/(])({'|'.join(map(re.escape, layers))})/({'|'.join(PARTS)})(?=/|$)")

@@ -60,9 +60,9 @@ def traffic(subject: Subject, timesteps: int, dtype: str, where: str = "here", b
     """A training step (loss and gradients) compiled for one device of a target, where nothing runs: the bytes of each
     of the SNN's layers, their sum, and the sum of the ANN on batch × T images.
 
-    Columns: "map MB", a layer's outputs before a pool, over batch and timesteps in the compute dtype. "products MB" and
-    "weights MB" (`Counted`), "others MB" all else, "forward" and "backward" of it and their sum, "passes", in maps, and
-    "floor", how many there have to be. "copies MB" and, where the compute dtype is narrower, "float32 MB" of the others.
+    Columns: "map MB", a layer's outputs before a pool, over batch and timesteps in the compute dtype; "products MB" and
+    "weights MB" (`Counted`); "others MB", all else; "forward", "backward" and their sum "passes", the others in maps;
+    "floor", how many there have to be; "copies MB" and, where the compute dtype is narrower, "float32 MB" of the others.
 
     Raises:
         InputError: no such model, backend or target, or the target's compiler is not installed.

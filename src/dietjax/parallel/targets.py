@@ -48,8 +48,8 @@ def target(name: str) -> Target:
     """The devices of this name.
 
     Args:
-        name: "here": this process's own. "h100" or "h100:8": so many NVIDIA H100s in one machine. A TPU's generation and
-            topology: "v5e:2x4", "v6e:16x16", "v4:2x2x1".
+        name: "here": this process's own. "h100" or "h100:8": so many NVIDIA H100s in one machine. A TPU's generation
+            and topology: "v5e:2x4", "v6e:16x16", "v4:2x2x1".
 
     Raises:
         InputError: no such target, or its compiler is not installed.
@@ -69,7 +69,7 @@ def _cuda(name, count):
         raise InputError(f"compiling for {name} needs XLA's compiler for CUDA, which runs without a GPU: pip install "
                          f"'jax-cuda12-plugin=={jax.__version__}' 'jax-cuda12-pjrt=={jax.__version__}' "
                          "nvidia-cuda-nvcc-cu12, and set JAX_PLATFORMS=cpu")
-    folder = pathlib.Path(next(iter(nvcc.submodule_search_locations)))
+    folder = pathlib.Path(next(iter(nvcc.submodule_search_locations or ())))
     tools = str(folder / "bin")
     if tools not in os.environ.get("PATH", "").split(os.pathsep):  # XLA looks for ptxas there
         os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
