@@ -112,6 +112,38 @@ def test_a_gpu_s_program():
     assert belongs["copy"] == belongs["fusion"], "where what it reads was made"
 
 
+LOOP = """HloModule jit_f
+
+%body (s: (s32[], f32[4])) -> (s32[], f32[4]) {
+  %s = (s32[], f32[4]{0}) parameter(0)
+  %i = s32[] get-tuple-element(%s), index=0
+  %x = f32[4]{0} get-tuple-element(%s), index=1
+  %y = f32[4]{0} negate(%x)
+  ROOT %t = (s32[], f32[4]{0}) tuple(%i, %y)
+}
+
+%more (s.1: (s32[], f32[4])) -> pred[] {
+  %s.1 = (s32[], f32[4]{0}) parameter(0)
+  ROOT %c = pred[] constant(true)
+}
+
+ENTRY %main (x.1: f32[4]) -> f32[4] {
+  %x.1 = f32[4]{0} parameter(0)
+  %zero = s32[] constant(0)
+  %first = (s32[], f32[4]{0}) tuple(%zero, %x.1)
+  %w = (s32[], f32[4]{0}) while(%first), condition=%more, body=%body, metadata={op_name="jit(f)/transpose(jvp(Network))/fc1/neuron/while"}, backend_config={"known_trip_count":{"n":"6"}}
+  ROOT %out = f32[4]{0} get-tuple-element(%w), index=1
+}
+"""  # noqa: E501
+
+
+def test_what_has_no_name_in_a_loop_belongs_where_the_loop_does():
+    module = parse(LOOP)
+    (move,) = moves(module)
+    assert (move.instruction.name, move.times, move.bytes) == ("y", 6, 6 * 32)
+    assert places(module, ("fc1",))["body"]["y"] == ("fc1", "neuron", True)
+
+
 TPU = """HloModule jit_f, is_scheduled=true
 
 %first (u: bf16[1,64]) -> bf16[16,64] {

@@ -28,10 +28,16 @@ def places(module: Module, layers: tuple[str, ...]) -> dict[str, dict[str, Place
 
     By what JAX calls most of what computes in an instruction, or itself. One without a name of ours, which XLA made (a
     copy, a transposition), belongs where the largest array that it reads was made, or else where its result is first
-    used.
+    used, or else where the loop belongs in which it stands.
     """
-    scope = re.compile(rf"(?:^|[/(])({'|'.join(map(re.escape, layers))})/({'|'.join(PARTS)})(?=/|$)")
-    return {name: _of(module, computation, scope) for name, computation in module.computations.items()}
+    scope = re.compile(rf"(?:^|[/(])({'|'.join(map(re.escape, layers))})/({'|'.join(PARTS)})(?=[/)]|$)")
+    found = {name: _of(module, computation, scope) for name, computation in module.computations.items()}
+    for name, computation in reversed(module.computations.items()):  # whoever runs another stands behind it
+        for caller in computation.instructions.values():
+            for called in caller.called if caller.name in found[name] else ():
+                inherited = dict.fromkeys(module.computations[called].instructions, found[name][caller.name])
+                found[called] = inherited | found[called]
+    return found
 
 
 def _of(module, computation, scope):

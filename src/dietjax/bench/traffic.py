@@ -62,7 +62,7 @@ def traffic(subject: Subject, timesteps: int, dtype: str, where: str = "here", b
 
     Columns: "map MB", a layer's outputs before a pool, over batch and timesteps in the compute dtype; "products MB" and
     "weights MB" (`Counted`); "others MB", all else; "forward", "backward" and their sum "passes", the others in maps;
-    "floor", how many there have to be; "copies MB" and, where the compute dtype is narrower, "float32 MB" of the others.
+    "floor", how many there have to be; "copies MB" and, where the compute dtype is half, "float32 MB" of the others.
 
     Raises:
         InputError: no such model, backend or target, or the target's compiler is not installed.
