@@ -54,6 +54,9 @@ class Over(Table):
                                   for key in dict.fromkeys(row[down] for row in rows))]
 
 
+TRAFFIC = ("layer", "map MB", "products MB", "weights MB", "others MB", "forward", "backward", "passes", "floor",
+           "copies MB", "float32 MB")
+
 TABLES: dict[str, Table] = {
     "step_vgg9_cpu": Table(("step_vgg9_cpu", "step_vgg9_spyx_cpu"), ("network", "ms", "ratio", "temporary MB")),
     "step_vgg16_cpu": Table(("step_vgg16_cpu",), ("network", "ms", "ratio", "temporary MB")),
@@ -61,6 +64,8 @@ TABLES: dict[str, Table] = {
     "neuron_cpu": Table(("neuron_cpu",), ("what", "T", "ms", "GB/s", "share", "temporary MB")),
     "neuron_h100": Over(("neuron_h100",), ("T", "what")),
     "step_vgg16_h100": Table(("step_vgg16_h100",), ("network", "dtype", "ms", "ratio", "temporary MB")),
+    "traffic_vgg16_h100": Table(("traffic_vgg16_h100",), TRAFFIC),
+    "traffic_vgg16_h100_pallas": Table(("traffic_vgg16_h100_pallas",), TRAFFIC),
 }
 """{name in the page: what it shows}."""
 
@@ -77,7 +82,8 @@ def cell(row: Mapping[str, Any], name: str) -> str:
         return NOTHING
     if name == "ms" and "q25" in row:
         return f"{figure(value)} ({figure(row['q25'])}–{figure(row['q75'])})"
-    return figure(value, 3 if name in ("ratio", "share") else 4) if isinstance(value, float) else str(value)
+    few = name in ("ratio", "share", *TRAFFIC[5:9])
+    return figure(value, 3 if few else 4) if isinstance(value, float) else str(value)
 
 
 def figure(value: float, digits: int = 4) -> str:

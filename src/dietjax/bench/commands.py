@@ -164,6 +164,31 @@ class Memory:
 
 
 @dataclasses.dataclass(frozen=True)
+class Traffic:
+    """Bytes that a compiled training step moves, by layer, against the passes over memory that neurons need."""
+
+    of: Annotated[Of, Inlined] = Of()
+    timesteps: int = 5
+    dtype: Dtype = "bfloat16"
+    backend: str = "auto"
+    """What runs the neurons (dietjax.kernels.BACKENDS)."""
+    target: str = "here"
+    """What it is compiled for: here, or a device that need not be there, such as h100 or v5e:2x4
+    (dietjax.parallel.targets)."""
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Compile, count and show."""
+        if self.output.plot is not None:
+            raise InputError("--plot draws times and memory, and this counts bytes: leave it out")
+        self.of.check()
+        positive(timesteps=self.timesteps)
+        from .traffic import traffic
+
+        self.output.show(traffic(self.of.subject(), self.timesteps, self.dtype, self.target, self.backend), self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Scaling:
     """Weak scaling of the whole training step (input, gradients, optimiser): the same batch on each of more devices."""
 

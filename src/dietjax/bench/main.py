@@ -8,7 +8,7 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 from ..config import load_experiment
 from ..errors import InputError
-from .commands import Convolution, Inference, Input, Layer, Memory, Neuron, Scaling, Speedrun, Step
+from .commands import Convolution, Inference, Input, Layer, Memory, Neuron, Scaling, Speedrun, Step, Traffic
 from .everything import run_all
 
 
@@ -45,6 +45,7 @@ Suite = OmitSubcommandPrefixes[
     | Annotated[Layer, subcommand("layer")]
     | Annotated[Convolution, subcommand("convolution")]
     | Annotated[Memory, subcommand("memory")]
+    | Annotated[Traffic, subcommand("traffic")]
     | Annotated[Scaling, subcommand("scaling")]
     | Annotated[Input, subcommand("input")]
     | Annotated[Speedrun, subcommand("speedrun")]

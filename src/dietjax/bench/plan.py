@@ -4,7 +4,7 @@ import dataclasses
 import importlib.util
 from typing import Any
 
-from .commands import Inference, Memory, Neuron, Scaling, Speedrun, Step
+from .commands import Inference, Memory, Neuron, Scaling, Speedrun, Step, Traffic
 from .options import Of
 
 EVERYWHERE, ACCELERATORS, SEVERAL = "everywhere", "accelerators", "several devices"
@@ -69,6 +69,8 @@ def plan(sizes: Sizes, speedrun: Speedrun, accelerator: bool, devices: int) -> l
                      timesteps=sizes.steps, dtype=("bfloat16",), runs=sizes.runs)
     memory = Memory(Of("VGG16", sizes.shape, classifier=(64,), batch=sizes.batch, width=sizes.width),
                     sizes.memory, chunk=(sizes.steps,), dtype=("bfloat16",))
+    traffic = Traffic(Of("VGG16", sizes.shape, classifier=(64 if sizes is TOY else 1024,), batch=sizes.batch,
+                         width=sizes.width), sizes.steps)
     found = [
         Planned("step_vgg16_bfloat16", step("VGG16", backend=backends, peer=peers, **half), 60, 240),
         Planned("neuron_bfloat16", neuron("bfloat16"), 30, 150),
@@ -80,6 +82,7 @@ def plan(sizes: Sizes, speedrun: Speedrun, accelerator: bool, devices: int) -> l
         Planned("step_resnet18_float32", step("ResNet18", **whole), 60, 240),
         Planned("neuron_float32", neuron("float32"), 30, 150),
         Planned("inference_vgg16_bfloat16", step("VGG16", Inference, peer=peers, **half), 45, 180),
+        Planned("traffic_vgg16_bfloat16", traffic, 60, 300, ACCELERATORS),
         Planned("memory_vgg16", memory, 60, 240, ACCELERATORS),
     ]
     here = {EVERYWHERE, *([ACCELERATORS] if accelerator else []), *([SEVERAL] if devices > 1 else [])}

@@ -182,11 +182,14 @@ class Forward:
             brought = arrived[name]
             if name in self.populations:
                 states[name], brought, record[name] = self.run_neurons(name, chunk, states[name], brought, valid)
-            x = COMBINE[layer.residual.combine](x, brought)
+            with _part(layer.name, "residual"):
+                x = COMBINE[layer.residual.combine](x, brought)
         if layer.name in self.masks:
-            x = jnp.where(self.masks[layer.name], x * jnp.asarray(1 / (1 - layer.dropout), x.dtype), 0)
+            with _part(layer.name, "dropout"):
+                x = jnp.where(self.masks[layer.name], x * jnp.asarray(1 / (1 - layer.dropout), x.dtype), 0)
         if layer.pool:
-            x = POOL[layer.pool](x)
+            with _part(layer.name, "pool"):
+                x = POOL[layer.pool](x)
         if layer.residual is not None or layer.pool == "max":  # else as many leave on average as are fired
             record[layer.name] |= {"sent_rate": event_rate(x) * chunk, "sent_size": mean_size(x) * chunk}
         return states, *self.currents(x, layer.name, valid), record
@@ -199,16 +202,17 @@ class Forward:
         record = {}
         if "current" in self.record:
             record["current"] = jnp.broadcast_to(current, (current.shape[0], chunk, *current.shape[2:]))
-        if "membrane" in self.record and has_membrane(state):
-            state, x, record["membrane"] = run_watched(neuron, params, state, current, chunk)
-        elif population.layer is self.net.layers[-1]:
-            state, x = unroll(neuron, params, state, current, chunk)
-        else:
-            state, x = self.net.run_neuron(neuron, params, state, current, chunk, self.net.backend)
-            if x.dtype != current.dtype:
-                raise InputError(f"layer {name!r}: of currents {current.dtype} {neuron} makes outputs {x.dtype}, which "
-                                 "would change what the layers behind compute in; let its step return "
-                                 "spikes.astype(current.dtype)")
+        with _part(population.layer.name, "neuron"):
+            if "membrane" in self.record and has_membrane(state):
+                state, x, record["membrane"] = run_watched(neuron, params, state, current, chunk)
+            elif population.layer is self.net.layers[-1]:
+                state, x = unroll(neuron, params, state, current, chunk)
+            else:
+                state, x = self.net.run_neuron(neuron, params, state, current, chunk, self.net.backend)
+        if population.layer is not self.net.layers[-1] and x.dtype != current.dtype:
+            raise InputError(f"layer {name!r}: of currents {current.dtype} {neuron} makes outputs {x.dtype}, which "
+                             "would change what the layers behind compute in; let its step return "
+                             "spikes.astype(current.dtype)")
         x = only_valid(x, valid)
         if "spikes" in self.record:
             record["spikes"] = x
@@ -239,11 +243,13 @@ class Forward:
                 connection = self.wiring[name]
                 main = name == connection.layer
                 weights = self.params[connection.layer] if main else self.params[connection.layer]["shortcut"]
-                current = synapse(weights["kernel"].astype(x.dtype), x, connection.stride, pooled=connection.pooled,
-                                  groups=connection.groups, forward_mode=self.forward_mode)
+                with _part(connection.layer, "synapse"):
+                    current = synapse(weights["kernel"].astype(x.dtype), x, connection.stride, pooled=connection.pooled,
+                                      groups=connection.groups, forward_mode=self.forward_mode)
                 if name in self.stats:
                     current = checkpoint_name(current, "current")
-                    current, seen[name] = batch_norm(weights["norm"], self.stats[name], current, self.train, valid)
+                    with _part(connection.layer, "norm"):
+                        current, seen[name] = batch_norm(weights["norm"], self.stats[name], current, self.train, valid)
                 if "bias" in weights:  # a shortcut's is in its layer's
                     current = current + weights["bias"].astype(x.dtype)
             found[target] = found[target] + current if target in found else current
@@ -266,6 +272,11 @@ class Forward:
     def forward_mode(self) -> bool:
         """Whether neurons ask for derivatives in forward mode, which then no other part may stand in the way of."""
         return any(getattr(neuron, "forward_mode", False) for neuron in self.net.neurons().values())
+
+
+def _part(layer, part):
+    """What is computed inside is called LAYER/PART in the compiled program, which `bench.traffic` reads."""
+    return jax.named_scope(f"{layer}/{part}")
 
 
 def _keep(outputs, record):
