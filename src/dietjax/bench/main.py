@@ -8,7 +8,7 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 from ..config import load_experiment
 from ..errors import InputError
-from .commands import Convolution, Inference, Input, Layer, Memory, Neuron, Scaling, Speedrun, Step
+from .commands import Collectives, Convolution, Inference, Input, Layer, Memory, Neuron, Scaling, Speedrun, Step
 from .everything import run_all
 
 
@@ -46,6 +46,7 @@ Suite = OmitSubcommandPrefixes[
     | Annotated[Convolution, subcommand("convolution")]
     | Annotated[Memory, subcommand("memory")]
     | Annotated[Scaling, subcommand("scaling")]
+    | Annotated[Collectives, subcommand("collectives")]
     | Annotated[Input, subcommand("input")]
     | Annotated[Speedrun, subcommand("speedrun")]
     | Annotated[All, subcommand("all")]

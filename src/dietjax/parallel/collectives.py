@@ -20,6 +20,7 @@ BYTES = {"pred": 1, "bf16": 2}
 """Of the element types whose name does not end in their number of bits."""
 
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>.*?) (?P<opcode>[a-z][a-z0-9\-]*)\(")
+COMPUTED = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = .*? ([a-z][a-z0-9\-]*)\((.*?)\)(?:, |$)")
 CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
 ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
 
@@ -31,12 +32,18 @@ class Collective(NamedTuple):
     """A key of `RING`."""
     name: str
     """The instruction's name and, after a colon, the source operation that it comes from."""
-    bytes: int
-    """Of the whole arrays, per execution: what goes into an all-reduce, what comes out of an all-gather."""
+    types: tuple[tuple[str, int], ...]
+    """(element type as HLO names it, bytes of its arrays), per execution. Of the whole arrays: what goes into an
+    all-reduce, what comes out of an all-gather."""
     group: int
     """Devices in each group that talks."""
     times: int
     """Executions per run of the program: inside a loop, as often as that goes round."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all types together."""
+        return sum(size for _, size in self.types)
 
     @property
     def sent(self) -> float:
@@ -52,15 +59,21 @@ def collectives(hlo: str) -> list[Collective]:
     """
     computations, entry = _computations(hlo)
     devices = math.prod(int(n) for n in re.findall(r"\b(?:num_partitions|replica_count)=(\d+)", hlo.split("\n", 1)[0]))
-    found = []
+    found: list[Collective] = []
+    chained = set()
 
     def visit(computation, times):
         for line, name, kind, opcode in computations[computation]:
             if kind in RING:
-                found.append(_read(line, name, kind, opcode, times, devices))
+                # a TPU writes one that runs beside other operations into each of the fusions that it runs beside
+                chain = re.search(r"channel_id=(\d+).*chain_id=", line)
+                if chain is None or (kind, chain[1]) not in chained:
+                    found.append(_read(line, name, _fused(kind, computation), opcode, times, devices))
+                if chain:
+                    chained.add((kind, chain[1]))
             elif re.match(r"all-|collective-|ragged-|reduce-scatter", kind) and not opcode.endswith("-done"):
                 raise ValueError(f"unknown collective {opcode} ({name}); add it to dietjax.parallel.collectives.RING")
-            for called, count in _calls(line, opcode):
+            for called, count in _calls(line, opcode, computations, computation):
                 before = len(found)
                 visit(called, times * (count or 1))
                 if count is None and len(found) > before:
@@ -87,7 +100,12 @@ def _computations(hlo: str) -> tuple[dict[str, list[tuple[str, str, str, str]]],
     return computations, entry
 
 
-def _calls(line: str, opcode: str) -> Iterator[tuple[str, int | None]]:
+def _fused(kind: str, computation: str) -> str:
+    """A TPU writes a reduce-scatter as a fusion of an all-reduce and the slice of it that a device keeps."""
+    return "reduce-scatter" if kind == "all-reduce" and computation.startswith("all-reduce-scatter") else kind
+
+
+def _calls(line: str, opcode: str, computations: dict, inside: str) -> Iterator[tuple[str, int | None]]:
     """(computation, times) that an instruction runs; None: not known before it runs."""
     if opcode == "conditional":
         branches = re.search(r"branch_computations=\{([^}]*)\}", line)
@@ -95,22 +113,87 @@ def _calls(line: str, opcode: str) -> Iterator[tuple[str, int | None]]:
         yield from ((name.strip().lstrip("%"), None) for name in (branches[1].split(",") if branches else named))
         return
     trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
-    count = 1 if opcode != "while" else int(trips[1]) if trips else None
+    count = 1 if opcode != "while" else int(trips[1]) if trips else _trips(line, computations, inside)
     yield from ((name, count) for name in CALLED.findall(line))
+
+
+def _trips(line: str, computations: dict, inside: str) -> int | None:
+    """How often a loop goes round whose counter is compared with one constant and raised by another, as a TPU's ring of
+    permutations is; None: it is another loop.
+    """
+    names = dict(re.findall(r"\b(condition|body)=%?([\w.\-]+)", line))
+    condition, body, outside = (_instructions(computations, name)
+                                for name in (names["condition"], names["body"], inside))
+    compared = re.search(r"ROOT .* compare\(%?([\w.\-]+), %?([\w.\-]+)\), direction=LT", condition.text)
+    if compared is None:
+        return None
+    end, index = condition.constant(compared[2]), condition.element(compared[1])
+    carried = re.search(r"while\(%?([\w.\-]+)\)", line)
+    after, before = body.tuple_of(body.root), outside.tuple_of(carried[1] if carried else "")
+    if index is None or end is None or len(after) <= index or len(before) <= index:
+        return None
+    start, added = outside.constant(before[index]), body.operation(after[index])
+    if start is None or added is None or added[0] != "add" or body.element(added[1][0]) != index:
+        return None
+    step = body.constant(added[1][1])
+    return None if not step else -(-(end - start) // step)
+
+
+class _Instructions(NamedTuple):
+    """Of one computation, by name."""
+
+    text: str
+    root: str
+    by_name: dict[str, tuple[str, list[str], str]]
+    """{name: (opcode, what is between its brackets, the line)}."""
+
+    def operation(self, name: str) -> tuple[str, list[str]] | None:
+        """(opcode, operands)."""
+        found = self.by_name.get(name)
+        return found and found[:2]
+
+    def constant(self, name: str) -> int | None:
+        """The whole number of a constant, or of its copy."""
+        opcode, operands, _ = self.by_name.get(name, ("", [], ""))
+        if opcode == "copy":
+            return self.constant(operands[0])
+        return int(operands[0]) if opcode == "constant" and operands[0].isdecimal() else None
+
+    def element(self, name: str) -> int | None:
+        """Which element of a tuple."""
+        opcode, _, line = self.by_name.get(name, ("", [], ""))
+        index = re.search(r"index=(\d+)", line)
+        return int(index[1]) if opcode == "get-tuple-element" and index else None
+
+    def tuple_of(self, name: str) -> list[str]:
+        """Names of a tuple's elements."""
+        opcode, operands, _ = self.by_name.get(name, ("", [], ""))
+        return operands if opcode == "tuple" else []
+
+
+def _instructions(computations: dict, name: str) -> _Instructions:
+    by_name, root, lines = {}, "", [line for line, *_ in computations[name]]
+    for line in lines:
+        if instruction := COMPUTED.match(line):
+            operands = [re.sub(r"/\*.*?\*/|.*%", "", operand).strip() for operand in instruction[3].split(",")]
+            by_name[instruction[1]] = instruction[2], operands, line
+            root = instruction[1] if line.lstrip().startswith("ROOT") else root
+    return _Instructions("\n".join(lines), root, by_name)
 
 
 def _read(line: str, name: str, kind: str, opcode: str, times: int, devices: int) -> Collective:
     instruction = INSTRUCTION.match(line)
     assert instruction is not None  # _computations keeps no other line
-    arrays = [_size(*found) for found in ARRAY.findall(instruction["type"])]
-    if opcode == "all-gather-start":  # (operands, results)
+    arrays = ARRAY.findall(instruction["type"])
+    if opcode in ("all-gather-start", "reduce-scatter-start"):  # (operands, results)
         arrays = arrays[len(arrays) // 2:]
     elif opcode == "collective-permute-start":  # (operand, result, two counters)
         arrays = arrays[1:2]
     group = _group(line, devices) if kind != "collective-permute" else devices
     source = re.search(r'op_name="([^"]*)"', line)
-    return Collective(kind, f"{name}: {source[1]}" if source else name,
-                      sum(arrays) * (group if kind == "reduce-scatter" else 1), group, times)
+    whole = group if opcode.startswith("reduce-scatter") else 1
+    types = {element: sum(_size(*array) for array in arrays if array[0] == element) * whole for element, _ in arrays}
+    return Collective(kind, f"{name}: {source[1]}" if source else name, tuple(types.items()), group, times)
 
 
 def _size(kind: str, shape: str) -> int:
