@@ -150,7 +150,7 @@ def share_of_peak(seconds: float, images: int, operations: int, chip: Chip) -> f
 
 
 def gather_seconds(size: float, levels: tuple[Level, ...]) -> float:
-    """Of an all-gather of an array of `size` bytes, of which every chip holds a part; a reduce-scatter takes as long."""
+    """Of an all-gather of `size` bytes, of which every chip holds its part; a reduce-scatter takes as long."""
     seconds = 0.0
     for level in levels:
         seconds += (level.size - 1) / level.size * size / level.rate + level.hops * level.latency
@@ -219,8 +219,11 @@ def step(chip: Chip, chips: int, batch: int, operations: int, traffic: tuple[Tra
         most: images that a chip takes at once; more of them go in microbatches, each of which sends as a step does.
 
     Raises:
-        InputError: the chips do not divide the batch, or there is no such number of them.
+        InputError: the chips do not divide the batch, there is no such number of them, or no such collective or share.
     """
+    for name, value in {"chips": chips, "batch": batch, "most": most}.items():
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1, got {value}")
     if batch % chips:
         raise InputError(f"a batch of {batch} does not divide over {chips} chips; use a multiple of {chips}")
     if not 0 < share <= 1:

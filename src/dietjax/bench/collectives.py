@@ -88,8 +88,9 @@ def by_hand(state: TrainState, mesh: Mesh) -> dict[Sent, int]:
     """Bytes of the arrays that a step has to send for: {(kind, devices in a group): bytes}.
 
     Every device needs all parameters, and the sum of all devices' gradients for those that it updates. Of n devices
-    that hold all weights: an all-reduce of the gradients. Where f devices share the weights out: these are gathered once
-    over the f, and their gradients summed and scattered over the f, then reduced over the n/f that hold the same part.
+    that hold all weights: an all-reduce of the gradients. Where f devices share the weights out: these are gathered
+    once over the f, and their gradients summed and scattered over the f, then reduced over the n/f that hold the same
+    part. All in the parameters' dtype.
     Metrics and statistics of batch norm are not counted.
     """
     split = {True: 0, False: 0}

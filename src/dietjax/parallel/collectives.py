@@ -2,8 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+from .loops import trips
 
 RING = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
@@ -20,7 +22,6 @@ BYTES = {"pred": 1, "bf16": 2}
 """Of the element types whose name does not end in their number of bits."""
 
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(?P<name>[\w.\-]+) = (?P<type>.*?) (?P<opcode>[a-z][a-z0-9\-]*)\(")
-COMPUTED = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = .*? ([a-z][a-z0-9\-]*)\((.*?)\)(?:, |$)")
 CALLED = re.compile(r"(?:calls|to_apply|body|condition)=%?([\w.\-]+)")
 ARRAY = re.compile(r"\b([a-z]+\d*[a-z0-9]*)\[([\d,]*)\]")
 
@@ -62,6 +63,9 @@ def collectives(hlo: str) -> list[Collective]:
     found: list[Collective] = []
     chained = set()
 
+    def lines(computation):
+        return [line for line, *_ in computations[computation]]
+
     def visit(computation, times):
         for line, name, kind, opcode in computations[computation]:
             if kind in RING:
@@ -73,7 +77,7 @@ def collectives(hlo: str) -> list[Collective]:
                     chained.add((kind, chain[1]))
             elif re.match(r"all-|collective-|ragged-|reduce-scatter", kind) and not opcode.endswith("-done"):
                 raise ValueError(f"unknown collective {opcode} ({name}); add it to dietjax.parallel.collectives.RING")
-            for called, count in _calls(line, opcode, computations, computation):
+            for called, count in _calls(line, opcode, lines, computation):
                 before = len(found)
                 visit(called, times * (count or 1))
                 if count is None and len(found) > before:
@@ -105,80 +109,15 @@ def _fused(kind: str, computation: str) -> str:
     return "reduce-scatter" if kind == "all-reduce" and computation.startswith("all-reduce-scatter") else kind
 
 
-def _calls(line: str, opcode: str, computations: dict, inside: str) -> Iterator[tuple[str, int | None]]:
+def _calls(line: str, opcode: str, lines: Callable[[str], list[str]], inside: str) -> Iterator[tuple[str, int | None]]:
     """(computation, times) that an instruction runs; None: not known before it runs."""
     if opcode == "conditional":
         branches = re.search(r"branch_computations=\{([^}]*)\}", line)
         named = re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line)
         yield from ((name.strip().lstrip("%"), None) for name in (branches[1].split(",") if branches else named))
         return
-    trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
-    count = 1 if opcode != "while" else int(trips[1]) if trips else _trips(line, computations, inside)
+    count = trips(line, inside, lines) if opcode == "while" else 1
     yield from ((name, count) for name in CALLED.findall(line))
-
-
-def _trips(line: str, computations: dict, inside: str) -> int | None:
-    """How often a loop goes round whose counter is compared with one constant and raised by another, as a TPU's ring of
-    permutations is; None: it is another loop.
-    """
-    names = dict(re.findall(r"\b(condition|body)=%?([\w.\-]+)", line))
-    condition, body, outside = (_instructions(computations, name)
-                                for name in (names["condition"], names["body"], inside))
-    compared = re.search(r"ROOT .* compare\(%?([\w.\-]+), %?([\w.\-]+)\), direction=LT", condition.text)
-    if compared is None:
-        return None
-    end, index = condition.constant(compared[2]), condition.element(compared[1])
-    carried = re.search(r"while\(%?([\w.\-]+)\)", line)
-    after, before = body.tuple_of(body.root), outside.tuple_of(carried[1] if carried else "")
-    if index is None or end is None or len(after) <= index or len(before) <= index:
-        return None
-    start, added = outside.constant(before[index]), body.operation(after[index])
-    if start is None or added is None or added[0] != "add" or body.element(added[1][0]) != index:
-        return None
-    step = body.constant(added[1][1])
-    return None if not step else -(-(end - start) // step)
-
-
-class _Instructions(NamedTuple):
-    """Of one computation, by name."""
-
-    text: str
-    root: str
-    by_name: dict[str, tuple[str, list[str], str]]
-    """{name: (opcode, what is between its brackets, the line)}."""
-
-    def operation(self, name: str) -> tuple[str, list[str]] | None:
-        """(opcode, operands)."""
-        found = self.by_name.get(name)
-        return found and found[:2]
-
-    def constant(self, name: str) -> int | None:
-        """The whole number of a constant, or of its copy."""
-        opcode, operands, _ = self.by_name.get(name, ("", [], ""))
-        if opcode == "copy":
-            return self.constant(operands[0])
-        return int(operands[0]) if opcode == "constant" and operands[0].isdecimal() else None
-
-    def element(self, name: str) -> int | None:
-        """Which element of a tuple."""
-        opcode, _, line = self.by_name.get(name, ("", [], ""))
-        index = re.search(r"index=(\d+)", line)
-        return int(index[1]) if opcode == "get-tuple-element" and index else None
-
-    def tuple_of(self, name: str) -> list[str]:
-        """Names of a tuple's elements."""
-        opcode, operands, _ = self.by_name.get(name, ("", [], ""))
-        return operands if opcode == "tuple" else []
-
-
-def _instructions(computations: dict, name: str) -> _Instructions:
-    by_name, root, lines = {}, "", [line for line, *_ in computations[name]]
-    for line in lines:
-        if instruction := COMPUTED.match(line):
-            operands = [re.sub(r"/\*.*?\*/|.*%", "", operand).strip() for operand in instruction[3].split(",")]
-            by_name[instruction[1]] = instruction[2], operands, line
-            root = instruction[1] if line.lstrip().startswith("ROOT") else root
-    return _Instructions("\n".join(lines), root, by_name)
 
 
 def _read(line: str, name: str, kind: str, opcode: str, times: int, devices: int) -> Collective:
