@@ -7,7 +7,7 @@ The levels of a network of chips go from the inside out (a pod, pods; an island 
 the sizes of the levels inside it, because chips that hold the same part talk to one another. A reduce-scatter is a
 gather run backwards, an all-reduce both (Patarasuk & Yuan 2009, "Bandwidth optimal all-reduce").
 
-Nothing here was measured; docs/scaling.md names what is assumed, and which figure a first run checks.
+Nothing here was measured; docs/scaling.md names what is assumed, and which figures a first run checks.
 """
 
 import dataclasses
