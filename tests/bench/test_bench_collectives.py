@@ -1,5 +1,6 @@
 """Laws of `dietjax bench collectives`: bytes by hand, on a mesh that is not there and on eight simulated devices."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -108,8 +109,36 @@ def test_eight_simulated_devices_send_what_hand_arithmetic_says():
     assert bench.RING["all-reduce"](8) * reduced["MB"] == pytest.approx(reduced["sent MB"])
 
 
+GATHERED = """
+import jax, re
+from dietjax.bench.collectives import lowered_step
+from dietjax.bench.options import Of
+from dietjax.config import Parallel
+from dietjax.parallel.mesh import make_mesh
+subject = Of("VGG4", (8, 8, 3), classifier=(16,), batch=1).subject()
+for fsdp in (1, 8):
+    for dtype in ("bfloat16", "float32"):
+        text = lowered_step(subject.networks(dtype)[1], make_mesh(Parallel(fsdp=fsdp)), subject, 2)[0].as_text()
+        print(len(re.findall(r"sdy.sharding_constraint .*bf16>", text)), text.count("optimization_barrier"))
+"""
+
+
 @pytest.mark.slow
 def test_split_weights_are_gathered_in_the_dtype_that_computes():
-    """Once, and in two bytes a weight."""
-    found = compiled("--fsdp", "8", "--dtype", "bfloat16")
-    assert found[8, "all-gather", 8]["types"] == f"bf16 {KERNELS / 2e6:.4g}"
+    """In the program as it is handed to XLA: a CPU's compiler makes float32 of it again. Four kernels."""
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    found = subprocess.run([sys.executable, "-c", GATHERED], env=environment, text=True, capture_output=True)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split("\n")[:4] == ["0 0", "0 0", "4 4", "0 0"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")),
+                    reason="needs XLA's compiler for CUDA, see dietjax.parallel.targets")
+def test_h100s_send_two_bytes_for_a_weight():
+    """Gathered once, gradients scattered; data parallel an all-reduce of the gradients."""
+    found = compiled("--target", "h100:8", "--dtype", "bfloat16", devices=1)
+    half = KERNELS / 2e6
+    assert found[8, "all-gather", 8]["MB"] == found[8, "reduce-scatter", 8]["MB"] == half
+    assert found[1, "all-reduce", 8]["MB"] == pytest.approx(half, abs=2e-4)
+    assert found[8, "all-reduce", 8]["MB"] < 2e-4

@@ -15,7 +15,7 @@ from dietjax.bench.options import Of, Output
 def asked(**options):
     """`bench collectives`, which must refuse before it compiles."""
     def attempt(folder):
-        with mock.patch("dietjax.bench.collectives.compiled_step", side_effect=AssertionError("it compiles")):
+        with mock.patch("dietjax.bench.collectives.lowered_step", side_effect=AssertionError("it compiles")):
             if "output" in options:
                 return Collectives(output=Output(plot=folder / options["output"]))()
             return Collectives(**options)()

@@ -14,7 +14,7 @@ from ..data import normalise, random_crop_flip
 from ..models import Network
 from ..parallel.collectives import RING, Collective, collectives
 from ..parallel.mesh import batch_sharding, make_mesh, state_shardings
-from ..parallel.targets import Target, target
+from ..parallel.targets import target
 from ..train.optimizer import make_optimizer
 from ..train.state import TimeSchedule, TrainState, abstract_state
 from ..train.step import make_train_step
@@ -53,7 +53,8 @@ def sent(subject: Subject, targets: Sequence[str], fsdp: Sequence[int], timestep
     for each, mesh in meshes:
         for dtype in dtypes:
             net = subject.networks(dtype)[1].clone(batch_norm=batch_norm)
-            program, state = compiled_step(net, each, mesh, subject, timesteps)
+            lowered, state = lowered_step(net, mesh, subject, timesteps)
+            program = lowered.compile(compiler_options=each.options or None)
             labels = {"target": each.name, "devices": mesh.size, "fsdp": mesh.shape["fsdp"], "dtype": dtype}
             described = rows_of(collectives(program.as_text()), by_hand(state, mesh))
             temporary = temporary_bytes(program)
@@ -63,9 +64,9 @@ def sent(subject: Subject, targets: Sequence[str], fsdp: Sequence[int], timestep
     return Result(f"what a training step sends; {subject} a device, T={timesteps}", rows, environment())
 
 
-def compiled_step(net: Network, where: Target, mesh: Mesh, subject: Subject, timesteps: int) -> tuple[Any, TrainState]:
-    """(a training step compiled for devices, the state that it takes: shapes and where they lie). The images come as a
-    set that is streamed brings them.
+def lowered_step(net: Network, mesh: Mesh, subject: Subject, timesteps: int) -> tuple[Any, TrainState]:
+    """(a training step lowered for a mesh's devices, the state that it takes: shapes and where they lie). The images
+    come as a set that is streamed brings them.
     """
     batch = subject.batch * mesh.size
     optimizer = make_optimizer(Phase(batch_size=batch), 10**6)
@@ -81,7 +82,7 @@ def compiled_step(net: Network, where: Target, mesh: Mesh, subject: Subject, tim
                          state_shardings(mesh, state))
     images, labels = (jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=batch_sharding(mesh))
                       for shape, dtype in ((subject.image_shape, jnp.uint8), ((), jnp.int32)))
-    return step.lower(state, images, labels).compile(compiler_options=where.options or None), state
+    return step.lower(state, images, labels), state
 
 
 def by_hand(state: TrainState, mesh: Mesh) -> dict[Sent, int]:
