@@ -22,6 +22,7 @@ from dietjax.train.state import abstract_state
 
 KERNELS = 4 * (9 * 3 * 64 + 9 * 64 * 128 + 512 * 16 + 16 * 10)
 """Bytes of a VGG4 on 8×8×3 with a classifier of 16."""
+CUDA = importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")
 REST = 4 * 3 * 2
 """Three leaks and thresholds."""
 
@@ -133,8 +134,7 @@ def test_split_weights_are_gathered_in_the_dtype_that_computes():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (importlib.util.find_spec("jax_plugins") and importlib.util.find_spec("jax_plugins.xla_cuda12")),
-                    reason="needs XLA's compiler for CUDA, see dietjax.parallel.targets")
+@pytest.mark.skipif(not CUDA, reason="needs XLA's compiler for CUDA, see dietjax.parallel.targets")
 def test_h100s_send_two_bytes_for_a_weight():
     """Gathered once, gradients scattered; data parallel an all-reduce of the gradients."""
     found = compiled("--target", "h100:8", "--dtype", "bfloat16", devices=1)
