@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from dietjax.analysis.scaling import CHIPS, Chip, Step, Traffic, operations, share_of_peak, step
+from dietjax.analysis.scaling import CHIPS, GATHERS, Chip, Step, Traffic, operations, share_of_peak, step
 from dietjax.core.neurons import LIF
 from dietjax.models import Network, build
 
@@ -22,10 +22,7 @@ MEASURED = DOCS / "measured"
 TIMESTEPS = 5
 NETWORKS = {"VGG16": "vgg16", "ResNet34": "resnet34"}
 """{name: what the files of its collectives have in their names}."""
-LAYOUTS = {"data parallel": ("all-reduce",), "fsdp": ("all-gather", "reduce-scatter")}
-"""{layout: the collectives that carry weights or their gradients}."""
-ITEM = 2
-"""Bytes of a weight or its gradient on its way, where activations are bfloat16: what the compiled programs send."""
+LAYOUTS = ("data parallel", "fsdp")
 COUNTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 STRONG = 4096
 """Images in the whole batch of strong scaling."""
@@ -66,17 +63,21 @@ def measured_share() -> float:
     return share_of_peak(row["ms"] / 1e3, 128, operations(network("VGG16", 32, 10), row["T"]), CHIPS["H100"])
 
 
-def compiled_for(chip: Chip) -> str:
-    """The target whose compiled program stands for this chip's."""
-    return "v5e" if chip.name.startswith("TPU") else "h100"
-
-
 def traffic(name: str, chip: Chip, layout: str) -> tuple[Traffic, ...]:
-    """What a pass sends: weights in `ITEM` bytes, in as many collectives as the compiled program has that begin it."""
-    stem = f"collectives_{NETWORKS[name]}_{compiled_for(chip)}"
-    first = LAYOUTS[layout][0]
-    number = max(row["number"] for row in rows(stem, kind=first) if (row["fsdp"] > 1) == (layout == "fsdp"))
-    return tuple(Traffic(kind, ITEM * weights(network(name)), number) for kind in LAYOUTS[layout])
+    """What a pass sends, as compiled. A ring of permutations is a reduce-scatter in as many parts as devices."""
+    found = []
+    for row in compiled(name, chip, layout):
+        if row["kind"] == "collective-permute":
+            found.append(Traffic("reduce-scatter", row["MB"] * 1e6, math.ceil(row["number"] / row["devices"])))
+        elif row["kind"] != "all":
+            found.append(Traffic(row["kind"], row["MB"] * 1e6, row["number"]))
+    return tuple(found)
+
+
+def compiled(name: str, chip: Chip, layout: str) -> list[dict]:
+    """Rows of the compiled program that stands for this chip's."""
+    stem = f"collectives_{NETWORKS[name]}_{'v5e' if chip.name.startswith('TPU') else 'h100'}"
+    return [row for row in stored(stem) if (row["fsdp"] > 1) == (layout == "fsdp")]
 
 
 def image_bytes(name: str) -> float:
@@ -138,14 +139,13 @@ def work() -> list[list[str]]:
     body = []
     for name in NETWORKS:
         net = network(name)
-        numbers = " / ".join(str(traffic(name, CHIPS[chip], "data parallel")[0].number) + " and "
-                             + str(traffic(name, CHIPS[chip], "fsdp")[0].number) for chip in ("TPU v5e", "H100"))
-        body.append([name, figure(weights(net) / 1e6), figure(operations(net, TIMESTEPS) / 1e9),
-                     figure(ITEM * weights(net) / 1e6), numbers, figure(image_bytes(name) / 1e6, 3),
+        gathers = [", ".join(figure(sum(GATHERS[each.kind] * each.size / 1e6 for each in traffic(name, chip, layout)))
+                             for layout in LAYOUTS) for chip in (CHIPS["TPU v5e"], CHIPS["H100"])]
+        body.append([name, figure(weights(net) / 1e6), figure(operations(net, TIMESTEPS) / 1e9), *gathers,
+                     figure(image_bytes(name) / 1e6, 3),
                      ", ".join(f"{images_at_once(name, chip)}" for chip in CHIPS.values())])
-    head = ["network", "weights, M", "GFLOP an image", "gradients, MB",
-            "collectives, data parallel and fsdp, TPU / H100", "MB an image",
-            f"images a chip at once ({', '.join(CHIPS)})"]
+    head = ["network", "weights, M", "GFLOP an image", "MB in gathers on a TPU: data parallel, fsdp",
+            "on an H100", "MB an image", f"images a chip at once ({', '.join(CHIPS)})"]
     return [head, *body]
 
 
