@@ -48,8 +48,8 @@ def target(name: str) -> Target:
     """The devices of this name.
 
     Args:
-        name: "here": this process's own. "h100" or "h100:8": so many NVIDIA H100s in one machine. A TPU's generation and
-            topology: "v5e:2x4", "v6e:16x16", "v4:2x2x1".
+        name: "here": this process's own. "h100" or "h100:8": so many NVIDIA H100s in one machine. A TPU's generation
+            and topology: "v5e:2x4", "v6e:16x16", "v4:2x2x1".
 
     Raises:
         InputError: no such target, or its compiler is not installed.
@@ -69,7 +69,7 @@ def _cuda(name, count):
         raise InputError(f"compiling for {name} needs XLA's compiler for CUDA, which runs without a GPU: pip install "
                          f"'jax-cuda12-plugin=={jax.__version__}' 'jax-cuda12-pjrt=={jax.__version__}' "
                          "nvidia-cuda-nvcc-cu12, and set JAX_PLATFORMS=cpu")
-    folder = pathlib.Path(next(iter(nvcc.submodule_search_locations)))
+    folder = pathlib.Path(next(iter(nvcc.submodule_search_locations or ())))
     tools = str(folder / "bin")
     if tools not in os.environ.get("PATH", "").split(os.pathsep):  # XLA looks for ptxas there
         os.environ["PATH"] = os.pathsep.join([tools, os.environ.get("PATH", "")])
@@ -82,7 +82,8 @@ def _tpu(name):
         raise InputError(f"compiling for {name} needs the TPU's compiler, which runs without a TPU: pip install "
                          f"'jax[tpu]=={jax.__version__}', and set JAX_PLATFORMS=cpu")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # else it asks the cloud, for a minute, which machine this is
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # others may compile, or use a TPU, at the same time
     try:
         return Target(name, tuple(topologies.get_topology_desc(name, "tpu").devices), {})
     except jax.errors.JaxRuntimeError as error:
-        raise InputError(f"the TPU's compiler knows no topology {name!r}: {error}") from None
+        raise InputError(f"the TPU's compiler does not know the topology {name!r}: {error}") from None
