@@ -1,5 +1,5 @@
-"""The tables of docs/performance.md, from docs/measured: `python docs/performance.py` writes each between its two
-marks, with the command, the machine and the date of its figures below it.
+"""The tables of docs/performance.md and docs/scaling.md, from docs/measured: `python docs/performance.py` writes each
+between its two marks, with the command, the machine and the date of its figures below it.
 
 NAME.json there is what `dietjax bench SUITE --json` printed, or a file of `dietjax bench all`, as it is. Figures of
 which no such file was kept are written into one by hand, and its environment says so under "source".
@@ -9,16 +9,18 @@ import dataclasses
 import json
 import pathlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from dietjax.errors import InputError
 
 DOCS = pathlib.Path(__file__).parent
-MARKS = re.compile(r"^<!-- measured: (\S+) -->\n(.*?)^<!-- end of \1 -->$", re.MULTILINE | re.DOTALL)
+MARKS = r"^<!-- {kind}: (\S+) -->\n(.*?)^<!-- end of \1 -->$"
+"""Of a table that is "measured" (here) or "modelled" (scaling.py)."""
 HEADINGS = {"network": "", "what": "", "ms": "ms (quartiles)", "ratio": "times the base's",
             "share": "share of the copy's", "temporary MB": "temporaries, MB",
-            "predicted MB": "predicted, MB", "peak MB": "peak, MB"}
+            "predicted MB": "predicted, MB", "peak MB": "peak, MB", "state MB": "state, MB", "types": "MB of each type",
+            "sent MB": "sent, MB", "ring MB": "sent by hand, MB", "number": "collectives"}
 NOTHING = "–"
 MACHINE = ("device", "CPU", "CPU cores", "driver", "runtime", "dietjax", "jax", "torch", "source", "date")
 """What is said of an environment, in this order."""
@@ -32,6 +34,9 @@ class Table:
     """Stems of JSON files; their rows follow one another."""
     columns: tuple[str, ...]
     """Names of a row's values."""
+    page: str = "performance.md"
+    only: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """Values that a row must have to be shown."""
 
     def lines(self, rows: Sequence[Mapping]) -> list[list[str]]:
         """Heading and rows, in cells."""
@@ -56,7 +61,8 @@ class Over(Table):
 
 TRAFFIC = ("layer", "map MB", "products MB", "weights MB", "others MB", "forward", "backward", "passes", "floor",
            "copies MB", "float32 MB")
-
+SENT = ("target", "devices", "fsdp", "kind", "number", "types", "sent MB", "ring MB")
+"""What `bench collectives` says of a step."""
 TABLES: dict[str, Table] = {
     "step_vgg9_cpu": Table(("step_vgg9_cpu", "step_vgg9_spyx_cpu"), ("network", "ms", "ratio", "temporary MB")),
     "step_vgg16_cpu": Table(("step_vgg16_cpu",), ("network", "ms", "ratio", "temporary MB")),
@@ -66,6 +72,18 @@ TABLES: dict[str, Table] = {
     "step_vgg16_h100": Table(("step_vgg16_h100",), ("network", "dtype", "ms", "ratio", "temporary MB")),
     "traffic_vgg16_h100": Table(("traffic_vgg16_h100",), TRAFFIC),
     "traffic_vgg16_h100_pallas": Table(("traffic_vgg16_h100_pallas",), TRAFFIC),
+    **{f"collectives_{network}": Table(
+        tuple(f"collectives_{network}_{where}" for where in ("cpu8", "h100", "v5e")), SENT, "scaling.md")
+       for network in ("vgg16", "resnet34")},
+    **{f"collectives_{network}_devices": Table(
+        tuple(f"collectives_{network}_cpu{count}" for count in (8, 16, 32, 64)),
+        ("devices", "fsdp", "number", "sent MB", "ring MB", "state MB"), "scaling.md", {"kind": "all"})
+       for network in ("vgg16", "resnet34")},
+    **{f"collectives_{network}_batch4": Table(
+        (f"collectives_{network}_h100", f"collectives_{network}_batch4_h100"),
+        ("fsdp", "number", "types", "sent MB", "temporary MB"), "scaling.md", {"kind": "all"})
+       for network in ("vgg16", "resnet34")},
+    "collectives_resnet34_norm": Table(("collectives_resnet34_norm_h100",), SENT, "scaling.md"),
 }
 """{name in the page: what it shows}."""
 
@@ -111,10 +129,11 @@ def read(name: str, folder: pathlib.Path) -> dict[str, Any]:
 def table(name: str, folder: pathlib.Path) -> str:
     """A table in Markdown, and below it what it was measured with, on what, and when."""
     results = [read(file, folder) for file in TABLES[name].files]
-    head, *rows = TABLES[name].lines([row for result in results for row in result["rows"]])
-    lines = [head, ["---"] * len(head), *rows]
+    only = TABLES[name].only
+    head, *rows = TABLES[name].lines([row for result in results for row in result["rows"]
+                                      if all(row.get(key) == value for key, value in only.items())])
     said = {f"`{result['command']}`: {machine(result['environment'])}.\n": None for result in results}
-    return "\n" + "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + "\n" + "\n".join(said) + "\n"
+    return "\n" + markdown([head, *rows]) + "\n" + "\n".join(said) + "\n"
 
 
 def machine(environment: Mapping[str, str]) -> str:
@@ -123,21 +142,34 @@ def machine(environment: Mapping[str, str]) -> str:
     return ", ".join(f"{named.get(key, key + ' ')}{environment[key]}" for key in MACHINE if environment.get(key))
 
 
-def filled(page: str, make: Callable[[str], str]) -> str:
+def markdown(lines: Sequence[Sequence[str]]) -> str:
+    """A table of cells, the first line its heading."""
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (lines[0], ["---"] * len(lines[0]), *lines[1:]))
+
+
+def filled(page: str, names: Collection[str], make: Callable[[str], str], kind: str = "measured") -> str:
     """The page with each table between its marks.
 
     Raises:
         InputError: it has marks of a table that is not known, or a table's marks not once.
     """
-    names = [match[1] for match in MARKS.finditer(page)]
-    if sorted(names) != sorted(TABLES):
-        raise InputError(f"docs/performance.md has marks of {', '.join(sorted(names))}, and the tables are "
-                         f"{', '.join(sorted(TABLES))}; each needs the lines <!-- measured: NAME --> and <!-- end of "
-                         "NAME --> once")
-    return MARKS.sub(lambda match: f"<!-- measured: {match[1]} -->\n{make(match[1])}<!-- end of {match[1]} -->", page)
+    marks = re.compile(MARKS.format(kind=kind), re.MULTILINE | re.DOTALL)
+    found = [match[1] for match in marks.finditer(page)]
+    if sorted(found) != sorted(names):
+        raise InputError(f"the page has marks of {', '.join(sorted(found))}, and the tables are "
+                         f"{', '.join(sorted(names))}; each needs the lines <!-- {kind}: NAME --> and <!-- end of NAME "
+                         "--> once")
+    return marks.sub(lambda match: f"<!-- {kind}: {match[1]} -->\n{make(match[1])}<!-- end of {match[1]} -->", page)
+
+
+def names_on(page: str) -> list[str]:
+    """Tables of a page."""
+    return [name for name, shown in TABLES.items() if shown.page == page]
 
 
 if __name__ == "__main__":
-    page = DOCS / "performance.md"
-    page.write_text(filled(page.read_text(encoding="utf-8"), lambda name: table(name, DOCS / "measured")), "utf-8")
-    print(f"{page}: {len(TABLES)} tables")
+    for page in (DOCS / name for name in sorted({shown.page for shown in TABLES.values()})):
+        names = names_on(page.name)
+        page.write_text(filled(page.read_text(encoding="utf-8"), names, lambda name: table(name, DOCS / "measured")),
+                        "utf-8")
+        print(f"{page}: {len(names)} tables")

@@ -24,9 +24,10 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_page_shows_what_is_stored():
-    page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    made = SCRIPT["filled"](page, lambda name: SCRIPT["table"](name, DOCS / "measured"))
+@pytest.mark.parametrize("name", ["performance.md", "scaling.md"])
+def test_the_pages_show_what_is_stored(name):
+    page = (DOCS / name).read_text(encoding="utf-8")
+    made = SCRIPT["filled"](page, SCRIPT["names_on"](name), lambda name: SCRIPT["table"](name, DOCS / "measured"))
     assert page == made, "run: python docs/performance.py"
 
 
@@ -55,6 +56,11 @@ def test_a_table_of_one_value_over_two(folder, monkeypatch):
         "| T | copy | LIF |", "| --- | --- | --- |", "| 4 | 1,234 (1,000–2,000) | 0.04123 (0.04–0.05) |"]
 
 
+def test_a_table_of_some_rows(folder, monkeypatch):
+    monkeypatch.setitem(SCRIPT["TABLES"], "mine", SCRIPT["Table"](("mine",), ("what", "T"), only={"what": "LIF"}))
+    assert SCRIPT["table"]("mine", folder).splitlines()[1:4] == ["|  | T |", "| --- | --- |", "| LIF | 4 |"]
+
+
 def test_a_result_that_says_too_little_is_named(folder):
     for lacking in ("command", "rows"):
         (folder / "mine.json").write_text(json.dumps(RESULT | {lacking: ""}))
@@ -71,4 +77,4 @@ def test_marks_that_are_not_those_of_the_tables_are_named():
     page = (DOCS / "performance.md").read_text(encoding="utf-8")
     for broken in ("nothing", page + "<!-- measured: x -->\n<!-- end of x -->\n", page + page):
         with pytest.raises(InputError, match="has marks of"):
-            SCRIPT["filled"](broken, str)
+            SCRIPT["filled"](broken, SCRIPT["names_on"]("performance.md"), str)

@@ -84,7 +84,7 @@ class Run:
         """Of the compiled step, without its arguments ever being there."""
         state = jax.tree.map(lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
                              abstract_state(self.net, self.optimizer, self.averaged), self.shardings)
-        return [c._asdict() | {"sent": c.sent}
+        return [c._asdict() | {"bytes": c.bytes, "sent": c.sent}
                 for c in collectives(self.step.lower(state, *self.batches.arguments(0)).compile().as_text())]
 
 

@@ -31,6 +31,8 @@ def program(*lines, more=""):
      "all-reduce", 32, 4, 48),
     ("%reduce-scatter.1 = f32[2]{0} reduce-scatter(%p), replica_groups=[2,4]<=[8], dimensions={0}, to_apply=%add",
      "reduce-scatter", 32, 4, 24),
+    ("%reduce-scatter-start.1 = ((f32[8]{0}, bf16[4]{0}), (f32[2]{0}, bf16[1]{0})) reduce-scatter-start(%p, %q), "
+     "replica_groups=[2,4]<=[8], dimensions={0}, to_apply=%add", "reduce-scatter", 40, 4, 30),
     ("%all-to-all.1 = (f32[2]{0}, f32[2]{0}) all-to-all(%p, %q), replica_groups=[4,2]<=[8]", "all-to-all", 16, 2, 8),
     ("%collective-permute.1 = u8[9]{0} collective-permute(%p), source_target_pairs={{0,1},{1,0}}",
      "collective-permute", 9, 8, 9),
@@ -62,6 +64,73 @@ def test_a_collective_in_a_loop_counts_as_often_as_it_runs():
     (found,) = collectives(text)
     assert found.name == "all-reduce.7: jit(f)/add"
     assert (found.times, found.sent) == (5, 5 * 2 * 7 / 8 * 16)
+
+
+def test_types_are_counted_apart():
+    line = "%all-reduce.1 = (f32[4,2]{1,0}, bf16[3]{0}, f32[]) all-reduce(%p, %q, %r), replica_groups={}, to_apply=%add"
+    (found,) = collectives(program(line))
+    assert dict(found.types) == {"f32": 36, "bf16": 6}
+
+
+RING = """%body.2 (s: (s32[], u32[])) -> (s32[], u32[]) {
+  %s = (s32[], u32[]) parameter(0)
+  %two = u32[]{:T(128)} constant(2)
+  %x = s32[]{:T(128)} get-tuple-element(%s), index=0
+  %i = u32[]{:T(128)} get-tuple-element(%s), index=1
+  %cp = (s32[]{:S(1)}, s32[]{:S(1)}, u32[], u32[]) collective-permute-start(%x), source_target_pairs={{0,1},{1,0}}
+  %next = u32[]{:T(128)} add(%i, %two), metadata={op_name="x"}
+  ROOT %t = (s32[], u32[]) tuple(%x, %next)
+}
+
+%condition.2 (s: (s32[], u32[])) -> pred[] {
+  %s = (s32[], u32[]) parameter(0)
+  %i = u32[]{:T(128)} get-tuple-element(%s), index=1
+  %end = u32[]{:T(128)} constant(7)
+  ROOT %less = pred[] compare(%i, %end), direction=LT
+}
+
+"""
+AROUND = ("%one = u32[] constant(1)", "%copied = u32[] copy(%one)",
+          "%start = (s32[], /*index=1*/u32[]) tuple(%p, %copied)",
+          "%while.2 = (s32[], u32[]) while(%start), condition=%condition.2, body=%body.2")
+
+
+def test_a_counted_loop_that_says_nothing_is_counted():
+    """From 1 in steps of 2 while it is below 7: at 1, 3 and 5."""
+    (found,) = collectives(program(*AROUND, more=RING))
+    assert (found.kind, found.times, found.sent) == ("collective-permute", 3, 12)
+
+
+@pytest.mark.parametrize("was, becomes", [
+    ("direction=LT", "direction=NE"), ("add(%i", "multiply(%i"), ("add(%i", "add(%x"), ("constant(7)", "parameter(1)"),
+    ("constant(2)", "parameter(1)"), ("constant(1)", "parameter(1)"), ("constant(2)", "constant(0)"),
+    ("ROOT %t = (s32[], u32[]) tuple", "ROOT %t = (s32[], u32[]) custom-call"), ("%x, %next", "%x")])
+def test_another_loop_is_not_guessed_at(was, becomes):
+    text = program(*AROUND, more=RING)
+    assert was in text
+    with pytest.raises(ValueError, match=r"runs inside while\.2, which does not say how often"):
+        collectives(text.replace(was, becomes))
+
+
+def test_a_fused_reduce_scatter_of_a_tpu_is_one():
+    fused = """%all-reduce-scatter.2 (x: f32[8]) -> f32[1] {
+  %all-reduce.3 = f32[8]{0} all-reduce(%x), replica_groups={}, to_apply=%add
+  ROOT %slice = f32[1]{0} dynamic-slice(%all-reduce.3, %i), dynamic_slice_sizes={1}
+}
+
+"""
+    (found,) = collectives(program("%f = f32[1]{0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.2", more=fused))
+    assert (found.kind, found.bytes, found.sent) == ("reduce-scatter", 32, 28)
+
+
+def test_what_a_tpu_runs_beside_several_fusions_is_one():
+    def part(name, channel):
+        return (f"%{name} (x: f32[1]) -> f32[8] {{\n  ROOT %all-gather.{name} = f32[8]{{0}} all-gather(%x), channel_id="
+                f"{channel}, replica_groups={{}}, dimensions={{0}}, frontend_attributes={{chain_id=\"0\"}}\n}}\n\n")
+
+    found = collectives(program(*(f"%{name} = f32[8]{{0}} fusion(%p), kind=kCustom, calls=%{name}" for name in "abc"),
+                                more=part("a", 3) + part("b", 3) + part("c", 4)))
+    assert [(c.name, c.bytes) for c in found] == [("all-gather.a", 32), ("all-gather.c", 32)]
 
 
 @pytest.mark.parametrize("text, says", [

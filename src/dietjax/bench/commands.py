@@ -213,6 +213,36 @@ class Scaling:
 
 
 @dataclasses.dataclass(frozen=True)
+class Collectives:
+    """What the whole training step sends between devices, from its compiled program: nothing runs, and the devices need
+    not be there.
+    """
+
+    of: Annotated[Of, Inlined] = Of(batch=1)
+    """The batch is one device's; what is sent does not depend on it."""
+    target: tuple[str, ...] = ("here",)
+    """Devices to compile for: here, h100:8, v5e:4x4, v6e:16x16, v4:2x2x1 (dietjax.parallel.targets)."""
+    fsdp: tuple[int, ...] = ()
+    """Over how many devices weights are split; default: 1, which is data parallel, and all of them."""
+    timesteps: int = 5
+    batch_norm: bool = False
+    """Whether the network has batch norm, whose statistics are the whole batch's."""
+    dtype: tuple[Dtype, ...] = ("bfloat16",)
+    output: Annotated[Output, Inlined] = Output()
+
+    def __call__(self) -> None:
+        """Compile and show."""
+        if self.output.plot is not None:
+            raise InputError("--plot draws times and memory, and nothing is timed here")
+        self.of.check()
+        positive(fsdp=self.fsdp, timesteps=self.timesteps)
+        from .collectives import sent
+
+        self.output.show(sent(self.of.subject(), self.target, self.fsdp, self.timesteps, self.dtype, self.batch_norm),
+                         self)
+
+
+@dataclasses.dataclass(frozen=True)
 class Input:
     """Training batches from image files (decoding, cropping, resizing), against OpenCV's decoding alone."""
 

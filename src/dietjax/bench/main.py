@@ -8,7 +8,19 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 from ..config import load_experiment
 from ..errors import InputError
-from .commands import Convolution, Inference, Input, Layer, Memory, Neuron, Scaling, Speedrun, Step, Traffic
+from .commands import (
+    Collectives,
+    Convolution,
+    Inference,
+    Input,
+    Layer,
+    Memory,
+    Neuron,
+    Scaling,
+    Speedrun,
+    Step,
+    Traffic,
+)
 from .everything import run_all
 
 
@@ -47,6 +59,7 @@ Suite = OmitSubcommandPrefixes[
     | Annotated[Memory, subcommand("memory")]
     | Annotated[Traffic, subcommand("traffic")]
     | Annotated[Scaling, subcommand("scaling")]
+    | Annotated[Collectives, subcommand("collectives")]
     | Annotated[Input, subcommand("input")]
     | Annotated[Speedrun, subcommand("speedrun")]
     | Annotated[All, subcommand("all")]

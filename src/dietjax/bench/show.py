@@ -16,7 +16,7 @@ FORMATS = {"ms": "{:.3f}", "q25": "{:.3f}", "q75": "{:.3f}", "ratio": "{:.3f}", 
            "predicted MB": "{:.1f}", "peak MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}",
            "best accuracy": "{:.2%}", "to accuracy, s": "{:.1f}", "bare images/s": "{:.1f}",
            "images/s": "{:.1f}", "images/s/core": "{:.0f}", "efficiency": "{:.2f}",
-           "sent MB": "{:.3f}", "ring MB": "{:.3f}",
+           "MB": "{:.3f}", "sent MB": "{:.3f}", "ring MB": "{:.3f}", "state MB": "{:.1f}",
            "map MB": "{:.1f}", "products MB": "{:.1f}", "weights MB": "{:.1f}", "others MB": "{:.1f}",
            "forward": "{:.2f}", "backward": "{:.2f}", "passes": "{:.2f}", "floor": "{:.2f}",
            "copies MB": "{:.1f}", "float32 MB": "{:.1f}"}

@@ -2,8 +2,10 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+from .loops import trips
 
 RING = {
     "all-reduce": lambda n: 2 * (n - 1) / n,
@@ -31,12 +33,18 @@ class Collective(NamedTuple):
     """A key of `RING`."""
     name: str
     """The instruction's name and, after a colon, the source operation that it comes from."""
-    bytes: int
-    """Of the whole arrays, per execution: what goes into an all-reduce, what comes out of an all-gather."""
+    types: tuple[tuple[str, int], ...]
+    """(element type as HLO names it, bytes of its arrays), per execution. Of the whole arrays: what goes into an
+    all-reduce, what comes out of an all-gather."""
     group: int
     """Devices in each group that talks."""
     times: int
     """Executions per run of the program: inside a loop, as often as that goes round."""
+
+    @property
+    def bytes(self) -> int:
+        """Of all types together."""
+        return sum(size for _, size in self.types)
 
     @property
     def sent(self) -> float:
@@ -52,15 +60,24 @@ def collectives(hlo: str) -> list[Collective]:
     """
     computations, entry = _computations(hlo)
     devices = math.prod(int(n) for n in re.findall(r"\b(?:num_partitions|replica_count)=(\d+)", hlo.split("\n", 1)[0]))
-    found = []
+    found: list[Collective] = []
+    chained = set()
+
+    def lines(computation):
+        return [line for line, *_ in computations[computation]]
 
     def visit(computation, times):
         for line, name, kind, opcode in computations[computation]:
             if kind in RING:
-                found.append(_read(line, name, kind, opcode, times, devices))
+                # a TPU writes one that runs beside other operations into each of the fusions that it runs beside
+                chain = re.search(r"channel_id=(\d+).*chain_id=", line)
+                if chain is None or (kind, chain[1]) not in chained:
+                    found.append(_read(line, name, _fused(kind, computation), opcode, times, devices))
+                if chain:
+                    chained.add((kind, chain[1]))
             elif re.match(r"all-|collective-|ragged-|reduce-scatter", kind) and not opcode.endswith("-done"):
                 raise ValueError(f"unknown collective {opcode} ({name}); add it to dietjax.parallel.collectives.RING")
-            for called, count in _calls(line, opcode):
+            for called, count in _calls(line, opcode, lines, computation):
                 before = len(found)
                 visit(called, times * (count or 1))
                 if count is None and len(found) > before:
@@ -87,30 +104,35 @@ def _computations(hlo: str) -> tuple[dict[str, list[tuple[str, str, str, str]]],
     return computations, entry
 
 
-def _calls(line: str, opcode: str) -> Iterator[tuple[str, int | None]]:
+def _fused(kind: str, computation: str) -> str:
+    """A TPU writes a reduce-scatter as a fusion of an all-reduce and the slice of it that a device keeps."""
+    return "reduce-scatter" if kind == "all-reduce" and computation.startswith("all-reduce-scatter") else kind
+
+
+def _calls(line: str, opcode: str, lines: Callable[[str], list[str]], inside: str) -> Iterator[tuple[str, int | None]]:
     """(computation, times) that an instruction runs; None: not known before it runs."""
     if opcode == "conditional":
         branches = re.search(r"branch_computations=\{([^}]*)\}", line)
         named = re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line)
         yield from ((name.strip().lstrip("%"), None) for name in (branches[1].split(",") if branches else named))
         return
-    trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
-    count = 1 if opcode != "while" else int(trips[1]) if trips else None
+    count = trips(line, inside, lines) if opcode == "while" else 1
     yield from ((name, count) for name in CALLED.findall(line))
 
 
 def _read(line: str, name: str, kind: str, opcode: str, times: int, devices: int) -> Collective:
     instruction = INSTRUCTION.match(line)
     assert instruction is not None  # _computations keeps no other line
-    arrays = [_size(*found) for found in ARRAY.findall(instruction["type"])]
-    if opcode == "all-gather-start":  # (operands, results)
+    arrays = ARRAY.findall(instruction["type"])
+    if opcode in ("all-gather-start", "reduce-scatter-start"):  # (operands, results)
         arrays = arrays[len(arrays) // 2:]
     elif opcode == "collective-permute-start":  # (operand, result, two counters)
         arrays = arrays[1:2]
     group = _group(line, devices) if kind != "collective-permute" else devices
     source = re.search(r'op_name="([^"]*)"', line)
-    return Collective(kind, f"{name}: {source[1]}" if source else name,
-                      sum(arrays) * (group if kind == "reduce-scatter" else 1), group, times)
+    whole = group if opcode.startswith("reduce-scatter") else 1
+    types = {element: sum(_size(*array) for array in arrays if array[0] == element) * whole for element, _ in arrays}
+    return Collective(kind, f"{name}: {source[1]}" if source else name, tuple(types.items()), group, times)
 
 
 def _size(kind: str, shape: str) -> int:

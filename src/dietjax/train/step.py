@@ -130,8 +130,7 @@ def _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), state.step), 3)
         x, *targets = fetch(keys[0], *arguments)
         params, rest = state.variables["params"], {k: v for k, v in state.variables.items() if k != "params"}
-        # Said explicitly: a partitioner might otherwise split the layer as its weights are, and gather activations.
-        whole = jax.lax.with_sharding_constraint(params, replicated(mesh))
+        whole = _gathered(net, params, shardings.variables["params"], mesh)
         run = gradients_of if phase.accumulate == 1 else partial(_by_microbatches, gradients_of, phase.accumulate)
         rest, (loss, accuracy, finite, rates, gradients) = run(rest, whole, x, targets, keys[1:])
         changes, optimizer_state = optimizer.update(gradients, state.optimizer, params)
@@ -144,6 +143,23 @@ def _train_step(net, optimizer, fetch, mesh, schedule, seed, phase, freeze):
         return TrainState(state.step + 1, new, optimizer_state, average), metrics
 
     return train_step, shardings
+
+
+def _gathered(net, params, shardings, mesh):
+    """The parameters, whole on every device.
+
+    Said explicitly: a partitioner might otherwise split the layer as its weights are, and gather activations. Weights
+    that are split travel in the dtype in which the network computes with them, to which it rounds them anyway: half
+    the bytes in bfloat16. (A TPU's compiler would do so by itself, a GPU's does not, and without the barrier would take
+    it back.)
+    """
+    def whole(leaf, sharding):
+        if net.dtype is None or sharding.is_fully_replicated:
+            return jax.lax.with_sharding_constraint(leaf, replicated(mesh))
+        narrow = jax.lax.with_sharding_constraint(leaf.astype(net.dtype), replicated(mesh))
+        return jax.lax.optimization_barrier(narrow).astype(leaf.dtype)
+
+    return jax.tree.map(whole, params, shardings)
 
 
 def compiler_options(platform: str) -> dict[str, str]:

@@ -31,8 +31,8 @@ class Measured(NamedTuple):
 
 
 FASTER = (
-    # docs/performance.md, "On a GPU": LIF alone, 64 × 65,536, float16, each with a launch of about 0.2 ms: 0.41 ms where
-    # xla takes 0.44 (T=4), 0.67 where it takes 1.13 (T=16), 1.11 where it takes 2.98 (T=32). Smaller blocks and float32
+    # docs/performance.md, "On a GPU": LIF alone, 64 × 65,536, float16, each with a launch of about 0.2 ms: 0.41 ms, and
+    # xla 0.44 (T=4), 0.67 where it takes 1.13 (T=16), 1.11 where it takes 2.98 (T=32). Smaller blocks and float32
     # are unmeasured. On a TPU nothing has run: docs/performance.md, "Compiled for a TPU", has what its compiler says.
     Measured("cuda", "gpu", generation=9, itemsize=2, timesteps=4, neurons=64 * 65_536),
 )
