@@ -11,7 +11,7 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType
 
 from dietjax.bench import collectives as bench
-from dietjax.bench.commands import Collectives
+from dietjax.bench.compiled import Collectives
 from dietjax.bench.options import Of, typed
 from dietjax.config import Phase
 from dietjax.models import build

@@ -8,7 +8,7 @@ from hostile import Case, check
 
 from dietjax.analysis.scaling import CHIPS, Traffic, step
 from dietjax.bench.collectives import sent
-from dietjax.bench.commands import Collectives
+from dietjax.bench.compiled import Collectives
 from dietjax.bench.options import Of, Output
 
 

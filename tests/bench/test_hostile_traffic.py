@@ -5,7 +5,7 @@ import importlib.util
 import pytest
 from hostile import Case, check
 
-from dietjax.bench.commands import Traffic
+from dietjax.bench.compiled import Traffic
 from dietjax.bench.options import Of, Output
 
 TINY = Of("VGG4", (8, 8, 1), classifier=(8,), batch=1)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction
 
@@ -137,58 +137,6 @@ class Layer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
-    """Memory of a training step over T, predicted and as compiled; with --peer also as it runs, beside theirs."""
-
-    of: Annotated[Of, Inlined] = Of(batch=128)
-    timesteps: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
-    chunk: tuple[int, ...] = (1, 4, 16)
-    """Also in chunks of so many timesteps, with and without recomputation, where they divide T."""
-    dtype: tuple[Dtype, ...] = ("float32",)
-    peer: Annotated[tuple[PeerName, ...], UseAppendAction] = ()
-    """Another library on the same network and weights; may be given several times. Needs dietjax[peers]."""
-    memory_level: tuple[Literal[0, 1, 2, 3, 4], ...] = (0,)
-    """How hard SpikingJelly saves memory; from 2 on it needs a GPU."""
-    output: Annotated[Output, Inlined] = Output()
-
-    def __call__(self) -> None:
-        """Compile and show."""
-        self.output.check()
-        self.of.check()
-        positive(timesteps=self.timesteps, chunk=self.chunk)
-        from .memory import sweep
-
-        with self.of.naming_shortage(self.timesteps, self.dtype):
-            self.output.show(sweep(self.of.subject(), self.timesteps, self.chunk, self.dtype, self.peer,
-                                   self.memory_level), self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Traffic:
-    """Bytes that a compiled training step moves, by layer, against the passes over memory that neurons need."""
-
-    of: Annotated[Of, Inlined] = Of()
-    timesteps: int = 5
-    dtype: Dtype = "bfloat16"
-    backend: str = "auto"
-    """What runs the neurons (dietjax.kernels.BACKENDS)."""
-    target: str = "here"
-    """What it is compiled for: here, or a device that need not be there, such as h100 or v5e:2x4
-    (dietjax.parallel.targets)."""
-    output: Annotated[Output, Inlined] = Output()
-
-    def __call__(self) -> None:
-        """Compile, count and show."""
-        if self.output.plot is not None:
-            raise InputError("--plot draws times and memory, and this counts bytes: leave it out")
-        self.of.check()
-        positive(timesteps=self.timesteps)
-        from .traffic import traffic
-
-        self.output.show(traffic(self.of.subject(), self.timesteps, self.dtype, self.target, self.backend), self)
-
-
-@dataclasses.dataclass(frozen=True)
 class Scaling:
     """Weak scaling of the whole training step (input, gradients, optimiser): the same batch on each of more devices."""
 
@@ -210,36 +158,6 @@ class Scaling:
 
         with self.of.naming_shortage((self.timesteps,), self.dtype):
             self.output.show(scaling(self.of.subject(), self.devices, self.timesteps, self.dtype, self.runs), self)
-
-
-@dataclasses.dataclass(frozen=True)
-class Collectives:
-    """What the whole training step sends between devices, from its compiled program: nothing runs, and the devices need
-    not be there.
-    """
-
-    of: Annotated[Of, Inlined] = Of(batch=1)
-    """The batch is one device's; what is sent does not depend on it."""
-    target: tuple[str, ...] = ("here",)
-    """Devices to compile for: here, h100:8, v5e:4x4, v6e:16x16, v4:2x2x1 (dietjax.parallel.targets)."""
-    fsdp: tuple[int, ...] = ()
-    """Over how many devices weights are split; default: 1, which is data parallel, and all of them."""
-    timesteps: int = 5
-    batch_norm: bool = False
-    """Whether the network has batch norm, whose statistics are the whole batch's."""
-    dtype: tuple[Dtype, ...] = ("bfloat16",)
-    output: Annotated[Output, Inlined] = Output()
-
-    def __call__(self) -> None:
-        """Compile and show."""
-        if self.output.plot is not None:
-            raise InputError("--plot draws times and memory, and nothing is timed here")
-        self.of.check()
-        positive(fsdp=self.fsdp, timesteps=self.timesteps)
-        from .collectives import sent
-
-        self.output.show(sent(self.of.subject(), self.target, self.fsdp, self.timesteps, self.dtype, self.batch_norm),
-                         self)
 
 
 @dataclasses.dataclass(frozen=True)

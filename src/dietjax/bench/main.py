@@ -8,19 +8,8 @@ from tyro.conf import OmitSubcommandPrefixes, subcommand
 
 from ..config import load_experiment
 from ..errors import InputError
-from .commands import (
-    Collectives,
-    Convolution,
-    Inference,
-    Input,
-    Layer,
-    Memory,
-    Neuron,
-    Scaling,
-    Speedrun,
-    Step,
-    Traffic,
-)
+from .commands import Convolution, Inference, Input, Layer, Neuron, Scaling, Speedrun, Step
+from .compiled import Collectives, Memory, Traffic
 from .everything import run_all
 
 

@@ -4,7 +4,8 @@ import dataclasses
 import importlib.util
 from typing import Any
 
-from .commands import Inference, Memory, Neuron, Scaling, Speedrun, Step, Traffic
+from .commands import Inference, Neuron, Scaling, Speedrun, Step
+from .compiled import Memory, Traffic
 from .options import Of
 
 EVERYWHERE, ACCELERATORS, SEVERAL = "everywhere", "accelerators", "several devices"
