@@ -13,10 +13,14 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..errors import InputError
 from ..train.step import compiler_options
+
+MATRIX_SIDE = 2048
+"""Of the matrices whose product says how fast the device multiplies."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +37,10 @@ class Call:
     """Done before every run, not timed."""
     base: bool = False
     """Whether the calls after it, up to the next base, are compared with it."""
+    operations: int | None = None
+    """Multiplications and additions that it is asked for, by definition, however it computes them."""
+    yardstick: bool = False
+    """Whether the calls after it, up to the next yardstick, say what share of its operations per second they reach."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +62,17 @@ def compiled(function: Callable, *arguments: Any, **options: Any) -> tuple[Calla
     return lambda: program(*arguments), temporary_bytes(program)
 
 
+def matrix_product(**labels: Any) -> Call:
+    """The yardstick of operations per second: a product of two square matrices.
+
+    Args:
+        **labels: its row's first columns; "dtype" is that of the matrices.
+    """
+    a = jax.random.normal(jax.random.key(0), (MATRIX_SIDE, MATRIX_SIDE), labels["dtype"])
+    run, _ = compiled(jnp.matmul, a, a)
+    return Call(labels, run, operations=2 * MATRIX_SIDE**3, yardstick=True)
+
+
 def temporary_bytes(program: Any) -> int | None:
     """Temporaries of a compiled program on one device, where its backend says."""
     memory = program.memory_analysis()
@@ -65,7 +84,7 @@ def alternate(calls: Sequence[Call], runs: int) -> list[dict[str, Any]]:
 
     Returns:
         Rows: the call's labels, "ms" (median), "q25" and "q75", "ratio" (median over the base's), "temporary MB" and
-        "memory ratio" where known.
+        "memory ratio" where known; of calls whose operations are known "GFLOP/s" and, after a yardstick, "of matmul".
     """
     if runs < 1:
         raise InputError(f"runs must be at least 1, got {runs}")
@@ -77,15 +96,23 @@ def alternate(calls: Sequence[Call], runs: int) -> list[dict[str, Any]]:
             jax.block_until_ready(call.run())
             if turn:
                 measured.append(1e3 * (time.perf_counter() - start))
-    rows, base = [], None
+    rows, base, best = [], None, None
     for call, measured in zip(calls, times, strict=True):
         low, median, high = np.percentile(measured, (25, 50, 75)).tolist()
+        row = {**call.labels, "ms": median, "q25": low, "q75": high}
+        if call.operations is not None:
+            row["GFLOP/s"] = call.operations / median / 1e6
+            best = row["GFLOP/s"] if call.yardstick else best
+        rows.append(row)
+        if call.yardstick:
+            continue
         base = (median, call.temporary) if call.base or base is None else base
-        row = {**call.labels, "ms": median, "q25": low, "q75": high, "ratio": median / base[0]}
+        row["ratio"] = median / base[0]
+        if best is not None and call.operations is not None:
+            row["of matmul"] = row["GFLOP/s"] / best
         if call.temporary is not None:
             row["temporary MB"] = call.temporary / 1e6
             row["memory ratio"] = call.temporary / base[1] if base[1] else None
-        rows.append(row)
     return rows
 
 
