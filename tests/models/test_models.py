@@ -14,7 +14,7 @@ from dietjax import LIF, LIFParams, ReLU
 from dietjax.core.encode import Poisson
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network, build, convolution, parameter_count, resnet, vgg
-from dietjax.models.convolution import winograd
+from dietjax.models.winograd import winograd, winograd_images_at_once
 from dietjax.models.operations import batch_norm, synapse
 from dietjax.models.wiring import connections
 
@@ -509,8 +509,8 @@ class TestSynapse:
         rng = np.random.default_rng(0)
         x, kernel, cotangent = (jnp.asarray(rng.normal(size=shape)) for shape in ((6, 4, 4, 32), (3, 3, 32, 40),
                                                                                   (6, 4, 4, 40)))
-        monkeypatch.setattr(convolution, "PART_BYTES", 5 * 4 * 16 * 4 * 32)  # five images' tiles: three divide six
-        assert convolution.winograd_images_at_once(x.shape) == 3
+        monkeypatch.setattr("dietjax.models.winograd.PART_BYTES", 5 * 4 * 16 * 4 * 32)  # five images' tiles: three divide six
+        assert winograd_images_at_once(x.shape) == 3
         want, vjp = jax.vjp(winograd, x, kernel)
         got, same_vjp = jax.vjp(convolution.convolve, x, kernel)
         assert_close((got, same_vjp(cotangent)), (want, vjp(cotangent)), 1e-11)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ..errors import InputError
-from ..models import Network, convolution, pooled
+from ..models import Network, columns, convolution, winograd
 
 WORKING_BLOCKS = 4
 """Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,
