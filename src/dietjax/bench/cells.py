@@ -116,8 +116,9 @@ def convolution(sides: Sequence[int], channels: tuple[int, int], images: int, dt
         out = [-(-side // step) // (1 + pooled) for step in stride]
         shapes = ((images, side, side, channels[0]), (*kernel, *channels), (images, *out, channels[1]))
         x, *arrays = [jax.random.normal(jax.random.key(i), shape, dtype) for i, shape in enumerate(shapes)]
-        labels, products = {"dtype": dtype, "map": f"{side}×{side}"}, math.prod((*shapes[0][:3], *shapes[1]))
-        operations = 2 * (3 - first) * products // math.prod(stride)
+        labels = {"dtype": dtype, "map": f"{side}×{side}"}
+        outputs = images * math.prod(-(-side // step) for step in stride)
+        operations = 2 * (3 - first) * outputs * math.prod(shapes[1])
         calls.append(matrix_product(what="matrix product", **labels))
         for i, (name, form) in enumerate(_forms((side, side), shapes[1], stride, pooled).items()):
             if first:
@@ -127,9 +128,9 @@ def convolution(sides: Sequence[int], channels: tuple[int, int], images: int, dt
             calls.append(Call({"what": name, **labels}, run, temporary, base=i == 0, operations=operations))
     pool = " and 2×2 average pool" if pooled else ""
     step = "" if stride == (1, 1) else f" of stride {stride[0]}×{stride[1]}"
-    what = f"{kernel[0]}×{kernel[1]} convolution{step} of {channels[0]} to {channels[1]} channels{pool}, {images} images"
     gradients = "the kernel's gradient" if first else "both gradients"
-    return Result(f"{what}, forward and {gradients}", alternate(calls, runs), environment())
+    return Result(f"{kernel[0]}×{kernel[1]} convolution{step} of {channels[0]} to {channels[1]} channels{pool}, "
+                  f"{images} images, forward and {gradients}", alternate(calls, runs), environment())
 
 
 def _forms(sides, kernel, stride, pooled):

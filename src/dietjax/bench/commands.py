@@ -75,7 +75,7 @@ class Neuron:
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """A convolution, forward and both gradients, in every form that can compute it; a star has the one that a CPU takes."""
+    """A convolution, forward and both gradients, in every form that can compute it; a CPU takes the one with a star."""
 
     side: tuple[int, ...] = (16, 8, 4)
     """Side of the square map."""

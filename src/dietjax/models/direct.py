@@ -24,10 +24,10 @@ def direct(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: in
 def direct_with_products(x: Array, kernel: Array) -> Array:
     """`direct` of stride 1, whose kernel's gradient is matrix products.
 
-    XLA's CPU backend is fast at the convolution and at the image's gradient, which is one, too. The kernel's gradient it
-    computes as a convolution with the cotangent as a kernel of the map's size, at a twentieth of the rate. Here each row
-    of the kernel is a product of the pixels under it with the cotangent, some images at a time. A custom_vjp has no
-    forward-mode derivatives.
+    XLA's CPU backend is fast at the convolution and at the image's gradient, which is one, too. The kernel's gradient
+    it computes as a convolution with the cotangent as a kernel of the map's size, at a twentieth of the rate on large
+    maps. Here each row of the kernel is a product of the pixels under it with the cotangent, some images at a time. A
+    custom_vjp has no forward-mode derivatives.
     """
     return direct(x, kernel)
 

@@ -37,5 +37,6 @@ def sum_of_parts(form: Callable[[Array, Array], Array], x: Array, y: Array, size
         return form(x, y)
     x, y = (a.reshape(-1, size, *a.shape[1:]) for a in (x, y))
     whole = jax.eval_shape(form, x[0], y[0])
-    total, _ = jax.lax.scan(lambda total, part: (total + form(*part), None), jnp.zeros(whole.shape, whole.dtype), (x, y))
+    nothing = jnp.zeros(whole.shape, whole.dtype)
+    total, _ = jax.lax.scan(lambda total, part: (total + form(*part), None), nothing, (x, y))
     return total
