@@ -7,6 +7,11 @@
 #   there, call 2:    bash experiments/gpu/cifar10.sh unpack lent2     carry lent2; in the same call:
 #                     bash experiments/gpu/cifar10.sh train cifar10_vgg16 [OPTIONS of dietjax train]
 #
+# Or, without images, what such a machine should measure:
+#
+#   here:             experiments/gpu/cifar10.sh packages
+#   there, one call:  carry lent1; bash experiments/gpu/cifar10.sh bench [OPTIONS of dietjax bench all, such as --minutes 9]
+#
 # FOLDER holds SET_train*.imgpack.xz, SET_test.imgpack.xz and imgpack.py: the set's images compressed for the 64 MiB of a
 # call, and the reader of that format. Neither is part of dietjax; images.py says what the reader has to return. On a machine
 # that takes a whole set no pack is needed: put any file of the form that `--data.name npz:PATH` reads (README, "Data") there
@@ -16,12 +21,14 @@
 # environment has them: all of them Python alone. What is unpacked stays in $KEEP as long as the machine does: make call 2
 # at once. `train` copies summary, page, metrics and config to $OUT/EXPERIMENT, and with RUN=NAME before it (for another
 # seed, say) to $OUT/NAME; it stops after $LIMIT seconds, saved: the same call goes on from there.
+# `packages` packs those alone; LACKING="NAMES" says which, to take SpikingJelly along, say. `bench` leaves its JSON in
+# $OUT/bench; what an earlier call left there has to lie there again if it is to go on.
 set -euo pipefail
 
 KEEP=${KEEP:-/tmp/dietjax}
 PYTHON=${PYTHON:-python3}
 LIMIT=${LIMIT:-500}
-LACKING="tyro docstring_parser typeguard tensorboardX"
+LACKING=${LACKING:-tyro docstring_parser typeguard tensorboardX}
 here=$(cd "$(dirname "$0")" && pwd)
 
 pack() {
@@ -30,10 +37,17 @@ pack() {
     for file in "${packs[@]}"; do
         [ -f "$file" ] || { echo "there is no $file" >&2; exit 2; }
     done
-    rm -rf lent1 lent2
-    mkdir lent1 lent2
+    packages
+    rm -rf lent2
+    mkdir lent2
     cp "${packs[0]}" "$folder/imgpack.py" lent1/
     cp "${packs[@]:1}" lent2/
+    du -sh lent1 lent2
+}
+
+packages() {
+    rm -rf lent1
+    mkdir lent1
     # shellcheck disable=SC2086  (a list)
     "$PYTHON" - lent1/site $LACKING <<'P'
 import importlib.metadata, pathlib, shutil, sys
@@ -47,7 +61,6 @@ for name in names:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(file.locate(), target)
 P
-    du -sh lent1 lent2
 }
 
 unpack() {
@@ -88,7 +101,14 @@ train() {
     return "$status"
 }
 
+bench() {
+    mkdir -p "$KEEP"
+    [ ! -d lent1/site ] || cp -r lent1/site "$KEEP/"
+    environment
+    "$PYTHON" -m dietjax bench all --out "${OUT:-out}/bench" "$@"
+}
+
 case ${1:-} in
-    pack | unpack | train) "$@" ;;
-    *) sed -n '2,19s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    pack | packages | unpack | train | bench) "$@" ;;
+    *) sed -n '2,26s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

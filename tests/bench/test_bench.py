@@ -106,7 +106,7 @@ COMMANDS = {
         ["--model", "ResNet12", "--image-shape", 16, 16, 1, "--batch", 1, "--timesteps", 2, "--runs", 1],
         TIMED | PLANNED | {"network", "T"}, ["matrix product", "ANN, 2 images", "SNN, layer by layer"]),
     "neuron": (["--batch", 2, "--neurons", 8, "--timesteps", 2, 3, "--runs", 2, "--backend", "xla"],
-               TIMED | {"temporary MB", "share", "what", "T"}, ["copy", "LIF, xla"] * 2),
+               TIMED | {"temporary MB", "GB/s", "share", "what", "T"}, ["copy", "LIF, xla"] * 2),
     "layer": (["--features", 8, 16, "--batch", 2, "--timesteps", 3, "--runs", 1, "--backend", "scan", "xla"],
               TIMED | PLANNED | {"what", "n"}, ["dietjax, scan", "dietjax, xla"] * 2),
     "convolution": (["--side", 4, 5, "--channels", 32, 40, "--images", 2, "--runs", 1],
@@ -151,7 +151,7 @@ def results(folder, quick_compile):
 def test_a_command_prints_rows_as_json_and_draws_them(results, folder, command):
     _, columns, labels = COMMANDS[command]
     found = results[command]
-    assert found.keys() == {"title", "rows", "environment", "notes", "settings"}
+    assert found.keys() == {"title", "rows", "environment", "notes", "settings", "command"}
     ours = [row for row in found["rows"] if next(iter(row.values())) != "matrix product"]
     assert all(set(row) - {"GFLOP/s", "of matmul"} == columns for row in ours)
     assert [next(iter(row.values())) for row in found["rows"]] == labels

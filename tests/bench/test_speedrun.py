@@ -33,8 +33,11 @@ def test_a_start_in_a_folder_that_is_there_is_not_cold(file, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_accuracies_are_the_runs_own_and_times_follow_one_another(file, tmp_path, capsys, digits_folder):
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_the_accuracies_are_the_runs_own_and_times_follow_one_another(file, tmp_path, capsys, digits_folder, at_once):
     run = tmp_path / "run"
+    file.write_text(f"{EXPERIMENT}\nimport dataclasses\nfrom dietjax.config import Parallel\nexperiment = "
+                    f"dataclasses.replace(experiment, parallel=Parallel(steps_at_once={at_once}))\n")
     with as_in_a_process(digits_folder):
         assert cli.main(["bench", "speedrun", str(file), "--workdir", str(run), "--accuracy", "0.2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -57,7 +57,7 @@ for command in sys.argv[1:]:
 
 def test_help_loads_no_jax():
     """Of the command line, and of all commands in turn."""
-    commands = ["--help", "train --help", "energy --help", "bench step --help"]
+    commands = ["--help", "train --help", "energy --help", "bench step --help", "bench all --help"]
     found = subprocess.run([sys.executable, "-c", HELPS, *commands], capture_output=True, text=True)
     assert found.returncode == 0, found.stderr
     said = found.stdout.split("\n[]\n")

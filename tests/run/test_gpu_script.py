@@ -132,3 +132,19 @@ def test_what_is_missing_is_named(script, packs, tmp_path):
     assert "has no cifar10_train*.npz, cifar10_test.npz: unpack" in script("train", "cifar10_vgg16").stderr
     nothing = script()
     assert nothing.returncode == 2 and "call 2:" in nothing.stderr
+
+
+@pytest.mark.slow
+def test_one_call_brings_back_what_the_machine_should_measure(script, tmp_path):
+    """It has only the packages that were packed; children too."""
+    assert script("bench").returncode  # without them
+    packed = script("packages", PYTHON=sys.executable)
+    assert packed.returncode == 0 and (tmp_path / "lent1/site/tyro").is_dir(), packed.stderr
+    call = script("bench", "--toy", "--minutes", "0.5")
+    assert call.returncode == 0, call.stdout + call.stderr
+    assert "not for lack of time" in call.stdout and "the same command goes on" in call.stdout
+    back = tmp_path / "out" / "bench"
+    assert json.loads((back / "environment.json").read_text())["backend"] == "cpu"
+    for path in back.glob("[!e]*.json"):
+        found = json.loads(path.read_text())
+        assert found["rows"] and found["command"].startswith("dietjax bench ")

@@ -85,6 +85,31 @@ def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bo
                      f"{needed / 1e9:.1f} GB, a device has {limit / 1e9:.1f} GB; {remedy}")
 
 
+def shortage(net: Network, batch: int, timesteps: int, chunk: int | None) -> str:
+    """What to say when a device ran out of memory: the layer with the largest block, and what would take less.
+
+    Args: as of `training_step`; `chunk` recomputes within chunks, as in training.
+    """
+    size = jnp.dtype(net.dtype or jnp.float32).itemsize
+    largest = max(net.connections(), key=lambda c: math.prod(c.out_shape))
+    shape = " x ".join(map(str, largest.out_shape))
+    block = batch * (chunk or timesteps) * math.prod(largest.out_shape) * size
+
+    def estimate(net=net, batch=batch, chunk=chunk):
+        return f"{training_step(net, batch, timesteps, chunk, remat=chunk is not None) / 1e9:.2g} GB"
+
+    remedies = []
+    if batch > 1:
+        remedies.append(f"half the batch_size, or twice as much accumulate, {estimate(batch=batch // 2)}")
+    if (chunk or timesteps) > 1 and not net.batch_norm:
+        remedies.append(f"chunk=1 {estimate(chunk=1)}")
+    if size > 2:
+        remedies.append(f"dtype=bfloat16 {estimate(net.clone(dtype=jnp.bfloat16))}")
+    return (f"the device ran out of memory, on {batch} images a device at {timesteps} timesteps, of which a training "
+            f"step takes about {estimate()}. The largest block is that of {largest.name}, {shape} neurons, "
+            f"{block / 1e9:.2g} GB. " + (f"With {'; with '.join(remedies)}." if remedies else "Use more devices."))
+
+
 def check_conversion(net: Network, images: int, timesteps: int) -> None:
     """Refuse a conversion that cannot fit: one device holds the largest layer's currents of all timesteps.
 

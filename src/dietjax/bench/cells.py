@@ -29,8 +29,9 @@ def neuron(batch: int, neurons: int, timesteps: Sequence[int], backends: Sequenc
            runs: int) -> Result:
     """LIF alone, forward and backward, by backend; its share of the bandwidth with which the device copies currents.
 
-    A row's "share" is (5 blocks / its time) over (2 blocks / the copy's time): 1 means that only the least possible
-    reading and writing takes time.
+    "GB/s" is what a copy moves (2 blocks), or LIF must (5), over its time, "share" LIF's over the copy's: 1 means that
+    only the least possible reading and writing takes time. Blocks that fit into the device's cache are faster than its
+    memory, the copy's too.
     """
     for backend in backends:
         check_backend(backend)
@@ -46,7 +47,10 @@ def neuron(batch: int, neurons: int, timesteps: Sequence[int], backends: Sequenc
             calls.append(Call({"what": f"LIF, {backend}", **labels}, run, temporary))
     rows = alternate(calls, runs)
     for row in rows:
-        row["share"] = None if row["what"] == "copy" else ARRAYS_MOVED / 2 / row["ratio"]
+        copied, values = row["what"] == "copy", batch * neurons * row["T"]
+        moved = (2 if copied else ARRAYS_MOVED) * values * jnp.dtype(row["dtype"]).itemsize
+        row["GB/s"] = moved / row["ms"] / 1e6
+        row["share"] = None if copied else ARRAYS_MOVED / 2 / row["ratio"]
         row.pop("memory ratio", None)
     return Result(f"LIF forward and backward, {batch} × {neurons} neurons", rows, environment())
 

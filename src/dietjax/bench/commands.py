@@ -1,10 +1,10 @@
-"""The arguments of `dietjax bench`. jax loads inside the commands: `--help` answers at once."""
+"""The arguments of the suites of `dietjax bench`. jax loads inside the commands: `--help` answers at once."""
 
 import dataclasses
 import pathlib
 from typing import Annotated, Literal
 
-from tyro.conf import OmitSubcommandPrefixes, Positional, UseAppendAction, subcommand
+from tyro.conf import Positional, UseAppendAction
 
 from ..config import load_experiment
 from ..errors import InputError
@@ -232,27 +232,3 @@ class Speedrun:
         from .speedrun import speedrun
 
         self.output.show(speedrun(experiment, self.workdir, self.accuracy), self)
-
-
-Suite = OmitSubcommandPrefixes[
-    Annotated[Step, subcommand("step")]
-    | Annotated[Inference, subcommand("inference")]
-    | Annotated[Neuron, subcommand("neuron")]
-    | Annotated[Layer, subcommand("layer")]
-    | Annotated[Convolution, subcommand("convolution")]
-    | Annotated[Memory, subcommand("memory")]
-    | Annotated[Scaling, subcommand("scaling")]
-    | Annotated[Input, subcommand("input")]
-    | Annotated[Speedrun, subcommand("speedrun")]
-]
-
-
-@dataclasses.dataclass(frozen=True)
-class Bench:
-    """Measure speed and memory: ratios between things that run in turn in one process."""
-
-    suite: Suite
-
-    def __call__(self) -> None:
-        """Run the chosen suite."""
-        self.suite()

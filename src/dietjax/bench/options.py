@@ -4,9 +4,10 @@ import dataclasses
 import math
 import os
 import pathlib
+import shlex
 from typing import Any, Literal
 
-from tyro.conf import arg
+from tyro.conf import Positional, UseAppendAction, arg
 
 from ..errors import InputError
 
@@ -30,7 +31,7 @@ class Output:
 
         settings = {"command": type(command).__name__.lower(), **dataclasses.asdict(command)}
         settings.pop("output")
-        result = dataclasses.replace(result, settings=settings)
+        result = dataclasses.replace(result, settings=settings, command=typed(command))
 
         print(show.as_json(result)) if self.json else show.table(result)
         if self.plot is not None:
@@ -81,3 +82,35 @@ def positive(**values: int | tuple[int, ...]) -> None:
     for name, value in values.items():
         if any(v < 1 for v in (value if isinstance(value, tuple) else (value,))):
             raise InputError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+
+
+def typed(command: Any) -> str:
+    """The command as it is typed, without what is a default."""
+    return shlex.join(["dietjax", *spelled(command)])
+
+
+def spelled(command: Any) -> list[str]:
+    """What makes this command of a bare `dietjax`: a suite's name, and the options that are not its defaults."""
+    return ["bench", type(command).__name__.lower(), *_options(command, type(command))]
+
+
+def _options(given: Any, defaults: Any) -> list[str]:
+    """Of a dataclass, where they differ from those of another, or of its class."""
+    words: list[str] = []
+    for field in dataclasses.fields(given):
+        value, marks = getattr(given, field.name), getattr(field.type, "__metadata__", ())
+        default = getattr(defaults, field.name, dataclasses.MISSING)
+        option = f"--{field.name.replace('_', '-')}"
+        if field.name == "output" or value == default:
+            continue
+        if dataclasses.is_dataclass(value):
+            words += _options(value, default)
+        elif Positional in marks:
+            words.append(str(value))
+        elif isinstance(value, bool):
+            words.append(option if value else f"--no-{option[2:]}")
+        elif UseAppendAction in marks:
+            words += [word for one in value for word in (option, str(one))]
+        else:
+            words += [option, *map(str, value if isinstance(value, tuple) else (value,))]
+    return words

@@ -1,8 +1,8 @@
 """The whole training step on more and more devices, each with the same batch: time, and the bytes that they send."""
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from ..train.batches import ResidentBatches
 from ..train.optimizer import make_optimizer
 from ..train.state import TimeSchedule, abstract_state, initial_state
 from ..train.step import make_train_step
+from .amortise import Repeatable
 from .measure import Call, Result, alternate, environment, temporary_bytes
 from .networks import Subject
 
@@ -63,7 +64,7 @@ def scaling(subject: Subject, devices: Sequence[int], timesteps: int, dtypes: Se
 
 
 def _training(net: Network, subject: Subject, count: int,
-              timesteps: int) -> tuple[Callable[[], Any], int | None, dict[str, float]]:
+              timesteps: int) -> tuple[Repeatable, int | None, dict[str, float]]:
     """(one step of a training on the first `count` devices, bytes of its temporaries, what a device sends in it)."""
     mesh, batch = make_mesh(Parallel(), jax.devices()[:count]), subject.batch * count
     batches = ResidentBatches(_dataset(subject, batch), Data(), 0, batch, mesh)
@@ -80,13 +81,14 @@ def _training(net: Network, subject: Subject, count: int,
                "ring MB": 2 * (count - 1) / count * weights / 1e6}
     done = 0
 
-    def run():
+    def run(count=1):
         nonlocal state, done
-        state, metrics = program(state, *batches.arguments(done))
-        done += 1
+        for _ in range(count):  # each needs the state that the one before it gives
+            state, metrics = program(state, *batches.arguments(done))
+            done += 1
         return state, metrics
 
-    return run, temporary_bytes(program), traffic
+    return Repeatable(run, lambda count: partial(run, count)), temporary_bytes(program), traffic
 
 
 def _dataset(subject: Subject, count: int) -> Dataset:

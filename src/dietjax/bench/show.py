@@ -11,7 +11,8 @@ from matplotlib.ticker import NullLocator
 from ..report import terminal
 from .measure import Result
 
-FORMATS = {"ms": "{:.2f}", "q25": "{:.2f}", "q75": "{:.2f}", "ratio": "{:.3f}", "temporary MB": "{:.1f}",
+FORMATS = {"ms": "{:.3f}", "q25": "{:.3f}", "q75": "{:.3f}", "ratio": "{:.3f}", "temporary MB": "{:.1f}",
+           "launch ms": "{:.3f}", "GB/s": "{:.1f}",
            "predicted MB": "{:.1f}", "peak MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}",
            "GFLOP/s": "{:.1f}", "of matmul": "{:.2f}",
            "best accuracy": "{:.2%}", "to accuracy, s": "{:.1f}", "bare images/s": "{:.1f}",

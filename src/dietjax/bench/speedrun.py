@@ -3,7 +3,7 @@
 import json
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from ..train.batches import make_batches
 from ..train.optimizer import make_optimizer
 from ..train.plan import Plan
 from ..train.state import initial_state
-from ..train.step import make_train_step
+from ..train.step import make_train_step, make_train_steps
 from .measure import Result, environment
 
 COMPILING = "/jax/core/compile/backend_compile_duration"
@@ -47,9 +47,9 @@ def speedrun(experiment: Experiment, workdir: pathlib.Path, accuracy: float) -> 
     """Run an experiment to its end in a new folder; rows by phase of training.
 
     "images/s" is what the phase's lines say, between the first and the last; "bare images/s" what its compiled step
-    alone does, one after another on the same data, and "share" their ratio. "to accuracy" are the seconds from the
-    start, imports included (as CPU time of this process), until a test of the phase reached the accuracy; None: none
-    did.
+    alone does, one after another on the same data (on an accelerator in one program), and "share" their ratio. "to
+    accuracy" are the seconds from the start, imports included (as CPU time of this process), until a test of the phase
+    reached the accuracy; None: none did.
 
     Args:
         experiment: what to run.
@@ -102,19 +102,32 @@ def _row(plan: Plan, workdir: pathlib.Path, accuracy: float, tests: list[tuple[s
 
 
 def _bare_images_per_second(plan: Plan) -> float:
-    """Of the step alone, its batches ready on the device."""
+    """Of the step alone, its batches ready on the device; where training does several in a program, so many in one."""
     optimizer = make_optimizer(plan.phase, plan.total_steps, plan.freeze)
     batches = make_batches(plan.dataset, plan.augment, plan.seed, plan.phase.batch_size, plan.mesh)
-    step = make_train_step(plan.net, optimizer, batches.fetch, plan.mesh, plan.schedule, plan.seed, plan.phase,
-                           plan.freeze)
+    recipe = (plan.net, optimizer, batches.fetch, plan.mesh, plan.schedule, plan.seed, plan.phase, plan.freeze)
+    if plan.steps_at_once == 1:
+        run = _one_by_one(make_train_step(*recipe), batches.arguments(0))
+    else:
+        program, arguments = make_train_steps(STEPS, *recipe), batches.several(0, STEPS, STEPS)
+
+        def run(state, count):
+            return program(state, count, *arguments)[0]
+
     shape = (1, *plan.dataset.image_shape)
     state = initial_state(jax.jit(plan.net.init)(jax.random.key(0), jnp.zeros(shape)), optimizer,
                           plan.phase.ema_decay > 0)
-    arguments = batches.arguments(0)
-    for i in range(STEPS + 2):
-        if i == 2:
-            jax.block_until_ready(state)
-            began = time.perf_counter()
-        state, _ = step(state, *arguments)
-    jax.block_until_ready(state)
+    state = jax.block_until_ready(run(state, 2))
+    began = time.perf_counter()
+    jax.block_until_ready(run(state, STEPS))
     return STEPS * plan.phase.batch_size / (time.perf_counter() - began)
+
+
+def _one_by_one(step: Callable, arguments: Sequence[jax.Array]) -> Callable:
+    """(state, count) -> the state after so many steps on the same batch."""
+    def run(state, count):
+        for _ in range(count):
+            state, _ = step(state, *arguments)
+        return state
+
+    return run

@@ -13,7 +13,7 @@ import tyro
 from tyro.conf import subcommand
 
 from .. import __version__
-from ..bench.commands import Bench
+from ..bench.main import Bench
 from ..config import load_experiment, read_stored
 from ..errors import InputError, Stopped
 from .commands import Convert, Evaluate, Prepare, Report, Status, Train

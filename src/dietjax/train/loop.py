@@ -29,8 +29,9 @@ def fit(plan: Plan, variables: dict, evaluator: Evaluator, checkpoints: Checkpoi
     Raises:
         Stopped: SIGTERM, SIGHUP or Ctrl-C; the state after the step it came in is saved.
         TrainingError: it diverged; nothing of that is saved.
-        InputError: a step cannot fit; or a test image cannot be read, and then the state before it is saved (on
-            several hosts it is not: those that can read theirs wait for the one that cannot).
+        InputError: a step cannot fit, or the device ran out of memory; or a test image cannot be read, and then the
+            state before it is saved (on several hosts it is not: those that can read theirs wait for the one that
+            cannot).
         SaveError: the machine could not write a checkpoint.
     """
     plan.check()

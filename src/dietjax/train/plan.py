@@ -67,8 +67,12 @@ class Plan:
         check_batch_size(self.name, self.phase, self.mesh)
         check_augmentation(self.dataset, self.augment)
         chunk = self.schedule.chunk
-        memory.check(self.net, self.phase.microbatch_size // self.mesh.size, self.schedule.timesteps, chunk,
-                     remat=chunk is not None)
+        memory.check(self.net, self.device_batch, self.schedule.timesteps, chunk, remat=chunk is not None)
+
+    @property
+    def device_batch(self) -> int:
+        """Examples in memory at once, on each device."""
+        return self.phase.microbatch_size // self.mesh.size
 
     def _epochs(self, done):
         """Whole ones."""

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..analysis import memory
 from ..checkpoint import Checkpoints
 from ..data import DataError
-from ..errors import Stopped
+from ..errors import InputError, Stopped
 from ..parallel.mesh import local, state_shardings
 from ..parallel.preemption import Preemption
 from .batches import Teacher, make_batches
@@ -68,6 +69,7 @@ class Session:
 
         Raises:
             TrainingError: as raised inside, and which checkpoint is kept.
+            InputError: the device ran out of memory, in a step or an evaluation; and the same.
         """
         plan = self._plan
         self._batches = make_batches(plan.dataset, plan.augment, plan.seed, plan.phase.batch_size, plan.mesh,
@@ -82,9 +84,12 @@ class Session:
             with self._preemption:
                 yield
         except TrainingError as error:
-            step = self._checkpoints.latest_step()
-            kept = f"The checkpoint of step {step} is good, and kept."
-            raise TrainingError(f"{error} {'There is no checkpoint yet.' if step is None else kept}") from error
+            raise TrainingError(f"{error} {self._kept()}") from error
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            said = memory.shortage(plan.net, plan.device_batch, plan.schedule.timesteps, plan.schedule.chunk)
+            raise InputError(f"{plan.name}: {said} {self._kept()}") from error
 
     def step(self) -> None:
         """Train on the next batch, or on several until something is due; the device may still be at it when this
@@ -164,6 +169,10 @@ class Session:
         metadata = {"seconds": self._seconds(), "gathered": self._reporter.window.gathered, "untested": untested}
         self._checkpoints.save(self.done, self._state, metadata, metric=metric)
         self._saved = self.done
+
+    def _kept(self):
+        step = self._checkpoints.latest_step()
+        return "There is no checkpoint yet." if step is None else f"The checkpoint of step {step} is good, and kept."
 
     def _stop(self):
         self._checkpoints.wait()

@@ -1,6 +1,7 @@
 """What the peers on PyTorch share: our weights in their layout, and the timed steps around a module."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import jax
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 
 from ...errors import InputError
 from ...interop.torch import to_state_dict
+from ..amortise import Repeatable
 from .chain import Stage
 from .peer import Peer, PeerLayer
 
@@ -68,11 +70,13 @@ def peer(name: str, mode: str, exact: bool, exact_gradients: bool, model: torch.
         return model(to_nchw(images, dtype)).cpu().numpy()
 
     @torch.inference_mode()
-    def inference():
-        model(batch)
+    def infer(count=1):
+        for _ in range(count):
+            model(batch)
         _wait()
 
-    return Peer(name=name, mode=mode, exact=exact, exact_gradients=exact_gradients, logits=logits, inference=inference,
+    return Peer(name=name, mode=mode, exact=exact, exact_gradients=exact_gradients, logits=logits,
+                inference=Repeatable(infer, lambda count: partial(infer, count)),
                 training_step=_training_step(
                     model, weighted, lambda: torch.nn.functional.cross_entropy(model(batch), classes)))
 
@@ -99,7 +103,13 @@ def _training_step(model, weighted, forward: Callable[[], torch.Tensor]):
         model.zero_grad(set_to_none=True)  # they are the caller's, as ours are
         return loss.item(), gradients
 
-    return step
+    def steps(count):
+        for _ in range(count):
+            forward().backward()
+            model.zero_grad(set_to_none=True)
+        _wait()
+
+    return Repeatable(step, lambda count: partial(steps, count))
 
 
 def _wait():

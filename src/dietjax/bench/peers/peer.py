@@ -3,14 +3,15 @@
 import dataclasses
 import importlib.metadata
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+
+from ..amortise import Repeatable
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PeerLayer:
-    """One synapse and its neurons in another library; what is timed returns when it is done."""
+    """One synapse and its neurons in another library; what is timed returns when it is done, or arrays of jax."""
 
     name: str
     mode: str
@@ -19,8 +20,8 @@ class PeerLayer:
     """Its outputs are ours, up to rounding."""
     exact_gradients: bool
     """Its gradients of the weights are ours as well: same surrogate, same path through the reset."""
-    training_step: Callable[[], tuple[float, list[Any]]]
-    """Forward and backward: (loss, gradients of the weights from input to output, as the library has them). The
+    training_step: Repeatable
+    """Forward and backward: () -> (loss, gradients of the weights from input to output, as the library has them). The
     gradient of every parameter that the library trains is computed; no optimiser."""
 
     @property
@@ -35,5 +36,5 @@ class Peer(PeerLayer):
 
     logits: Callable[[np.ndarray], np.ndarray]
     """Images [B, H, W, C] -> the readout's currents summed over T, [B, K]."""
-    inference: Callable[[], None]
+    inference: Repeatable
     """Forward without gradients on its batch."""

@@ -16,6 +16,7 @@ from flax import nnx
 
 from ...core.losses import cross_entropy
 from ...errors import InputError
+from ..amortise import in_one_program
 from .peer import Peer, PeerLayer
 
 MODE = "scanned step by step, jit"
@@ -43,10 +44,8 @@ def build(net, stages, variables, images, labels, timesteps, dtype):
     logits_of, params = _pure(logits, network)
     forward = jax.jit(logits_of)
 
-    def inference():
-        forward(params, batch).block_until_ready()
-
-    return Peer(name="spyx", mode=MODE, exact=False, exact_gradients=False, inference=inference,
+    return Peer(name="spyx", mode=MODE, exact=False, exact_gradients=False,
+                inference=in_one_program(lambda: forward(params, batch), logits_of, params, batch),
                 logits=lambda images: np.asarray(forward(params, jnp.asarray(images, dtype))),
                 training_step=_training_step(
                     lambda params, batch: cross_entropy(logits_of(params, batch), labels).mean(), params, batch))
@@ -85,7 +84,8 @@ def _training_step(loss, params, x):
         value, gradients = jax.block_until_ready(loss_and_gradients(params, x))
         return float(value), [g for g in jax.tree.leaves(gradients) if g.ndim > 1]  # the scalars are leaks
 
-    return step
+    return in_one_program(step, jax.value_and_grad(loss), params, x)
+
 
 
 def _synapse(kernel, stride, dtype):

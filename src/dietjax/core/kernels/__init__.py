@@ -38,7 +38,8 @@ class Measured(NamedTuple):
 
 FASTER = (
     # docs/performance.md, "On a GPU": LIF alone, 64 × 65,536, float16: 0.67 ms where xla takes 1.13 (T=16), 1.11 where
-    # it takes 2.98 (T=32). At T=4 they differ by less than a launch; smaller blocks, float32 and TPUs are unmeasured.
+    # it takes 2.98 (T=32). At T=4 they differ by less than a launch; smaller blocks and float32 are unmeasured. On
+    # a TPU nothing has run: docs/performance.md, "Compiled for a TPU", has what its compiler says.
     Measured("cuda", "gpu", generation=9, itemsize=2, timesteps=16, neurons=64 * 65_536),
 )
 
