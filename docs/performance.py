@@ -17,8 +17,9 @@ from dietjax.errors import InputError
 DOCS = pathlib.Path(__file__).parent
 MARKS = re.compile(r"^<!-- measured: (\S+) -->\n(.*?)^<!-- end of \1 -->$", re.MULTILINE | re.DOTALL)
 HEADINGS = {"network": "", "what": "", "ms": "ms (quartiles)", "ratio": "times the base's",
-            "share": "share of the copy's", "temporary MB": "temporaries, MB",
-            "predicted MB": "predicted, MB", "peak MB": "peak, MB"}
+            "share": "share of the copy's", "of matmul": "share of a matrix product's",
+            "temporary MB": "temporaries, MB", "predicted MB": "predicted, MB", "peak MB": "peak, MB"}
+SHARES = "ratio", "share", "of matmul"
 NOTHING = "–"
 MACHINE = ("device", "CPU", "CPU cores", "driver", "runtime", "dietjax", "jax", "torch", "source", "date")
 """What is said of an environment, in this order."""
@@ -57,6 +58,8 @@ class Over(Table):
 TABLES: dict[str, Table] = {
     "step_vgg9_cpu": Table(("step_vgg9_cpu", "step_vgg9_spyx_cpu"), ("network", "ms", "ratio", "temporary MB")),
     "step_vgg16_cpu": Table(("step_vgg16_cpu",), ("network", "ms", "ratio", "temporary MB")),
+    "step_vgg16_quarter_cpu": Table(("step_vgg16_quarter_cpu",),
+                                    ("network", "ms", "ratio", "GFLOP/s", "of matmul", "temporary MB")),
     "inference_vgg9_cpu": Table(("inference_vgg9_cpu",), ("network", "ms", "ratio", "temporary MB")),
     "neuron_cpu": Table(("neuron_cpu",), ("what", "T", "ms", "GB/s", "share", "temporary MB")),
     "neuron_h100": Over(("neuron_h100",), ("T", "what")),
@@ -77,7 +80,7 @@ def cell(row: Mapping[str, Any], name: str) -> str:
         return NOTHING
     if name == "ms" and "q25" in row:
         return f"{figure(value)} ({figure(row['q25'])}–{figure(row['q75'])})"
-    return figure(value, 3 if name in ("ratio", "share") else 4) if isinstance(value, float) else str(value)
+    return figure(value, 3 if name in SHARES else 4) if isinstance(value, float) else str(value)
 
 
 def figure(value: float, digits: int = 4) -> str:

@@ -1,17 +1,21 @@
 """Laws of the forms of a convolution: each equals XLA's own, and a CPU takes the one that the rules name."""
 
+import collections
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax.models import columns, direct, parts
+from dietjax.models import direct, parts
 from dietjax.models.columns import columns_in_parts
-from dietjax.models.convolution import FORMS, convolve, form_on_cpu, suits
+from dietjax.models.convolution import FORMS, convolve, form_on_cpu, suits, with_stride
 from dietjax.models.direct import direct_with_products
 from dietjax.models.winograd import winograd_in_parts
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 SHAPES = (  # images, map, channels in and out, kernel, stride
     (1, (5, 4), (1, 3), (3, 3), (1, 1)),
@@ -25,6 +29,9 @@ SHAPES = (  # images, map, channels in and out, kernel, stride
     (1, (9, 8), (3, 4), (7, 7), (2, 2)),
     (5, (6, 4), (2, 3), (5, 3), (1, 1)),
 )
+
+FORMS_MODULES = "dietjax.models.columns", "dietjax.models.direct", "dietjax.models.winograd"
+STABLE_HLO = re.compile(r"stablehlo\.(convolution|dot_general|while|slice|concatenate|pad)\b")
 
 
 def drawn(images, sides, channels, kernel, stride, dtype=None):
@@ -44,27 +51,40 @@ def with_gradients(form, x, kernel, g):
     return y, *pull(g)
 
 
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 1e-4)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.thin(2)
-def test_every_form_is_the_convolution_in_values_and_gradients(x64, monkeypatch, shape):
-    """One image at a time too, where a part may hold so little."""
-    x, kernel, g = drawn(*shape)
-    stride = shape[-1]
-    want = jax.jit(lambda *a: with_gradients(functools.partial(xla, stride=stride), *a))(x, kernel, g)
-    monkeypatch.setattr(columns, "PART_BYTES", 1)
-    monkeypatch.setattr(direct, "PART_BYTES", 1)
+def test_every_form_is_the_convolution_in_values_and_gradients(x64, monkeypatch, shape, dtype, tolerance):
+    """One image at a time too, where a part may hold so little. In either dtype against float64."""
+    arrays, stride = drawn(*shape), shape[-1]
+    want = jax.jit(lambda *a: with_gradients(functools.partial(xla, stride=stride), *a))(*arrays)
+    for module in FORMS_MODULES:
+        monkeypatch.setattr(f"{module}.PART_BYTES", 1)
+    suiting = {name: with_stride(form, stride) for name, form in FORMS.items() if suits(form, shape[3], stride)}
+    suiting["convolve"] = functools.partial(convolve, stride=stride)
 
     def all_forms(*arrays):
-        named = {"convolve": functools.partial(convolve, stride=stride)}
-        for name, form in FORMS.items():
-            if suits(form, kernel.shape, stride):
-                strided = form in (direct.direct, columns_in_parts)
-                named[name] = functools.partial(form, stride=stride) if strided else form
-        return {name: with_gradients(form, *arrays) for name, form in named.items()}
+        return {name: with_gradients(form, *arrays) for name, form in suiting.items()}
 
-    for name, found in jax.jit(all_forms)(x, kernel, g).items():
+    for name, found in jax.jit(all_forms)(*(a.astype(dtype) for a in arrays)).items():
         for got, expected in zip(found, want, strict=True):
-            np.testing.assert_allclose(got, expected, rtol=1e-11, atol=1e-11, err_msg=name)
+            assert got.dtype == dtype, name
+            np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * abs(expected).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+@pytest.mark.parametrize("shape", SHAPES[1:5], ids=str)
+@pytest.mark.thin(3)
+def test_other_platforms_have_xlas_own_alone(shape, platform):
+    """Forwards and backwards the lowered module holds as many convolutions as XLA's own, and nothing of the others."""
+    stride = shape[-1]
+
+    def lowered(form):
+        step = jax.jit(lambda *arrays: with_gradients(functools.partial(form, stride=stride), *arrays))
+        return step.trace(*drawn(*shape, "float32")).lower(lowering_platforms=(platform,)).as_text()
+
+    ours, own = (collections.Counter(STABLE_HLO.findall(lowered(form))) for form in (convolve, xla))
+    assert (ours == own) == (platform != "cpu")
 
 
 @pytest.mark.slow
@@ -126,7 +146,7 @@ def test_a_kernel_gradient_of_many_parts_is_rounded_once(monkeypatch, form):
     x, g = abs(x), abs(g)  # sums grow
     wide = [a.astype(jnp.float32) for a in (x, kernel, g)]
     exact = with_gradients(functools.partial(xla, stride=(1, 1)), *wide)[2]
-    for module in ("dietjax.models.columns", "dietjax.models.direct", "dietjax.models.winograd"):
+    for module in FORMS_MODULES:
         monkeypatch.setattr(f"{module}.PART_BYTES", 1)
     found = jax.vjp(lambda k: form(x, k), kernel)[1](g)[0]
     np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8)

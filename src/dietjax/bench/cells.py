@@ -12,9 +12,7 @@ import numpy as np
 from ..core.kernels import check_backend
 from ..core.neurons import LIF
 from ..core.unroll import unroll
-from ..models.columns import columns_in_parts
-from ..models.convolution import FORMS, form_on_cpu, suits
-from ..models.direct import direct
+from ..models.convolution import FORMS, form_on_cpu, suits, with_stride
 from ..models.operations import average_pool, synapse
 from ..models.pooled import convolve_pooled
 from .measure import Call, Result, alternate, compiled, environment, matrix_product
@@ -143,7 +141,7 @@ def _forms(sides, kernel, stride, pooled):
     for name, form in FORMS.items():
         if suits(form, kernel, stride):
             star = " *" if form is form_on_cpu(sides, kernel, stride) and not pooled else ""
-            function = functools.partial(form, stride=stride) if form in (direct, columns_in_parts) else form
+            function = with_stride(form, stride)
             found[name + (", then pool" if pooled else star)] = _then_pool(function) if pooled else function
     return found | ({"pooled *": convolve_pooled} if pooled else {})
 

@@ -25,14 +25,18 @@ def suits(form: Callable[..., Array], kernel: tuple[int, ...], stride: tuple[int
     return form is not direct_with_products or stride == (1, 1)
 
 
+def with_stride(form: Callable[..., Array], stride: tuple[int, int]) -> Callable[[Array, Array], Array]:
+    """A form that suits, as a function of map and kernel."""
+    return functools.partial(form, stride=stride) if form in (direct, columns_in_parts) else form
+
+
 def convolve(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: int = 1) -> Array:
     """[N, H, W, in] by [h, w, in/groups, out] -> [N, ⌈H/stride⌉, ⌈W/stride⌉, out]; zero outside the map, h, w odd."""
     own = functools.partial(direct, stride=stride, groups=groups)
     form = form_on_cpu(x.shape[1:3], kernel.shape, stride, groups)
     if form is direct:
         return own(x, kernel)
-    on_cpu = functools.partial(form, stride=stride) if form is columns_in_parts else form
-    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=own)
+    return jax.lax.platform_dependent(x, kernel, cpu=with_stride(form, stride), default=own)
 
 
 def form_on_cpu(sides: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int] = (1, 1),
