@@ -53,7 +53,7 @@ def with_gradients(form, x, kernel, g):
 
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-11), ("float32", 1e-4)])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.thin(2)
+@pytest.mark.thin(1)
 def test_every_form_is_the_convolution_in_values_and_gradients(x64, monkeypatch, shape, dtype, tolerance):
     """One image at a time too, where a part may hold so little. In either dtype against float64."""
     arrays, stride = drawn(*shape), shape[-1]
@@ -93,7 +93,7 @@ def test_drawn_shapes_give_what_xla_gives(x64):
     st = hypothesis.strategies
     odd, small = st.sampled_from((1, 3, 5)), st.integers(1, 9)
 
-    @hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+    @hypothesis.settings(max_examples=20, deadline=None, derandomize=True)
     @hypothesis.given(st.tuples(st.integers(1, 6), st.tuples(small, small),
                                 st.tuples(st.integers(1, 40), st.integers(1, 40)), st.tuples(odd, odd),
                                 st.tuples(st.integers(1, 3), st.integers(1, 3))))
@@ -125,6 +125,7 @@ def test_the_choice(sides, kernel, stride, form):
 
 
 @pytest.mark.parametrize("kernel, stride", [((3, 3), (1, 1)), ((3, 3), (2, 2))])
+@pytest.mark.thin(1)
 def test_a_first_layer_computes_no_gradient_of_its_images(kernel, stride):
     """Of stride 1 it would be the only convolution in the program; of stride 2 the only map of the image's shape."""
     x, kernel, g = drawn(4, (12, 10), (3, 8), kernel, stride, jnp.float32)
@@ -140,6 +141,7 @@ def test_a_first_layer_computes_no_gradient_of_its_images(kernel, stride):
 
 
 @pytest.mark.parametrize("form", [direct_with_products, columns_in_parts, winograd_in_parts])
+@pytest.mark.thin(1)
 def test_a_kernel_gradient_of_many_parts_is_rounded_once(monkeypatch, form):
     """bfloat16: 64 parts added up in bfloat16 would be off by more than a rounding."""
     x, kernel, g = drawn(64, (3, 3), (32, 33), (3, 3), (1, 1), jnp.bfloat16)
