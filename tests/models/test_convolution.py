@@ -76,7 +76,7 @@ def test_every_form_is_the_convolution_in_values_and_gradients(x64, monkeypatch,
 @pytest.mark.parametrize("shape", SHAPES[1:5], ids=str)
 @pytest.mark.thin(3)
 def test_other_platforms_have_xlas_own_alone(shape, platform):
-    """Forwards and backwards the lowered module holds as many convolutions as XLA's own, and nothing of the others."""
+    """Forwards and backwards the lowered module has the operations of XLA's own, and no others."""
     stride = shape[-1]
 
     def lowered(form):

@@ -213,7 +213,7 @@ class TestSchedule:
 
 
 def convolutions(jaxpr, in_loop=False):
-    """(batch, whether inside a loop) of every convolution, in order, through all nested programs, as a CPU runs them."""
+    """(batch, whether inside a loop) of every convolution, in order, through all nested programs, as a CPU runs it."""
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "conv_general_dilated":
