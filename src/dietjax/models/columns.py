@@ -28,7 +28,7 @@ def columns_in_parts(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1)) 
 
 
 def columns_images_at_once(count: int, kernel: tuple[int, ...], out: tuple[int, ...]) -> int:
-    """Of N images, how many are columns at a time, for outputs [N, *out, ...]: of a 1×1 kernel, whose are pixels, all."""
+    """Of N images, how many are columns at a time, for outputs [N, *out, ...]: all of a 1×1 kernel's, its pixels."""
     if kernel[:2] == (1, 1):
         return count
     return images_at_once(count, 4 * math.prod(kernel[:3]) * math.prod(out[:2]), PART_BYTES)
