@@ -18,9 +18,10 @@ DOCS = pathlib.Path(__file__).parent
 MARKS = r"^<!-- {kind}: (\S+) -->\n(.*?)^<!-- end of \1 -->$"
 """Of a table that is "measured" (here) or "modelled" (scaling.py)."""
 HEADINGS = {"network": "", "what": "", "ms": "ms (quartiles)", "ratio": "times the base's",
-            "share": "share of the copy's", "temporary MB": "temporaries, MB",
-            "predicted MB": "predicted, MB", "peak MB": "peak, MB", "state MB": "state, MB", "types": "MB of each type",
-            "sent MB": "sent, MB", "ring MB": "sent by hand, MB", "number": "collectives"}
+            "share": "share of the copy's", "of matmul": "share of a matrix product's",
+            "temporary MB": "temporaries, MB", "predicted MB": "predicted, MB", "peak MB": "peak, MB",
+            "state MB": "state, MB", "types": "MB of each type", "sent MB": "sent, MB", "ring MB": "sent by hand, MB",
+            "number": "collectives"}
 NOTHING = "–"
 MACHINE = ("device", "CPU", "CPU cores", "driver", "runtime", "dietjax", "jax", "torch", "source", "date")
 """What is said of an environment, in this order."""
@@ -66,6 +67,8 @@ SENT = ("target", "devices", "fsdp", "kind", "number", "types", "sent MB", "ring
 TABLES: dict[str, Table] = {
     "step_vgg9_cpu": Table(("step_vgg9_cpu", "step_vgg9_spyx_cpu"), ("network", "ms", "ratio", "temporary MB")),
     "step_vgg16_cpu": Table(("step_vgg16_cpu",), ("network", "ms", "ratio", "temporary MB")),
+    "step_vgg16_quarter_cpu": Table(("step_vgg16_quarter_cpu",),
+                                    ("network", "ms", "ratio", "GFLOP/s", "of matmul", "temporary MB")),
     "inference_vgg9_cpu": Table(("inference_vgg9_cpu",), ("network", "ms", "ratio", "temporary MB")),
     "neuron_cpu": Table(("neuron_cpu",), ("what", "T", "ms", "GB/s", "share", "temporary MB")),
     "neuron_h100": Over(("neuron_h100",), ("T", "what")),
@@ -100,7 +103,7 @@ def cell(row: Mapping[str, Any], name: str) -> str:
         return NOTHING
     if name == "ms" and "q25" in row:
         return f"{figure(value)} ({figure(row['q25'])}–{figure(row['q75'])})"
-    few = name in ("ratio", "share", *TRAFFIC[5:9])
+    few = name in ("ratio", "share", "of matmul", *TRAFFIC[5:9])
     return figure(value, 3 if few else 4) if isinstance(value, float) else str(value)
 
 

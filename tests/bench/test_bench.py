@@ -98,22 +98,28 @@ def test_an_environment_names_the_versions_of_peers_and_of_torch_below_them(monk
 
 COMMANDS = {
     "step": ([*NETWORK, "--timesteps", 2, "--runs", 1], TIMED | PLANNED | {"network", "T"},
-             ["ANN, 2 images", "SNN, layer by layer"]),
+             ["matrix product", "ANN, 2 images", "SNN, layer by layer"]),
     "inference": ([*NETWORK, "--timesteps", 2, "--runs", 1, "--backend", "scan"],
                   TIMED | PLANNED | {"network", "T"},
-                  ["ANN, 2 images", "SNN, layer by layer, scan"]),
+                  ["matrix product", "ANN, 2 images", "SNN, layer by layer, scan"]),
     "inference of a ResNet": (
         ["--model", "ResNet12", "--image-shape", 16, 16, 1, "--batch", 1, "--timesteps", 2, "--runs", 1],
-        TIMED | PLANNED | {"network", "T"}, ["ANN, 2 images", "SNN, layer by layer"]),
+        TIMED | PLANNED | {"network", "T"}, ["matrix product", "ANN, 2 images", "SNN, layer by layer"]),
     "neuron": (["--batch", 2, "--neurons", 8, "--timesteps", 2, 3, "--runs", 2, "--backend", "xla"],
                TIMED | {"temporary MB", "GB/s", "share", "what", "T"}, ["copy", "LIF, xla"] * 2),
     "layer": (["--features", 8, 16, "--batch", 2, "--timesteps", 3, "--runs", 1, "--backend", "scan", "xla"],
               TIMED | PLANNED | {"what", "n"}, ["dietjax, scan", "dietjax, xla"] * 2),
     "convolution": (["--side", 4, 5, "--channels", 32, 40, "--images", 2, "--runs", 1],
-                    TIMED | PLANNED | {"what", "map"}, ["XLA's own", "Winograd"] * 2),
+                    TIMED | PLANNED | {"what", "map"},
+                    ["matrix product", "XLA's own", "kernel's gradient as products", "columns", "Winograd *"] * 2),
+    "convolution with a stride": (
+        ["--side", 5, "--channels", 3, 4, "--images", 2, "--runs", 1, "--kernel", 5, 1, "--stride", 2, 1, "--first"],
+        TIMED | PLANNED | {"what", "map"}, ["matrix product", "XLA's own", "columns *"]),
     "convolution that is pooled": (["--side", 4, "--channels", 32, 40, "--images", 2, "--runs", 1, "--pooled"],
                                    TIMED | PLANNED | {"what", "map"},
-                                   ["XLA's own, then pool", "Winograd, then pool", "pooled"]),
+                                   ["matrix product", "XLA's own, then pool",
+                                    "kernel's gradient as products, then pool", "columns, then pool",
+                                    "Winograd, then pool", "pooled *"]),
     "memory": ([*NETWORK, "--timesteps", 2, "--chunk", 2, 3],
                PLANNED | {"network", "dtype", "T", "predicted MB"},
                ["ANN, 2 images", "SNN, layer by layer"]),
@@ -132,6 +138,7 @@ def results(folder, quick_compile):
     for name, (arguments, *_) in COMMANDS.items():
         printed = []
         with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(measure, "MATRIX_SIDE", 64)
             patch.setattr("builtins.print", printed.append)
             plot = str(folder / f"{name}.png")
             assert cli.main(["bench", name.split()[0], *map(str, arguments), "--json", "--plot", plot]) == 0
@@ -145,7 +152,8 @@ def test_a_command_prints_rows_as_json_and_draws_them(results, folder, command):
     _, columns, labels = COMMANDS[command]
     found = results[command]
     assert found.keys() == {"title", "rows", "environment", "notes", "settings", "command"}
-    assert all(set(row) == columns for row in found["rows"])
+    ours = [row for row in found["rows"] if next(iter(row.values())) != "matrix product"]
+    assert all(set(row) - {"GFLOP/s", "of matmul"} == columns for row in ours)
     assert [next(iter(row.values())) for row in found["rows"]] == labels
     assert all(row["q25"] <= row["ms"] <= row["q75"] and row["ms"] > 0 for row in found["rows"] if "ms" in row)
     assert {"device", "CPU cores", "system", "dietjax", "jax", "jaxlib"} <= found["environment"].keys()
@@ -166,6 +174,15 @@ def test_the_settings_that_repeat_a_result_are_in_it(results):
 def test_chunks_that_have_no_row_are_named(results):
     assert results["memory"]["notes"] == [f"no rows of chunk {chunk} at T=2: it must divide T and be less"
                                           for chunk in (2, 3)]
+
+
+@pytest.mark.slow
+def test_rates_are_operations_over_time_and_shares_those_of_a_matrix_product(results):
+    """A 5×1 kernel, 3 to 4 channels, forward and its own gradient: 2 · 2 · 5 · 3 · 4 at 3 × 5 places of 2 images."""
+    product, own, _ = results["convolution with a stride"]["rows"]
+    assert own["GFLOP/s"] == pytest.approx(2 * 2 * 5 * 3 * 4 * 3 * 5 * 2 / own["ms"] / 1e6)
+    assert product["GFLOP/s"] == pytest.approx(2 * 64**3 / product["ms"] / 1e6)
+    assert own["of matmul"] == pytest.approx(own["GFLOP/s"] / product["GFLOP/s"])
 
 
 @pytest.mark.slow
@@ -381,6 +398,8 @@ MISTAKES = {
     "no such folder": (["input", "--name", "folder:/nowhere"], "/nowhere is no directory"),
     "no map": (["convolution", "--side", 4, 0], "--side must be at least 1"),
     "no pool": (["convolution", "--side", 4, 5, "--pooled"], "side 5 cannot be pooled by 2; give even sides"),
+    "even kernel": (["convolution", "--kernel", 3, 2], r"--kernel must be odd, got \(3, 2\)"),
+    "pool of a stride": (["convolution", "--pooled", "--stride", 2, 2], "--pooled takes a square kernel of stride 1"),
     "no devices": (["scaling", "--devices", 0], "--devices must be at least 1"),
     "dtype": (["step", "--dtype", "int8"], "int8"),
     "plot": (["neuron", "--plot", "plot.jpg"], "--plot plot.jpg must end in .png, .svg or .pdf"),

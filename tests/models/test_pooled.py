@@ -7,8 +7,8 @@ import pytest
 
 from dietjax import LIF, QCFS
 from dietjax.errors import InputError
-from dietjax.models import Layer, Network, build, pooled
-from dietjax.models.convolution import direct
+from dietjax.models import Layer, Network, build, columns, pooled
+from dietjax.models.direct import direct
 from dietjax.models.operations import average_pool, synapse
 
 
@@ -37,7 +37,7 @@ def test_a_few_images_at_a_time_give_what_all_give(x64, monkeypatch):
     rng = np.random.default_rng(0)
     x, kernel = jnp.asarray(rng.normal(size=(6, 4, 4, 5))), jnp.asarray(rng.normal(size=(3, 3, 5, 7)))
     want = jax.grad(lambda x, k: (pool_of_the_convolution(x, k)**2).sum(), (0, 1))(x, kernel)
-    monkeypatch.setattr(pooled, "PART_BYTES", 4 * 4 * 9 * 5 * 4)  # columns of four images: three divide six
+    monkeypatch.setattr(columns, "PART_BYTES", 4 * 4 * 9 * 5 * 4)  # columns of four images: three divide six
     got = jax.grad(lambda x, k: (pooled.convolve_pooled(x, k)**2).sum(), (0, 1))(x, kernel)
     for found, expected in zip(got, want, strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-11)

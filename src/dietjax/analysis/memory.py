@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from .. import errors
 from ..errors import InputError
-from ..models import Network, convolution, largest_block, pooled
+from ..models import Network, columns, convolution, largest_block, winograd
 
 WORKING_BLOCKS = 4
 """Blocks of the largest layer that live at once while the backward pass goes through it: its spikes, their cotangent,
@@ -49,19 +49,20 @@ def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = 
 
 
 def _transforms(connection, images):
-    """Bytes that a convolution takes besides its maps: on the CPU, Winograd's tiles or pooled columns, twice."""
+    """Bytes that a convolution takes besides its maps: on the CPU, Winograd's tiles or columns, twice."""
     kernel = connection.kernel
     if jax.default_backend() != "cpu" or len(kernel) != 4:
         return 0
     height, width = connection.out_shape[:2]
-    if connection.pooled:
-        columns = 4 * height * width * math.prod(kernel[:3])
-        return 2 * columns * convolution.images_at_once(images, columns, pooled.PART_BYTES)
-    if connection.groups > 1 or not convolution.suits_winograd(kernel, connection.stride):
-        return 0
+    form = convolution.form_on_cpu(connection.in_shape[:2], kernel, connection.stride, connection.groups)
+    if connection.pooled or form is columns.columns_in_parts:
+        image = 4 * height * width * math.prod(kernel[:3])
+        return 2 * image * columns.columns_images_at_once(images, kernel, (height, width))
+    if form is not winograd.winograd_in_parts:
+        return 0  # XLA's own takes none, and a part of a kernel's gradient a few MiB
     # with their cotangents; measured 1 to 3 times (VGG9, VGG4, VGG6 at batch 32 to 128)
     tiles = 4 * height * width * sum(kernel[2:])  # 16 values for 4 pixels, float32
-    return 2 * 4 * tiles * convolution.winograd_images_at_once((images, height, width, kernel[2]))
+    return 2 * 4 * tiles * winograd.winograd_images_at_once((images, height, width, kernel[2]))
 
 
 def check(net: Network, batch: int, timesteps: int, chunk: int | None, remat: bool) -> None:

@@ -1,6 +1,8 @@
 """The neuron against the device's copy bandwidth, the public benchmark of one layer, the forms of a convolution."""
 
+import functools
 import itertools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -10,10 +12,10 @@ import numpy as np
 from ..core.kernels import check_backend
 from ..core.neurons import LIF
 from ..core.unroll import unroll
-from ..models.convolution import direct, winograd_in_parts
+from ..models.convolution import FORMS, form_on_cpu, suits, with_stride
 from ..models.operations import average_pool, synapse
 from ..models.pooled import convolve_pooled
-from .measure import Call, Result, alternate, compiled, environment
+from .measure import Call, Result, alternate, compiled, environment, matrix_product
 
 ARRAYS_MOVED = 5
 """Blocks: forward reads currents and writes spikes; backward reads currents and the spikes' cotangent, and writes the
@@ -101,25 +103,47 @@ def layer(features: Sequence[int], batch: int, timesteps: int, backends: Sequenc
 
 
 def convolution(sides: Sequence[int], channels: tuple[int, int], images: int, dtypes: Sequence[str], runs: int,
-                pooled: bool = False) -> Result:
-    """A 3×3 convolution of stride 1, forward and both gradients, in the two forms of `models.convolution`.
+                pooled: bool = False, kernel: tuple[int, int] = (3, 3), stride: tuple[int, int] = (1, 1),
+                first: bool = False) -> Result:
+    """A convolution, forward and both gradients, in every form of `models.convolution` that can compute it.
+
+    The one that a CPU takes has a star. "GFLOP/s": two operations for each product of the convolution's definition,
+    whatever a form spends; "of matmul": over the rate of a matrix product, which runs in turn with them.
 
     pooled: with a 2×2 average pool behind it, and `models.pooled.convolve_pooled` beside them.
+    first: of images, whose gradient nobody asks for.
     """
-    forms = {"XLA's own": direct, "Winograd": winograd_in_parts}
-    if pooled:
-        forms = {**{f"{name}, then pool": _then_pool(form) for name, form in forms.items()}, "pooled": convolve_pooled}
     calls = []
     for dtype, side in itertools.product(dtypes, sides):
-        out = side // 2 if pooled else side
-        shapes = ((images, side, side, channels[0]), (3, 3, *channels), (images, out, out, channels[1]))
-        arrays = [jax.random.normal(jax.random.key(i), shape, dtype) for i, shape in enumerate(shapes)]
-        for i, (name, form) in enumerate(forms.items()):
-            run, temporary = compiled(_forward_and_backward(form), *arrays)
-            calls.append(Call({"what": name, "dtype": dtype, "map": f"{side}×{side}"}, run, temporary, base=i == 0))
+        out = [-(-side // step) // (1 + pooled) for step in stride]
+        shapes = ((images, side, side, channels[0]), (*kernel, *channels), (images, *out, channels[1]))
+        x, *arrays = [jax.random.normal(jax.random.key(i), shape, dtype) for i, shape in enumerate(shapes)]
+        labels = {"dtype": dtype, "map": f"{side}×{side}"}
+        outputs = images * math.prod(-(-side // step) for step in stride)
+        operations = 2 * (3 - first) * outputs * math.prod(shapes[1])
+        calls.append(matrix_product(what="matrix product", **labels))
+        for i, (name, form) in enumerate(_forms((side, side), shapes[1], stride, pooled).items()):
+            if first:
+                run, temporary = compiled(_forward_and_backward(functools.partial(form, x)), *arrays)
+            else:
+                run, temporary = compiled(_forward_and_backward(form), x, *arrays)
+            calls.append(Call({"what": name, **labels}, run, temporary, base=i == 0, operations=operations))
     pool = " and 2×2 average pool" if pooled else ""
-    what = f"3×3 convolution of {channels[0]} to {channels[1]} channels{pool}, {images} images"
-    return Result(f"{what}, forward and both gradients", alternate(calls, runs), environment())
+    step = "" if stride == (1, 1) else f" of stride {stride[0]}×{stride[1]}"
+    gradients = "the kernel's gradient" if first else "both gradients"
+    return Result(f"{kernel[0]}×{kernel[1]} convolution{step} of {channels[0]} to {channels[1]} channels{pool}, "
+                  f"{images} images, forward and {gradients}", alternate(calls, runs), environment())
+
+
+def _forms(sides, kernel, stride, pooled):
+    """{name, with a star if a CPU takes it: form of (x, kernel)}."""
+    found = {}
+    for name, form in FORMS.items():
+        if suits(form, kernel, stride):
+            star = " *" if form is form_on_cpu(sides, kernel, stride) and not pooled else ""
+            function = with_stride(form, stride)
+            found[name + (", then pool" if pooled else star)] = _then_pool(function) if pooled else function
+    return found | ({"pooled *": convolve_pooled} if pooled else {})
 
 
 def _then_pool(form):

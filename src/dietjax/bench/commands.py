@@ -78,15 +78,18 @@ class Neuron:
 
 @dataclasses.dataclass(frozen=True)
 class Convolution:
-    """A 3×3 convolution, forward and both gradients: XLA's own form against Winograd's, which a CPU takes, or with
-    --pooled, against the one that takes the pool behind it into its input.
-    """
+    """A convolution, forward and both gradients, in every form that can compute it; a CPU takes the one with a star."""
 
     side: tuple[int, ...] = (16, 8, 4)
     """Side of the square map."""
     channels: tuple[int, int] = (256, 256)
     """Channels in and out."""
     images: int = 160
+    kernel: tuple[int, int] = (3, 3)
+    """Its height and width, odd."""
+    stride: tuple[int, int] = (1, 1)
+    first: bool = False
+    """Of the first layer: without the gradient of its input."""
     pooled: bool = False
     """With a 2×2 average pool behind it, and the form that saves the pool beside them; sides must be even."""
     dtype: tuple[Dtype, ...] = ("float32",)
@@ -96,16 +99,22 @@ class Convolution:
     def __call__(self) -> None:
         """Measure and show."""
         self.output.check()
-        positive(side=self.side, channels=self.channels, images=self.images, runs=self.runs)
+        positive(side=self.side, channels=self.channels, images=self.images, kernel=self.kernel, stride=self.stride,
+                 runs=self.runs)
+        if not all(side % 2 for side in self.kernel):
+            raise InputError(f"--kernel must be odd, got {self.kernel}")
         odd = [side for side in self.side if side % 2]
         if self.pooled and odd:
             raise InputError(f"side {odd[0]} cannot be pooled by 2; give even sides, or leave out --pooled")
+        if self.pooled and (self.stride != (1, 1) or self.kernel[0] != self.kernel[1]):
+            raise InputError(f"--pooled takes a square kernel of stride 1, got --kernel {self.kernel} and --stride "
+                             f"{self.stride}")
         from .cells import convolution
 
         with naming_shortage("a benchmark of convolutions",
                              "Give smaller --images, --channels or --side, or --dtype bfloat16."):
-            self.output.show(convolution(self.side, self.channels, self.images, self.dtype, self.runs, self.pooled),
-                             self)
+            self.output.show(convolution(self.side, self.channels, self.images, self.dtype, self.runs, self.pooled,
+                                         self.kernel, self.stride, self.first), self)
 
 
 @dataclasses.dataclass(frozen=True)

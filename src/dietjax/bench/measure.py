@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ..errors import InputError
@@ -22,6 +23,9 @@ from . import amortise, machine
 
 CALLS = "repeated inside one program; those of peers on torch made from Python between two synchronisations"
 """How short ones are timed on an accelerator."""
+
+MATRIX_SIDE = 2048
+"""Of the matrices whose product says how fast the device multiplies."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,10 @@ class Call:
     """Done before every run, not timed."""
     base: bool = False
     """Whether the calls after it, up to the next base, are compared with it."""
+    operations: int | None = None
+    """Multiplications and additions that it is asked for, by definition, however it computes them."""
+    yardstick: bool = False
+    """Whether the calls after it, up to the next yardstick, say what share of its operations per second they reach."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +70,17 @@ def compiled(function: Callable, *arguments: Any) -> tuple[amortise.Repeatable, 
     return run, temporary_bytes(program)
 
 
+def matrix_product(**labels: Any) -> Call:
+    """The yardstick of operations per second: a product of two square matrices.
+
+    Args:
+        **labels: its row's first columns; "dtype" is that of the matrices.
+    """
+    a = jax.random.normal(jax.random.key(0), (MATRIX_SIDE, MATRIX_SIDE), labels["dtype"])
+    run, _ = compiled(jnp.matmul, a, a)
+    return Call(labels, run, operations=2 * MATRIX_SIDE**3, yardstick=True)
+
+
 def temporary_bytes(program: Any) -> int | None:
     """Temporaries of a compiled program on one device, where its backend says."""
     memory = program.memory_analysis()
@@ -74,8 +93,9 @@ def alternate(calls: Sequence[Call], runs: int) -> list[dict[str, Any]]:
 
     Returns:
         Rows: the call's labels, "ms" (median), "q25" and "q75", "ratio" (median over the base's), "temporary MB" and
-        "memory ratio" where known; on an accelerator "calls" in a measurement and "launch ms", what starting a program
-        takes and is not in "ms", or is only once in so many calls.
+        "memory ratio" where known; of calls whose operations are known "GFLOP/s" and, after a yardstick, "of matmul";
+        on an accelerator "calls" in a measurement and "launch ms", what starting a program takes and is not in "ms", or
+        is only once in so many calls.
     """
     if runs < 1:
         raise InputError(f"runs must be at least 1, got {runs}")
@@ -88,17 +108,25 @@ def alternate(calls: Sequence[Call], runs: int) -> list[dict[str, Any]]:
             jax.block_until_ready(what.run())
             if turn:
                 measured.append(1e3 * (time.perf_counter() - start) / what.count)
-    rows, base = [], None
+    rows, base, best = [], None, None
     for call, what, measured in zip(calls, timed, times, strict=True):
         low, median, high = np.percentile(measured, (25, 50, 75)).tolist()
+        row = {**call.labels, "ms": median, "q25": low, "q75": high}
+        if amortise.amortises():
+            row |= {"calls": what.count, "launch ms": what.launch}
+        if call.operations is not None:
+            row["GFLOP/s"] = call.operations / median / 1e6
+            best = row["GFLOP/s"] if call.yardstick else best
+        rows.append(row)
+        if call.yardstick:
+            continue
         base = (median, call.temporary) if call.base or base is None else base
-        row = {**call.labels, "ms": median, "q25": low, "q75": high, "ratio": median / base[0]}
+        row["ratio"] = median / base[0]
+        if best is not None and call.operations is not None:
+            row["of matmul"] = row["GFLOP/s"] / best
         if call.temporary is not None:
             row["temporary MB"] = call.temporary / 1e6
             row["memory ratio"] = call.temporary / base[1] if base[1] else None
-        if amortise.amortises():
-            row |= {"calls": what.count, "launch ms": what.launch}
-        rows.append(row)
     return rows
 
 

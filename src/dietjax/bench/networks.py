@@ -16,7 +16,8 @@ from ..core.kernels import check_backend
 from ..core.neurons import LIF, ReLU
 from ..errors import InputError
 from ..models import Network
-from .measure import Call, Result, alternate, compiled, environment
+from ..models.wiring import feeds
+from .measure import Call, Result, alternate, compiled, environment, matrix_product
 
 LAYERWISE = "layer by layer"
 GAIN = 3
@@ -97,13 +98,25 @@ def inference(net: Network, timesteps: int, schedule: dict[str, Any]):
     return lambda variables, images, labels: net.apply(variables, images, timesteps, **schedule)[0]
 
 
+def operations(net: Network, images: int, timesteps: int, train: bool) -> int:
+    """Multiplications and additions that the synapses of a step need, by definition, two for each weight's use.
+
+    Forward and both gradients, but for that of the image; a constant image passes its synapse once.
+    """
+    of_image = {name for _, name in feeds(net.layers)[None]}
+    once = of_image if net.encoder.constant else set()
+    return sum(2 * c.macs * images * (1 if c.name in once else timesteps) * (3 - (c.name in of_image) if train else 1)
+               for c in net.connections())
+
+
 def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: Sequence[int] = (), remat: bool = False,
             backends: Sequence[str] = ("auto",), dtypes: Sequence[str] = ("float32",), peers: Sequence[str] = (),
             runs: int = 10) -> Result:
     """A training step (loss and gradients) or an inference: the SNN in every asked way, against the ANN and peers.
 
     The ANN runs on batch × T images, which is the synapses' work in T timesteps. The SNN saves none of it, except in
-    the first layer when its input is constant.
+    the first layer when its input is constant. "GFLOP/s": `operations` over time, everything in the step included;
+    "of matmul": as a share of the rate of a matrix product, which runs in turn with them.
     """
     if peers:
         from . import peers as libraries
@@ -125,17 +138,21 @@ def compare(subject: Subject, timesteps: Sequence[int], *, train: bool, chunks: 
         variables = lively(variables)
         many, few = subject.examples(subject.batch * steps), subject.examples(subject.batch)
         labels = {"dtype": dtype, "T": steps}
+        calls.append(matrix_product(network="matrix product", **labels))
         run, temporary = compiled(make(ann, 1, {}), weights, *many)
-        calls.append(Call({"network": f"ANN, {len(many[0])} images", **labels}, run, temporary, base=True))
+        calls.append(Call({"network": f"ANN, {len(many[0])} images", **labels}, run, temporary, base=True,
+                          operations=operations(ann, len(many[0]), 1, train)))
+        needed = operations(snn, len(few[0]), steps, train)
         for backend in backends:
             for name, schedule in schedules(steps, chunks, remat).items():
                 run, temporary = compiled(make(snn.clone(backend=backend), steps, schedule), variables, *few)
                 backend_name = "" if backend == "auto" else f", {backend}"
-                calls.append(Call({"network": f"SNN, {name}{backend_name}", **labels}, run, temporary))
+                calls.append(Call({"network": f"SNN, {name}{backend_name}", **labels}, run, temporary,
+                                  operations=needed))
         for name in peers:
             peer = libraries.build(name, snn, variables, *map(np.asarray, few), steps, dtype)
             calls.append(Call({"network": f"{name} {peer.version}", **labels},
-                              peer.training_step if train else peer.inference))
+                              peer.training_step if train else peer.inference, operations=needed))
             notes.append(f"{name}, T={steps}, {dtype}: {peer.mode}; {agreement(name, subject, variables, steps)}")
     what = "training step: loss and gradients" if train else "inference"
     return Result(f"{what}; {subject}", alternate(calls, runs), environment(*peers), tuple(notes))

@@ -14,6 +14,7 @@ from .measure import Result
 FORMATS = {"ms": "{:.3f}", "q25": "{:.3f}", "q75": "{:.3f}", "ratio": "{:.3f}", "temporary MB": "{:.1f}",
            "launch ms": "{:.3f}", "GB/s": "{:.1f}",
            "predicted MB": "{:.1f}", "peak MB": "{:.1f}", "memory ratio": "{:.2f}", "share": "{:.2f}",
+           "GFLOP/s": "{:.1f}", "of matmul": "{:.2f}",
            "best accuracy": "{:.2%}", "to accuracy, s": "{:.1f}", "bare images/s": "{:.1f}",
            "images/s": "{:.1f}", "images/s/core": "{:.0f}", "efficiency": "{:.2f}",
            "MB": "{:.3f}", "sent MB": "{:.3f}", "ring MB": "{:.3f}", "state MB": "{:.1f}",

@@ -1,167 +1,53 @@
-"""The one place that chooses the form of a convolution: XLA's own, or for a CPU, Winograd's.
-
-XLA's CPU backend multiplies as fast as the machine can where maps are large, and is pathological where they are tiny
-(a 3×3 convolution of 512 channels on 2×2 takes 50 times as long as its arithmetic). Winograd's minimal filtering needs
-16 instead of 36 multiplications for four outputs, and turns the rest into matrix products; forwards and backwards it
-took 0.5-0.9 of the time of XLA's own from 32 channels on, on maps from 4×4 to 32×32 (docs/performance.md).
-"""
+"""The one place that chooses the form of a convolution: XLA's own, or one of three for a CPU."""
 
 import functools
-import math
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 
 from ..types import Array
+from .columns import columns_in_parts
+from .direct import direct, direct_with_products
+from .winograd import winograd_in_parts
 
 LEAST_CHANNELS = 32
 """Channels, in and out, from which Winograd's form is faster: with fewer, its transforms cost more than they save."""
 
-PART_BYTES = 16 * 2**20
-"""Most bytes of one layer's transformed tiles that are alive at once. More would spare adding up a kernel's gradient
-over parts, but cost as much in page faults and cache misses, and memory."""
+FORMS: dict[str, Callable[..., Array]] = {
+    "XLA's own": direct, "kernel's gradient as products": direct_with_products, "columns": columns_in_parts,
+    "Winograd": winograd_in_parts}
+
+
+def suits(form: Callable[..., Array], kernel: tuple[int, ...], stride: tuple[int, int]) -> bool:
+    """Whether a form can compute convolutions with a kernel of this shape."""
+    if form is winograd_in_parts:
+        return kernel[:2] == (3, 3) and stride == (1, 1)
+    return form is not direct_with_products or stride == (1, 1)
+
+
+def with_stride(form: Callable[..., Array], stride: tuple[int, int]) -> Callable[[Array, Array], Array]:
+    """A form that suits, as a function of map and kernel."""
+    return functools.partial(form, stride=stride) if form in (direct, columns_in_parts) else form
 
 
 def convolve(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: int = 1) -> Array:
     """[N, H, W, in] by [h, w, in/groups, out] -> [N, ⌈H/stride⌉, ⌈W/stride⌉, out]; zero outside the map, h, w odd."""
     own = functools.partial(direct, stride=stride, groups=groups)
-    if groups > 1 or not suits_winograd(kernel.shape, stride):
+    form = form_on_cpu(x.shape[1:3], kernel.shape, stride, groups)
+    if form is direct:
         return own(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=winograd_in_parts, default=own)
+    return jax.lax.platform_dependent(x, kernel, cpu=with_stride(form, stride), default=own)
 
 
-def direct(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: int = 1) -> Array:
-    """`convolve` in XLA's own form, on every platform."""
-    padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
-    return jax.lax.conv_general_dilated(
-        x, kernel, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups)
-
-
-def suits_winograd(kernel: tuple[int, ...], stride: tuple[int, int]) -> bool:
-    """Whether a convolution with a kernel of this shape, without groups, compiled for a CPU, takes Winograd's form."""
-    return kernel[:2] == (3, 3) and stride == (1, 1) and min(kernel[2:]) >= LEAST_CHANNELS
-
-
-def winograd_in_parts(x: Array, kernel: Array) -> Array:
-    """`winograd`, some images at a time: transformed tiles, four times as large as the map, then stay small."""
-    return in_parts(winograd, x, kernel, winograd_images_at_once(x.shape))
-
-
-def winograd_images_at_once(shape: tuple[int, ...]) -> int:
-    """Of a map [N, H, W, in], how many images Winograd's form takes at a time."""
-    count, height, width, channels = shape
-    return images_at_once(count, 4 * 16 * math.prod(_tiles(height, width)) * channels, PART_BYTES)
-
-
-def in_parts(form: Callable[[Array, Array], Array], x: Array, kernel: Array, size: int) -> Array:
-    """A form of convolution over [N, H, W, in], so many images at a time."""
-    if size == x.shape[0]:
-        return form(x, kernel)
-    _, y = jax.lax.scan(lambda _, part: (None, form(part, kernel)), None, x.reshape(-1, size, *x.shape[1:]))
-    return y.reshape(-1, *y.shape[2:])
-
-
-def images_at_once(count: int, image_bytes: int, part_bytes: int) -> int:
-    """How many of N images a form takes at a time that needs so many bytes for each: a divisor of N.
-
-    All of them where these are few. All of them with several devices, too: each holds a share of the images, and parts
-    of all images would have to be sent from one to another. And all of a batch whose size is a symbol (`jax.export`).
-    """
-    if jax.device_count() > 1 or not isinstance(count, int):
-        return count
-    return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * image_bytes <= part_bytes))
-
-
-@jax.custom_vjp
-def winograd(x: Array, kernel: Array) -> Array:
-    """A 3×3 convolution of stride 1, by F(2×2, 3×3) of Lavin & Gray, "Fast algorithms for convolutional neural
-    networks", CVPR 2016: every 4×4 tile d of the input, two apart, gives 2×2 outputs Aᵀ[(G g Gᵀ) ⊙ (Bᵀ d B)]A.
-
-    float16 and bfloat16 are computed in float32: the sums of the transforms need its digits. The backward pass computes
-    the tiles again. A custom_vjp has no forward-mode derivatives.
-    """
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    products = _pairs(jnp.matmul, _input_tiles(x.astype(wide)), _both_axes(_kernel_rows, kernel.astype(wide)))
-    outputs = _both_axes(lambda m: (m[0] + m[1] + m[2], m[1] - m[2] - m[3]), products)
-    return _interleave(outputs, x.shape).astype(x.dtype)
-
-
-def _forward(x, kernel):
-    return winograd(x, kernel), (x, kernel)
-
-
-def _backward(residuals, g):
-    """By hand: JAX's transpose of reading tiles would sum sixteen padded maps; here a pixel gathers from its tiles."""
-    x, kernel = residuals
-    wide = jnp.promote_types(x.dtype, jnp.float32)
-    height, width, channels = g.shape[1:]
-    g = jnp.pad(g.astype(wide), ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
-    g = [[g[:, i::2, j::2].reshape(-1, channels) for j in range(2)] for i in range(2)]
-    g = _both_axes(lambda y: (y[0], y[0] + y[1], y[0] - y[1], -y[1]), g)
-    # Devices that share the images add up nine values of the kernel's gradient, not its sixteen before the transform.
-    count, devices = x.shape[0], jax.device_count()
-    shares = devices if isinstance(count, int) and count % devices == 0 else 1
-    g_kernel = _pairs(lambda v, m: jnp.einsum("dti,dto->dio", *(a.reshape(shares, -1, a.shape[-1]) for a in (v, m))),
-                      _input_tiles(x.astype(wide)), g)
-    g_kernel = _both_axes(lambda u: (u[0] + (u[1] + u[2]) / 2, (u[1] - u[2]) / 2, (u[1] + u[2]) / 2 + u[3]), g_kernel)
-    g_tiles = _pairs(lambda m, u: m @ u.T, g, _both_axes(_kernel_rows, kernel.astype(wide)))
-    g_tiles = _both_axes(lambda v: (v[0], v[1] - v[2] + v[3], v[1] + v[2] - v[0], -v[3]), g_tiles)
-    g_tiles = [[d.reshape(-1, *_tiles(height, width), x.shape[-1]) for d in row] for row in g_tiles]
-    g_x = _both_axes(functools.partial(_gather, 1), g_tiles, functools.partial(_gather, 2))
-    g_kernel = jnp.stack([jnp.stack([u.sum(0) for u in row]) for row in g_kernel])
-    return _interleave(g_x, x.shape).astype(x.dtype), g_kernel.astype(kernel.dtype)
-
-
-winograd.defvjp(_forward, _backward)
-
-
-def _tiles(height, width):
-    """(rows, columns) of 2×2 outputs that cover a map."""
-    return -(-height // 2), -(-width // 2)
-
-
-def _input_tiles(x):
-    """Bᵀ d B, as a 4×4 grid of [tiles, in]."""
-    height, width, channels = x.shape[1:]
-    rows, columns = _tiles(height, width)
-    x = jnp.pad(x, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
-    tiles = [[x[:, i:i + 2 * rows - 1:2, j:j + 2 * columns - 1:2] for j in range(4)] for i in range(4)]
-    tiles = _both_axes(lambda d: (d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]), tiles)
-    return [[v.reshape(-1, channels) for v in row] for row in tiles]
-
-
-def _kernel_rows(g):
-    return g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]
-
-
-def _gather(axis, d):
-    """Sums of tiles where they overlap: (even, odd) pixels along this axis of the four positions [N, rows, columns, C].
-
-    Position p of tile i lies on pixel 2i + p − 1.
-    """
-    def shifted(x, by):
-        edges = [(by, -by, 0) if i == axis else (0, 0, 0) for i in range(x.ndim)]
-        return jax.lax.pad(x, jnp.zeros((), x.dtype), edges)
-
-    return d[1] + shifted(d[3], 1), d[2] + shifted(d[0], -1)
-
-
-def _interleave(grid, shape):
-    """A 2×2 grid of even and odd pixels, each of as many values as [N, rows, columns, C], as one map of this shape."""
-    batch, height, width, _ = shape
-    rows, columns = _tiles(height, width)
-    grid = [[y.reshape(batch, rows, columns, -1) for y in row] for row in grid]
-    y = jnp.stack([jnp.stack(row, axis=3) for row in grid], axis=2)  # [N, rows, 2, columns, 2, C]
-    return y.reshape(batch, 2 * rows, 2 * columns, -1)[:, :height, :width]
-
-
-def _pairs(function, first, second):
-    """A function of each pair of two grids."""
-    return [[function(a, b) for a, b in zip(*rows, strict=True)] for rows in zip(first, second, strict=True)]
-
-
-def _both_axes(transform, grid, of_rows=None):
-    """A linear transform of a grid of arrays, along its columns and then (that or another one) along its rows."""
-    grid = list(zip(*[transform(column) for column in zip(*grid, strict=True)], strict=True))
-    return [(of_rows or transform)(row) for row in grid]
+def form_on_cpu(sides: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int] = (1, 1),
+                groups: int = 1) -> Callable[..., Array]:
+    """Which form a convolution of a map [H, W] takes when it is compiled for a CPU; figures in docs/performance.md."""
+    if groups > 1:
+        return direct
+    if suits(winograd_in_parts, kernel, stride) and min(kernel[2:]) >= LEAST_CHANNELS:
+        return winograd_in_parts
+    # strides: XLA computes the image's gradient over the zeros between outputs, or pixel by pixel; kernels one pixel
+    # wide are hardly more than a product; and on maps smaller than the kernel XLA's own is written pixel by pixel
+    if stride != (1, 1) or min(kernel[:2]) == 1 or any(a < b for a, b in zip(sides, kernel[:2], strict=True)):
+        return columns_in_parts
+    return direct_with_products

@@ -10,10 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from ..types import Array
-from .convolution import images_at_once, in_parts
-
-PART_BYTES = 4 * 2**20
-"""Most bytes of one layer's columns that are alive at once on a CPU: they stay in the cache."""
+from .columns import columns_images_at_once, columns_product
+from .parts import in_parts
 
 
 def convolve_pooled(x: Array, kernel: Array) -> Array:
@@ -24,11 +22,13 @@ def convolve_pooled(x: Array, kernel: Array) -> Array:
     On a CPU it is one matrix product of columns, a few images at a time: with both gradients 0.4 to 0.7 of the time of
     Winograd's form and a pool (docs/performance.md). Both forms have derivatives in forward mode.
     """
-    side, _, channels, _ = kernel.shape
-    image = 4 * side**2 * channels * (x.shape[1] // 2) * (x.shape[2] // 2)
+    out = x.shape[1] // 2, x.shape[2] // 2
+
+    def of_columns(x, kernel):
+        return columns_product(_neighbours_mean(x, kernel.shape[0] // 2), kernel, (2, 2), out)
 
     def on_cpu(x, kernel):
-        return in_parts(_columns_product, x, kernel, images_at_once(x.shape[0], image, PART_BYTES))
+        return in_parts(of_columns, x, kernel, columns_images_at_once(x.shape[0], kernel.shape, out))
 
     return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=_strided)
 
@@ -44,15 +44,3 @@ def _strided(x, kernel):
     """By XLA's own convolution of stride 2."""
     return jax.lax.conv_general_dilated(_neighbours_mean(x, kernel.shape[0] // 2), kernel, (2, 2), "VALID",
                                         dimension_numbers=("NHWC", "HWIO", "NHWC"))
-
-
-def _columns_product(x, kernel):
-    """As a product of columns [pixels, k·k·in]: XLA's CPU backend is slow at gradients of a strided convolution."""
-    side, height, width = kernel.shape[0], x.shape[1] // 2, x.shape[2] // 2
-    means = jnp.pad(_neighbours_mean(x, side // 2), ((0, 0), (0, 1), (0, 1), (0, 0)))
-    # even and odd pixels apart: then every tap reads a block of neighbours
-    means = means.reshape(x.shape[0], means.shape[1] // 2, 2, means.shape[2] // 2, 2, -1)
-    taps = [means[:, i // 2:i // 2 + height, i % 2, j // 2:j // 2 + width, j % 2]
-            for i in range(side) for j in range(side)]
-    columns = jnp.concatenate(taps, -1).reshape(x.shape[0] * height * width, -1)
-    return (columns @ kernel.reshape(columns.shape[1], -1)).reshape(x.shape[0], height, width, -1)
