@@ -120,7 +120,7 @@ subject = Of("VGG4", (8, 8, 3), classifier=(16,), batch=1).subject()
 for fsdp in (1, 8):
     for dtype in ("bfloat16", "float32"):
         text = lowered_step(subject.networks(dtype)[1], make_mesh(Parallel(fsdp=fsdp)), subject, 2)[0].as_text()
-        print(len(re.findall(r"sdy.sharding_constraint .*bf16>", text)), text.count("optimization_barrier"))
+        print(len(re.findall(r"sdy.sharding_constraint .*bf16>\\n.* = stablehlo.optimization_barrier", text)))
 """
 
 
@@ -130,7 +130,7 @@ def test_split_weights_are_gathered_in_the_dtype_that_computes():
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     found = subprocess.run([sys.executable, "-c", GATHERED], env=environment, text=True, capture_output=True)
     assert found.returncode == 0, found.stderr
-    assert found.stdout.split("\n")[:4] == ["0 0", "0 0", "4 4", "0 0"]
+    assert found.stdout.split() == ["0", "0", "4", "0"]
 
 
 @pytest.mark.slow

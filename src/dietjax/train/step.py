@@ -149,9 +149,9 @@ def _gathered(net, params, shardings, mesh):
     """The parameters, whole on every device.
 
     Said explicitly: a partitioner might otherwise split the layer as its weights are, and gather activations. Weights
-    that are split travel in the dtype in which the network computes with them, to which it rounds them anyway: half
-    the bytes in bfloat16. (A TPU's compiler would do so by itself, a GPU's does not, and without the barrier would take
-    it back.)
+    that are split travel in the dtype in which the network computes with them, to which it rounds them in any case:
+    half the bytes in bfloat16. (A TPU's compiler would do so by itself, a GPU's does not, and without the barrier would
+    take it back.)
     """
     def whole(leaf, sharding):
         if net.dtype is None or sharding.is_fully_replicated:
