@@ -141,7 +141,7 @@ def test_a_first_layer_computes_no_gradient_of_its_images(kernel, stride):
 
 
 @pytest.mark.parametrize("form", [direct_with_products, columns_in_parts, winograd_in_parts])
-@pytest.mark.thin(1)
+@pytest.mark.slow
 def test_a_kernel_gradient_of_many_parts_is_rounded_once(monkeypatch, form):
     """bfloat16: 64 parts added up in bfloat16 would be off by more than a rounding."""
     x, kernel, g = drawn(64, (3, 3), (32, 33), (3, 3), (1, 1), jnp.bfloat16)
@@ -154,6 +154,7 @@ def test_a_kernel_gradient_of_many_parts_is_rounded_once(monkeypatch, form):
     np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8)
 
 
+@pytest.mark.slow
 def test_columns_have_derivatives_in_forward_mode(x64):
     x, kernel, _ = drawn(4, (5, 6), (2, 3), (3, 3), (2, 2))
     tangents = x[::-1], kernel[::-1]

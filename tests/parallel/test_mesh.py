@@ -104,7 +104,8 @@ def test_bfloat16_computes_in_it_and_keeps_everything_in_float32():
     assert kinds == jax.tree.map(lambda x: x.dtype, before)
     assert {x.dtype for x in jax.tree.leaves(after)} == {jnp.dtype("float32"), jnp.dtype("int32")}  # int: counters
     assert metrics["loss"].dtype == jnp.float32
-    products = [line for line in traced.lower().as_text().splitlines()
+    # for an accelerator: a CPU has forms of its own for convolutions, and adds their products up in float32
+    products = [line for line in traced.lower(lowering_platforms=("tpu",)).as_text().splitlines()
                 if "stablehlo.convolution" in line or "stablehlo.dot_general" in line]
     assert len(products) == 3 * 4 - 1  # forward, and backward to weights and inputs, but not to the image
     assert all(line.rsplit("->", 1)[1].count("bf16") == 1 for line in products)
