@@ -17,3 +17,8 @@ def test_the_page_has_every_case_and_no_other():
     assert len(cases) >= 120
     assert listed == [hostile.row(case, "").split(" | ")[:2] for case in cases], \
         "python tests/helpers/hostile.py > docs/hostile.md"
+
+
+def test_a_folder_s_name_is_on_no_page(tmp_path):
+    case = hostile.Case("a folder", lambda folder: f"{folder}/a.png of {folder.name}", ("taken",))
+    assert hostile.obtained(case, tmp_path) == "taken: PATH/a.png of PATH"

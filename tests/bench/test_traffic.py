@@ -8,9 +8,9 @@ import pytest
 from jax import lax
 
 from dietjax.bench import networks, traffic
-from dietjax.bench.hlo import arrays, parse
 from dietjax.bench.moved import moves, unknown_loops
 from dietjax.bench.places import places
+from dietjax.parallel.hlo import parse
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -144,6 +144,18 @@ def test_what_has_no_name_in_a_loop_belongs_where_the_loop_does():
     assert places(module, ("fc1",))["body"]["y"] == ("fc1", "neuron", True)
 
 
+def test_a_counter_says_how_often_a_loop_turns():
+    """From 0 in steps of 3 while it is below 7: at 0, 3 and 6."""
+    silent = LOOP.replace(', backend_config={"known_trip_count":{"n":"6"}}', "")
+    assert unknown_loops(parse(silent)) == 1 and [move.times for move in moves(parse(silent))] == [1]
+    counted = parse(silent.replace("tuple(%i, %y)", "tuple(%next, %y)").replace(
+        "  %y =", "  %three = s32[] constant(3)\n  %next = s32[] add(%i, %three)\n  %y =").replace(
+        "%c = pred[] constant(true)", "%c = pred[] compare(%j, %end), direction=LT").replace(
+        "  ROOT %c =", "  %j = s32[] get-tuple-element(%s.1), index=0\n  %end = s32[] constant(7)\n  ROOT %c ="))
+    assert unknown_loops(counted) == 0
+    assert {move.instruction.name: move.bytes for move in moves(counted)} == {"next": 3 * 12, "y": 3 * 32}
+
+
 TPU = """HloModule jit_f, is_scheduled=true
 
 %first (u: bf16[1,64]) -> bf16[16,64] {
@@ -189,27 +201,6 @@ def test_a_tpu_s_program():
         "near": padded, "row": 0, "f1": 256, "f2": 2 * 256, "half": padded // 2, "y": 64 * 128 * 4 + 16 * 128 * 4}
     assert traffic.asked_by(found["half"]).name == "y" and traffic.asked_by(found["y"]).name == "y"
     assert traffic.asked_by(found["near"]).name == "row"
-
-
-@pytest.mark.parametrize("printed, size", [
-    ("f32[]", 4), ("pred[3,5]{1,0}", 15), ("s4[8]{0:E(4)}", 4), ("bf16[2,3]{1,0}", 12), ("f8e4m3fn[7]{0}", 7),
-    ("c64[2]", 16), ("f32[3,5]{1,0:T(8,128)}", 8 * 128 * 4), ("f32[3,5]{0,1:T(8,128)}", 128 * 8 * 4),
-    ("f32[5]{0:T(128)}", 512), ("f32[3,5]{1,0:T(8,128)S(1)}", 0), ("f32[3,5]{1,0:S(5)}", 60), ("token[]", 0),
-    ("(f32[2]{0}, (s32[], u8[0]{0}))", 12), ("()", 0),
-])
-def test_sizes_of_arrays(printed, size):
-    assert sum(array.bytes for array in arrays(printed)) == size
-
-
-@pytest.mark.parametrize("text, says", [
-    ("HloModule m\n", "no ENTRY"),
-    ("ENTRY %main (x: f32[]) -> f32[] {\n  what is this\n}\n", "no instruction of HLO"),
-    ("ENTRY %main (x: f32[]) -> f32[] {\n  %x = f32[] negate(%y\n}\n", "not closed"),
-    ("ENTRY %main (x: f32[]) -> f32[] {\n  %x = weird[2] parameter(0)\n}\n", "no type of HLO"),
-])
-def test_what_is_no_program_is_refused(text, says):
-    with pytest.raises(ValueError, match=says):
-        parse(text)
 
 
 # ---- a network

@@ -37,17 +37,18 @@ class Case:
 
 
 def obtained(case: Case, folder: pathlib.Path) -> str:
-    """"error: SENTENCE", "warning: SENTENCE; RESULT" or "taken: RESULT", with PATH for the folder. Whatever is no
-    InputError passes through: it would be a traceback.
+    """"error: SENTENCE", "warning: SENTENCE; RESULT" or "taken: RESULT", with PATH for the folder and for its name.
+    Whatever is no InputError passes through: it would be a traceback.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             result = f"{case.attempt(folder)}"
+            said = [f"warning: {warning.message}" for warning in caught]
+            told = "; ".join([*said, result]) if said else f"taken: {result}"
         except InputError as error:
-            return f"error: {error}".replace(str(folder), "PATH")
-    said = [f"warning: {warning.message}" for warning in caught]
-    return "; ".join([*said, result] if said else [f"taken: {result}"]).replace(str(folder), "PATH")
+            told = f"error: {error}"
+    return told.replace(str(folder), "PATH").replace(folder.name, "PATH")
 
 
 def check(case: Case, folder: pathlib.Path) -> None:

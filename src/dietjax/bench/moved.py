@@ -6,7 +6,7 @@ What is counted, of a program as XLA schedules it:
 - Views (bitcasts, tuples and their elements, parameters, constants) cost nothing.
 - Of an operand that an instruction only slices, the slices are read; what is written in place (`dynamic-update-slice`
   into an operand) is the slice that is new.
-- A loop's body counts as often as it turns, where the compiler knows that, else once. Of branches the costliest counts.
+- A loop's body counts as often as it turns, where the program says that, else once. Of branches the costliest counts.
 - What is started and awaited (copies, collectives) counts once, where it is awaited.
 - A library's call reads its operands and writes its results; what it moves in its workspace, and how often it reads an
   operand that its caches do not hold, nobody knows, and it counts for nothing.
@@ -16,7 +16,8 @@ What is counted, of a program as XLA schedules it:
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .hlo import Array, Computation, Instruction, Module
+from ..parallel.hlo import Array, Computation, Instruction, Module
+from ..parallel.loops import runs
 
 FREE = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "after-all", "add-dependency", "domain",
         "opt-barrier", "partition-id", "replica-id"}
@@ -58,8 +59,8 @@ def moves(module: Module) -> list[Move]:
 
 
 def unknown_loops(module: Module) -> int:
-    """Loops, anywhere in it, of which the compiler does not say how often they turn."""
-    return sum(i.opcode == "while" and i.trips is None
+    """Loops, anywhere in it, of which the program does not say how often they turn."""
+    return sum(i.opcode == "while" and runs(module, c, i) is None
                for c in module.computations.values() for i in c.instructions.values())
 
 
@@ -71,7 +72,7 @@ def _moves(module, name, times) -> Iterator[Move]:
             continue
         if opcode in ("while", "call") or opcode.endswith("-start"):
             for called in instruction.called:
-                yield from _moves(module, called, times * (instruction.trips or 1))
+                yield from _moves(module, called, times * (runs(module, computation, instruction) or 1))
         elif opcode == "conditional":
             branches = [list(_moves(module, called, times)) for called in instruction.called]
             yield from max(branches, key=lambda branch: sum(move.bytes for move in branch), default=[])

@@ -4,7 +4,7 @@ import collections
 import re
 from typing import NamedTuple
 
-from .hlo import Computation, Instruction, Module, inside
+from ..parallel.hlo import Computation, Instruction, Module, inside
 
 PARTS = ("neuron", "residual", "dropout", "pool", "norm", "synapse")
 """Scopes that `models.forward` opens in each layer."""

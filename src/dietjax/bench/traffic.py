@@ -15,9 +15,9 @@ from jax.sharding import SingleDeviceSharding
 
 from ..core.kernels import check_backend
 from ..models import Network
+from ..parallel.hlo import Instruction, Module, inside, parse
 from ..parallel.targets import Target, target
 from ..train.step import compiler_options
-from .hlo import Instruction, Module, inside, parse
 from .measure import Result, environment, temporary_bytes
 from .moved import LIBRARIES, VIEWS, Move, moves, unknown_loops
 from .networks import Subject, training

@@ -27,6 +27,11 @@ class Array(NamedTuple):
         """Its elements."""
         return math.prod(self.shape)
 
+    @property
+    def unpadded(self) -> int:
+        """Bytes of these alone, wherever they lie."""
+        return -(-self.size * bits(self.dtype) // 8)
+
 
 class Instruction(NamedTuple):
     """One line of a computation."""
@@ -57,10 +62,10 @@ class Instruction(NamedTuple):
                                 + ("|to_apply" if self.opcode == "call" else "") + r")=%?([\w.\-]+)", self.attributes))
 
     @property
-    def trips(self) -> int | None:
-        """Turns of a loop, where the compiler knows them."""
-        found = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', self.attributes)
-        return int(found[1]) if found else None
+    def condition(self) -> str:
+        """Of a loop: the computation that says whether it turns again."""
+        found = re.search(r"\bcondition=%?([\w.\-]+)", self.attributes)
+        return found[1] if found else ""
 
     @property
     def target(self) -> str:
@@ -118,16 +123,16 @@ def parse(text: str) -> Module:
             if is_root:
                 computations[name] = computations[name]._replace(root=instruction.name)
     if not entry:
-        raise ValueError("the text holds no ENTRY computation")
+        raise ValueError("this is no HLO of a compiled program: it has no ENTRY")
     return Module(computations, entry)
 
 
 def arrays(shape: str) -> tuple[Array, ...]:
     """The leaves of a printed shape, "f32[2,3]{1,0}" or a tuple of them."""
-    return tuple(_array(*found.groups()) for found in ARRAY.finditer(shape))
+    return tuple(_array(*found.groups("")) for found in ARRAY.finditer(shape))
 
 
-def _instruction(line):
+def _instruction(line: str) -> tuple[Instruction, bool]:
     """(instruction, whether it is the root) of a line."""
     found = LINE.match(COMMENT.sub("", line) if "/*" in line else line)
     if found is None:
@@ -142,7 +147,7 @@ def _instruction(line):
                        rest[end + 1:]), bool(found[1])
 
 
-def _closing(text, start):
+def _closing(text: str, start: int) -> int:
     """Where the parenthesis that opens at `start` is closed."""
     depth = 0
     for match in re.compile(r"[()]").finditer(text, start):
@@ -152,7 +157,7 @@ def _closing(text, start):
     raise ValueError(f"a parenthesis is not closed: {text[:120]}")
 
 
-def _array(dtype, dims, order, tiling):
+def _array(dtype: str, dims: str, order: str, tiling: str) -> Array:
     shape = tuple(int(n.lstrip("<=")) for n in dims.split(",") if n)
     if tiling and re.search(r"S\([1-9]", tiling) and "S(5)" not in tiling:
         return Array(dtype, shape, 0)
