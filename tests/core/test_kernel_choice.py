@@ -103,3 +103,13 @@ def test_what_auto_chose_can_be_mapped_and_a_kernel_asked_for_cannot(x64):
     np.testing.assert_allclose(mapped[1], [gradient(((None, "xla"),))(c)[1] for c in currents], rtol=1e-12)
     with pytest.raises(InputError, match=r"inside jax.vmap: .* batch .*can: auto, scan, xla\."):
         jax.vmap(gradient(((None, "interpret"),)))(currents)
+
+
+def test_a_program_is_made_for_the_default_device(monkeypatch):
+    """As `bench traffic --target h100` names one that is not there."""
+    assert kernels.made_for() == jax.devices()[0]
+    monkeypatch.setattr(jax, "devices", lambda: [AMPERE])
+    assert kernels.made_for() is AMPERE
+    here = jax.local_devices()[0]
+    with jax.default_device(here):
+        assert kernels.made_for() is here

@@ -82,7 +82,8 @@ def lowered_step(net: Network, mesh: Mesh, subject: Subject, timesteps: int) -> 
                          state_shardings(mesh, state))
     images, labels = (jax.ShapeDtypeStruct((batch, *shape), dtype, sharding=batch_sharding(mesh))
                       for shape, dtype in ((subject.image_shape, jnp.uint8), ((), jnp.int32)))
-    return step.lower(state, images, labels), state
+    with jax.default_device(mesh.devices.flat[0]):  # kernels are chosen for it
+        return step.lower(state, images, labels), state
 
 
 def by_hand(state: TrainState, mesh: Mesh) -> dict[Sent, int]:

@@ -101,7 +101,9 @@ def compiled_for(place: Target, net: Network, batch: int, timesteps: int) -> jax
     labels = array(jax.ShapeDtypeStruct((batch,), jnp.int32))
     variables = jax.tree.map(array, jax.eval_shape(net.init, jax.random.key(0), images))
     options = {**compiler_options(place.devices[0].platform), **place.options}
-    return jax.jit(training(net, timesteps, {}), compiler_options=options).lower(variables, images, labels).compile()
+    step = jax.jit(training(net, timesteps, {}), compiler_options=options)
+    with jax.default_device(place.devices[0]):  # kernels are chosen for it
+        return step.lower(variables, images, labels).compile()
 
 
 def _planned(program):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ...types import Array
 from . import block
-from .able import BACKENDS, check_backend, cuda_generation, pallas_runs_here, unable
+from .able import BACKENDS, check_backend, cuda_generation, made_for, pallas_runs_here, unable
 from .rule import Rule
 
 __all__ = ["BACKENDS", "FASTER", "Measured", "Rule", "check_backend", "lif", "unable"]
@@ -61,7 +61,7 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
 
 
 def _fastest(current: Array, arithmetic: Array, timesteps: int) -> block.Kernels:
-    """The kernels of `auto`: one of FASTER for the platforms of this process's devices, else XLA's."""
+    """The kernels of `auto`: one of FASTER for the device that the program is made for, else XLA's."""
     faster = [(row.platform, row.kernel) for row in FASTER if cuda_generation() >= row.generation
               and current.dtype.itemsize <= row.itemsize and arithmetic.dtype == jnp.float32
               and timesteps >= row.timesteps and math.prod(current.shape) // current.shape[1] >= row.neurons]
@@ -71,7 +71,7 @@ def _fastest(current: Array, arithmetic: Array, timesteps: int) -> block.Kernels
 def _check_pallas(arithmetic: Array) -> None:
     if arithmetic.dtype != jnp.float32:
         raise unable("pallas", f"membranes of {arithmetic.dtype}", "its kernels keep them in float32", "wide")
-    device = jax.devices()[0]
+    device = made_for()
     if device.platform == "gpu" and not pallas_runs_here():
         raise unable("pallas", f"on {device.platform} ({device.device_kind})", "it needs a TPU or a Hopper GPU, of "
                      "compute capability 9 or later", "device")

@@ -41,13 +41,21 @@ def unable(backend: str, what: str, why: str, *obstacles: str) -> InputError:
     return InputError(f"backend {backend!r} cannot run {what}: {why}. Those that can: {', '.join(able)}.")
 
 
+def made_for() -> jax.Device:
+    """The device that programs are made for: that of `jax.default_device`, which need not be there; else the process's
+    first.
+    """
+    chosen = getattr(jax.config, "jax_default_device", None)
+    return chosen if isinstance(chosen, jax.Device) else jax.devices()[0]
+
+
 def cuda_generation() -> int:
-    """Of this process's first device, -1 where that is none of CUDA's: of a compute capability "9.0" it is 9."""
-    device = jax.devices()[0]
+    """Of that device, -1 where it is none of CUDA's: of a compute capability "9.0" it is 9."""
+    device = made_for()
     number = str(getattr(device, "compute_capability", "")).partition(".")[0]  # ROCm's is "gfx942"
     return int(number) if device.platform == "gpu" and number.isdigit() else -1
 
 
 def pallas_runs_here() -> bool:
-    """Whether this process's first device has a kernel."""
-    return jax.devices()[0].platform == "tpu" or cuda_generation() >= HOPPER
+    """Whether the device that programs are made for has a kernel."""
+    return made_for().platform == "tpu" or cuda_generation() >= HOPPER

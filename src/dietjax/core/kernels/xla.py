@@ -69,15 +69,18 @@ def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any
     g_after, _, g_spikes = cotangents
     zeros = _zeros(current, threshold)
     g_after, came = (zeros if x is None else x for x in (g_after, membrane))
-    *found, g_membrane = _backward(rule, timesteps, (current, leak, threshold), (came, elapsed), states, g_after,
-                                   g_spikes)
+    # A GPU's fusions would write membranes in float32 for the sums of each timestep; a CPU sums while they are in its
+    # cache, and would have to keep sums of every neuron.
+    by_step, at_once = (functools.partial(_backward, rule, timesteps, sum_steps) for sum_steps in (True, False))
+    *found, g_membrane = lax.platform_dependent((current, leak, threshold), (came, elapsed), states, g_after, g_spikes,
+                                                cpu=by_step, default=at_once)
     g_elapsed = jax.tree.map(jnp.zeros_like, elapsed)  # a counter has no gradient
     return *found, None if membrane is None else g_membrane, g_elapsed
 
 
-def _backward(rule, timesteps, arguments, state, states, g_after, g_spikes):
+def _backward(rule, timesteps, sum_steps, arguments, state, states, g_after, g_spikes):
     current, leak, threshold = arguments
-    run, rest = functools.partial(_steps_back, rule, leak, threshold), _rest(timesteps)
+    run, rest = functools.partial(_steps_back, rule, sum_steps, leak, threshold), _rest(timesteps)
     if rest == timesteps:
         g_current, *others = run(current, timesteps, state, g_after, g_spikes)
         return g_current.astype(current.dtype), *others
@@ -119,7 +122,7 @@ def _steps(rule, leak, threshold, current, count, state):
     return (membrane, elapsed), jnp.stack(spikes, axis=1)
 
 
-def _steps_back(rule, leak, threshold, current, count, state, g_after, g_spikes):
+def _steps_back(rule, sum_steps, leak, threshold, current, count, state, g_after, g_spikes):
     """(∂L/∂I as the current is shaped, in the membrane's dtype, ∂L/∂λ, ∂L/∂θ, ∂L/∂u before these timesteps)."""
     passed = []
     for t in range(count):
@@ -127,11 +130,14 @@ def _steps_back(rule, leak, threshold, current, count, state, g_after, g_spikes)
         before, fired, *state = step(rule, leak, threshold, came, since, _now(current, t))
         passed.append((came, before, fired, since))
     g_currents = []  # backwards in time
-    g_leak = g_threshold = jnp.zeros_like(g_after)  # summed over time here, over the rest once
+    g_leak: Array | Any = 0
+    g_threshold: Array | Any = 0
     for t in reversed(range(count)):
         g_fired = g_spikes[:, t].astype(passed[t][0].dtype)
         g_before, g_after, leak_part, threshold_part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
         g_currents.append(g_before)
+        if sum_steps:
+            leak_part, threshold_part = sum_to(leak_part, leak), sum_to(threshold_part, threshold)
         g_leak, g_threshold = g_leak + leak_part, g_threshold + threshold_part
     g_current = sum(g_currents)[:, None] if current.shape[1] == 1 else jnp.stack(g_currents[::-1], axis=1)
     return g_current, sum_to(g_leak, leak), sum_to(g_threshold, threshold), g_after
