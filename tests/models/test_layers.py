@@ -1,5 +1,7 @@
 """Laws of `Layer` and of readouts that fire: what no network could mean is refused where it is written."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 import dietjax as dj
 from dietjax import LI, LIF, convert
-from dietjax.models import Layer, Network, Residual
+from dietjax.models import Layer, Network, Residual, forward
 from dietjax.models.forward import Forward
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -114,6 +116,24 @@ def test_forward_alone_is_what_the_network_applies(images):
     logits, _ = net.apply({"params": params}, images, timesteps=4)
     _, outputs = Forward(net, params).run(images, 4, chunk=2)
     np.testing.assert_allclose(outputs["logits"][-1, :, -1], logits, rtol=1e-6)
+
+
+@pytest.mark.parametrize("backend", ["xla", "scan"])
+@pytest.mark.thin(1)
+def test_for_an_accelerator_neurons_start_at_rest_by_themselves(images, monkeypatch, backend):
+    net = Network(LAYERS, (4, 4, 2), neuron=LIF(threshold=0.01, leak=0.9), readout=LI(0.9), backend=backend)
+    params = net.init(jax.random.key(0), images)["params"]
+
+    def loss():  # traced anew
+        return jax.jit(jax.value_and_grad(
+            lambda params: (net.apply({"params": params}, images, timesteps=3)[0] ** 2).sum()))(params)
+
+    expected = loss()
+    monkeypatch.setattr(forward, "made_for", lambda: types.SimpleNamespace(platform="gpu"))
+    states = Forward(net, params).initial_state(len(images), jnp.float32, known=True)
+    assert [state is None for state in states.values()] == [True] * (len(states) - 1) + [False]  # the readout's is made
+    for a, b in zip(*map(jax.tree.leaves, (loss(), expected)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-6, atol=1e-7)
 
 
 def test_currents_of_one_source_are_its_synapses_and_biases():

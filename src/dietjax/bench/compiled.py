@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 
 from tyro.conf import UseAppendAction
 
-from ..errors import InputError
 from .options import Dtype, Inlined, Of, Output, PeerName, positive
 
 
@@ -52,8 +51,7 @@ class Traffic:
 
     def __call__(self) -> None:
         """Compile, count and show."""
-        if self.output.plot is not None:
-            raise InputError("--plot draws times and memory, and this counts bytes: leave it out")
+        self.output.refuse_plot()
         self.of.check()
         positive(timesteps=self.timesteps)
         from .traffic import traffic
@@ -81,8 +79,7 @@ class Collectives:
 
     def __call__(self) -> None:
         """Compile and show."""
-        if self.output.plot is not None:
-            raise InputError("--plot draws times and memory, and nothing is timed here")
+        self.output.refuse_plot()
         self.of.check()
         positive(fsdp=self.fsdp, timesteps=self.timesteps)
         from .collectives import sent

@@ -38,6 +38,12 @@ class Output:
         if self.plot is not None:
             show.plot(result, self.plot)
 
+    def refuse_plot(self) -> None:
+        """Of a suite that only compiles: refuse a plot."""
+        if self.plot is not None:
+            raise InputError("--plot draws times and memory, and nothing is timed here: this counts bytes; leave it "
+                             "out")
+
     def check(self) -> None:
         """Refuse a plot that could not be written, before anything is measured."""
         if self.plot is not None and self.plot.suffix not in (".png", ".svg", ".pdf"):

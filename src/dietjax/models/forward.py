@@ -265,8 +265,8 @@ class Forward:
         known = known and made_for().platform != "cpu"
 
         def at_rest(name, population):
-            itself = known and self.net.run_neuron is unroll and name != self.net.layers[-1].name
-            if itself and self.net.backend != "scan" and getattr(population.neuron, "starts_at_rest", False):
+            itself = self.net.run_neuron is unroll and getattr(population.neuron, "starts_at_rest", False)
+            if known and itself and name != self.net.layers[-1].name:
                 return None
             return population.at_rest(self.params, batch, dtype)
 

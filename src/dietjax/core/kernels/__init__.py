@@ -3,15 +3,14 @@
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from ...types import Array
 from . import block
-from .able import BACKENDS, check_backend, cuda_generation, made_for, pallas_runs_here, unable
+from .able import BACKENDS, HOPPER, check_backend, cuda_generation, made_for, pallas_runs_here, unable
 from .rule import Rule
 
-__all__ = ["BACKENDS", "FASTER", "Measured", "Rule", "check_backend", "lif", "unable"]
+__all__ = ["BACKENDS", "FASTER", "Measured", "Rule", "check_backend", "lif", "made_for", "unable"]
 
 
 class Measured(NamedTuple):
@@ -34,7 +33,7 @@ FASTER = (
     # docs/performance.md, "On a GPU": LIF alone, 64 × 65,536, float16, each with a launch of about 0.2 ms: 0.41 ms, and
     # xla 0.44 (T=4), 0.67 where it takes 1.13 (T=16), 1.11 where it takes 2.98 (T=32). Smaller blocks and float32
     # are unmeasured. On a TPU nothing has run: docs/performance.md, "Compiled for a TPU", has what its compiler says.
-    Measured("cuda", "gpu", generation=9, itemsize=2, timesteps=4, neurons=64 * 65_536),
+    Measured("cuda", "gpu", generation=HOPPER, itemsize=2, timesteps=4, neurons=64 * 65_536),
 )
 
 

@@ -43,7 +43,7 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
     Args:
         platform: "tpu", "gpu" (Hopper) or "interpret" (the TPU's kernel as plain XLA operations, on any machine).
     """
-    view = _View(platform, current, threshold if membrane is None else membrane)
+    view = _View(platform, current, threshold, membrane)
     leak, threshold = view.shared(leak), view.shared(threshold, 1)
     current = view.rows(current)
     state = jax.tree.map(view.rows, (membrane, elapsed))
@@ -68,7 +68,7 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
              cotangents: tuple[Any, ...]) -> tuple[Any, ...]:
     """Cotangents of `forward`'s arguments, in their order; as of `xla.backward`."""
     current, leak, threshold, membrane, elapsed = arguments
-    view = _View(platform, current, threshold if membrane is None else membrane)
+    view = _View(platform, current, threshold, membrane)
     g_after, _, g_spikes = cotangents
     g_after, g_spikes, seen = jax.tree.map(view.rows, (g_after, g_spikes, current))
     wide = view.shared(leak), view.shared(threshold, 1)
@@ -90,8 +90,8 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
 class _View:
     """Neurons [..., N] as whole tiles of rows of 128 lanes [..., rows, 128], and back."""
 
-    def __init__(self, platform, current, arithmetic):
-        self._neurons, self._dtype = current.shape[2:], arithmetic.dtype
+    def __init__(self, platform, current, threshold, membrane):
+        self._neurons, self._dtype = current.shape[2:], (threshold if membrane is None else membrane).dtype
         self._size = math.prod(self._neurons)
         self._padding = -self._size % (ROWS[platform] * LANES)
 
