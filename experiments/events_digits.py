@@ -7,12 +7,12 @@ Paper:    Rathi & Roy, "DIET-SNN", arXiv 2008.03658, trains leaks and thresholds
           9:437, 2015), from scikit-learn's digits (`dietjax.data.saccade_digits`).
 Command:  dietjax train experiments/events_digits.py --workdir runs/events_digits
 Hardware: two cores of an AMD EPYC, 2026-11-29.
-Hours:    0.027 (98 seconds, starting included, of three seeds 90 to 105); as images 41 to 50 seconds.
+Hours:    0.024 (87 seconds, starting included, of three seeds 82 to 87); as images 39 to 43 seconds.
 Expected: SNN at least 98 % at 6 timesteps, in two minutes of two CPU cores.
-Obtained: SNN 98.80 % (98.61 to 98.89) at 6 timesteps, energy ratio 36.07 (35.42 to 36.93), spikes per neuron and step
-          0.149 (0.115 to 0.206) (seeds 0, 1, 2).
-          --data.name digits --data.no-events-binary --data.drop-events 0.0: SNN 99.07 % (98.61 to 99.44) at 6
-          timesteps, energy ratio 5.18 (5.09 to 5.31), spikes per neuron and step 0.201 (0.123 to 0.297) (seeds 0, 1,
+Obtained: SNN 98.33 % (98.06 to 98.89) at 6 timesteps, energy ratio 36.54 (36.09 to 36.79), spikes per neuron and step
+          0.147 (0.114 to 0.207) (seeds 0, 1, 2).
+          --data.name digits --data.no-events-binary --data.drop-events 0.0: SNN 99.26 % (98.89 to 99.72) at 6
+          timesteps, energy ratio 5.21 (5.05 to 5.31), spikes per neuron and step 0.202 (0.126 to 0.299) (seeds 0, 1,
           2).
 """
 
