@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from dietjax import LIF, QCFS
+from dietjax.core.pool import average_pool
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network, build, columns, pooled
 from dietjax.models.direct import direct
-from dietjax.models.operations import average_pool, synapse
+from dietjax.models.operations import synapse
 
 
 def pool_of_the_convolution(x, kernel):

@@ -11,9 +11,10 @@ import numpy as np
 
 from ..core.kernels import check_backend
 from ..core.neurons import LIF
+from ..core.pool import average_pool
 from ..core.unroll import unroll
 from ..models.convolution import FORMS, form_on_cpu, suits, with_stride
-from ..models.operations import average_pool, synapse
+from ..models.operations import synapse
 from ..models.pooled import convolve_pooled
 from .measure import Call, Result, alternate, compiled, environment, matrix_product
 

@@ -15,6 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ..core.kernels import made_for
 from ..core.neurons import SpikeCountState
+from ..core.pool import average_pool, global_average, max_pool
 from ..core.unroll import over_chunks, unroll
 from ..errors import InputError
 from ..types import Array, State
@@ -31,7 +32,7 @@ from .inside import (
     valid_steps,
     wide,
 )
-from .operations import average_pool, batch_norm, global_average, max_pool, synapse, weighted
+from .operations import batch_norm, synapse, weighted
 from .populations import Population, populations
 from .spec import Layer, projection
 from .wiring import Connection, feeds

@@ -1,4 +1,4 @@
-"""What a layer does to a block of time besides its neuron: synapse, pool, batch norm; and how kernels start.
+"""What a layer does to a block of time besides its neuron and pool: synapse, batch norm; and how kernels start.
 
 Nothing here has memory, so a block [B, T, ...] is folded to [B·T, ...] and every operation runs once over all steps.
 """
@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from ..types import Array
 from .convolution import convolve, direct
 from .pooled import convolve_pooled
-from .wiring import pool_window
 
 
 def init_kernel(key: Array, shape: tuple[int, ...], dtype) -> Array:
@@ -36,27 +35,6 @@ def synapse(kernel: Array, x: Array, stride: tuple[int, int] = (1, 1), *, pooled
         convolution = direct if forward_mode else convolve
         current = convolution(x.reshape(-1, *x.shape[2:]), kernel, stride, groups)
     return current.reshape(*x.shape[:2], *current.shape[1:])
-
-
-def average_pool(x: Array) -> Array:
-    """2×2 average over [B, T, H, W, C]; of a signal [B, T, L, 1, C] over 2."""
-    return _windows(x).mean((3, 5))
-
-
-def max_pool(x: Array) -> Array:
-    """The largest of 2×2 over [B, T, H, W, C], of a signal of 2; equal ones share the gradient."""
-    return _windows(x).max((3, 5))
-
-
-def _windows(x):
-    b, t, h, w, c = x.shape
-    height, width = pool_window(h, w)
-    return x.reshape(b, t, h // height, height, w // width, width, c)
-
-
-def global_average(x: Array) -> Array:
-    """Average over the whole map: [B, T, H, W, C] -> [B, T, 1, 1, C]."""
-    return x.mean((2, 3), keepdims=True)
 
 
 def weighted(x: Array, weights: Array, start: Array | int, timesteps: int) -> Array:

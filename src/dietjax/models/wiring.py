@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+from ..core.pool import pool_window
 from ..errors import InputError, unknown
 from .spec import Layer, both, projection
 
@@ -131,11 +132,6 @@ def _after_pool(layer, shape, layers, image_shape):
     if layer.pool == "global":
         return (1, 1, shape[2])
     return _halved(shape, layer, layers, image_shape) if layer.pool else shape
-
-
-def pool_window(height: int, width: int) -> tuple[int, int]:
-    """What a pool spans of a map: 2×2, of a signal (a map one pixel wide) 2×1."""
-    return (2, 2) if min(height, width) > 1 or height == width else (min(height, 2), min(width, 2))
 
 
 def _halved(shape, layer, layers, image_shape):

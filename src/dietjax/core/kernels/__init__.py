@@ -10,7 +10,7 @@ from . import block
 from .able import BACKENDS, HOPPER, check_backend, cuda_generation, made_for, pallas_runs_here, unable
 from .rule import Rule
 
-__all__ = ["BACKENDS", "FASTER", "Measured", "Rule", "check_backend", "lif", "made_for", "unable"]
+__all__ = ["BACKENDS", "FASTER", "Measured", "Rule", "check_backend", "lif", "lif_pooled", "made_for", "unable"]
 
 
 class Measured(NamedTuple):
@@ -51,12 +51,38 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
         wide, device = arithmetic.dtype != jnp.float32, not pallas_runs_here()
         raise unable(backend, "a block as a kernel", "it is a neuron's own step, which dietjax.unroll runs", "no steps",
                      *["wide"] * wide, *["device"] * device)
-    kernels = {"xla": ((None, "xla"),), "pallas_interpret": ((None, "interpret"),),
-               "pallas": (("cuda", "gpu"), ("tpu", "tpu"), (None, "none"))}
+    return block.lif(_chosen(backend, current, arithmetic, timesteps), rule, timesteps, current, leak, threshold,
+                     membrane, elapsed)
+
+
+def lif_pooled(rule: Rule, current: Array, leak: Array, threshold: Array, timesteps: int, backend: str = "auto"
+               ) -> Array | None:
+    """`average_pool` of the spikes of `lif` from rest, by a kernel that writes no others; None: none suits.
+
+    There is one where `lif` takes Pallas on a GPU (`auto` by FASTER, which is of the neuron alone: that it pays behind
+    a pool too is known by bytes, not by time), for currents [B, T, H, W, C] of a shape that `pooling.fits`.
+
+    Raises:
+        InputError: as `lif`.
+    """
+    check_backend(backend)
+    if backend in ("scan", "xla"):
+        return None
+    chosen = _chosen(backend, current, threshold, timesteps)
+    if not any(kernel in block.POOLING for _, kernel in chosen):
+        return None
+    from .pooling import fits  # with Pallas, which takes time to load
+
+    return block.lif_pooled(chosen, rule, timesteps, current, leak, threshold) if fits(current.shape, timesteps) else None
+
+
+def _chosen(backend: str, current: Array, arithmetic: Array, timesteps: int) -> block.Kernels:
+    if backend == "auto":
+        return _fastest(current, arithmetic, timesteps)
     if backend == "pallas":
         _check_pallas(arithmetic)
-    chosen = _fastest(current, arithmetic, timesteps) if backend == "auto" else kernels[backend]
-    return block.lif(chosen, rule, timesteps, current, leak, threshold, membrane, elapsed)
+    return {"xla": ((None, "xla"),), "pallas_interpret": ((None, "interpret"),),
+            "pallas": (("cuda", "gpu"), ("tpu", "tpu"), (None, "none"))}[backend]
 
 
 def _fastest(current: Array, arithmetic: Array, timesteps: int) -> block.Kernels:

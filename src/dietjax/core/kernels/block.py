@@ -16,6 +16,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
 from ...types import Array
+from ..pool import average_pool
 from . import xla
 from .able import unable
 from .rule import Rule
@@ -23,6 +24,9 @@ from .rule import Rule
 Kernels = tuple[tuple[str | None, str], ...]
 """(platform as `jax.lax.platform_dependent` names it, None: any other; the kernel that runs there), of which there are
 "xla", those of `pallas` ("tpu", "gpu", "interpret"), and "none", which is an error when the program is lowered."""
+
+POOLING = ("gpu", "interpret")
+"""Those that have a kernel in `pooling` too."""
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -65,6 +69,51 @@ def _backward(kernels, rule, timesteps, residuals, cotangents):
 lif.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def lif_pooled(kernels: Kernels, rule: Rule, timesteps: int, *arguments: Any) -> Array:
+    """`average_pool` of the spikes that `lif` gives from rest, [B, T, H/2, W/2, C].
+
+    Kernels of POOLING do both at once; beside them all others run `lif` and pool.
+
+    arguments: current [B, T, H, W, C], of a shape that `pooling.fits`, leak and threshold, as of `xla.forward`.
+    """
+    return _pooled(kernels, rule, timesteps, 0, *arguments)
+
+
+def _pooled(kernels, rule, timesteps, way, *arguments):
+    """way: 0 forward, 1 backward."""
+    from . import pooling
+
+    at_once, apart = (tuple(pair for pair in kernels if (pair[1] in POOLING) == has) for has in (True, False))
+
+    def run(name, *arguments):
+        if name == "apart":
+            return _APART[way](apart, rule, timesteps, *arguments)
+        kernel = functools.partial((pooling.forward, pooling.backward)[way], name)
+        return _known_to_jax(kernel, _by_xla(way), _asked(name, kernels))(rule, timesteps, *arguments)
+
+    return _by_platform(at_once + ((None, "apart"),) if apart else at_once, run, *arguments)
+
+
+def _apart(kernels, rule, timesteps, *arguments):
+    return average_pool(lif(kernels, rule, timesteps, *arguments, None, None)[2])
+
+
+def _apart_back(kernels, rule, timesteps, arguments, g_pooled):
+    return jax.vjp(functools.partial(_apart, kernels, rule, timesteps), *arguments)[1](g_pooled)
+
+
+_APART = _apart, _apart_back
+
+
+def _by_xla(way):
+    return lambda rule, timesteps, shapes, *arguments: _APART[way](((None, "xla"),), rule, timesteps, *arguments)
+
+
+lif_pooled.defvjp(lambda *arguments: (_pooled(*arguments[:3], 0, *arguments[3:]), arguments[3:]),
+                  lambda kernels, rule, timesteps, *passed: _pooled(kernels, rule, timesteps, 1, *passed))
+
+
 def _by_platform(kernels, run, *arguments):
     (default,) = (name for platform, name in kernels if platform is None)
     branches = {platform: functools.partial(run, name) for platform, name in kernels if platform is not None}
@@ -91,9 +140,14 @@ def _kernel(name: str, kernels: Kernels) -> tuple[Callable[..., Any], Callable[.
         from . import pallas
 
         both = functools.partial(pallas.forward, name), functools.partial(pallas.backward, name)
-    chosen = (None, "xla") in kernels  # by `auto`, which may choose again
-    asked = None if chosen else "pallas_interpret" if name == "interpret" else "pallas"
+    asked = _asked(name, kernels)
     return _known_to_jax(both[0], _forward_by_xla, asked), _known_to_jax(both[1], _backward_by_xla, asked)
+
+
+def _asked(name, kernels):
+    """The backend by which a kernel was asked for by name; None: `auto` chose it, and may choose again."""
+    chosen = (None, "xla") in kernels
+    return None if chosen else "pallas_interpret" if name == "interpret" else "pallas"
 
 
 def _known_to_jax(kernel, by_xla, asked):
