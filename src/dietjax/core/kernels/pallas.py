@@ -178,7 +178,7 @@ def _tpu(kernel, members, groups, steps, inputs, outputs, interpret):
 
     def block(*refs):
         def piece(j, _):
-            kernel(tile.Tile(0, 0, pl.ds(pl.multiple_of(j * height, height), height)), *refs)
+            kernel(tile.Tile(0, 0, (pl.ds(pl.multiple_of(j * height, height), height),)), *refs)
             return _
 
         jax.lax.fori_loop(0, rows // height, piece, 0)
@@ -202,7 +202,7 @@ def _gpu(kernel, members, groups, inputs, outputs):
 
     def block(*refs):
         group, j = jax.lax.axis_index("group"), jax.lax.axis_index("tile")
-        kernel(tile.Tile(group * members, group, pl.ds(j * height, height)), *refs)
+        kernel(tile.Tile(group * members, group, (pl.ds(j * height, height),)), *refs)
 
     return plgpu.kernel(
         block, out_type=outputs, grid=(groups, inputs[0].shape[-2] // height), grid_names=("group", "tile"),

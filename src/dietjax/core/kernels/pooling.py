@@ -1,13 +1,14 @@
 """LIF from rest and the 2×2 average behind it as two Pallas kernels, forward and backward, for GPUs from Hopper on.
 
 Spikes of full size are neither written nor, as cotangents, read: a kernel reads every current once and writes a quarter
-of that, backward it also writes every current's gradient. A tile is `TILE` outputs of the pool, two per thread, of which
-each thread finds the four spikes one after the other: nothing passes between threads. As in `pallas`, a tile runs
-through all timesteps and several members of the batch, `custom_partitioning` says how a batch is sharded, and `block`
-gives derivatives and batching.
+of that, backward it also writes every current's gradient. Forward a tile is `TILE` outputs of the pool, two per thread,
+of which each thread finds the four spikes one after the other; backward it is those of their neurons that lie at the
+same corner of the 2×2. So nothing passes between threads. As in `pallas`, a tile runs through all timesteps and several
+members of the batch, `custom_partitioning` says how a batch is sharded, and `block` gives derivatives and batching.
 """
 
 import functools
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -18,23 +19,22 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ...types import Array
 from . import tile
-from .rule import Rule, step, step_back, sum_to
+from .rule import Rule, step, sum_to
 
 TILE = 256
 """Outputs of the pool: two for each thread of a warpgroup."""
-MEMBERS = 4
-"""Members of the batch in one tile, at most. A tile has four times its outputs of neurons: more members would leave too
-few tiles to fill a card."""
+MEMBERS = 8
+"""Members of the batch in one tile, at most."""
 
 
 def fits(shape: tuple[int, ...], timesteps: int) -> bool:
     """Whether currents [B, T, H, W, C] are of a shape that these kernels run: all timesteps in registers, whole tiles,
     a current for each timestep.
     """
-    if len(shape) != 5 or shape[1] != timesteps or timesteps > tile.BLOCK:
+    if len(shape) != 5 or min(shape) < 1 or shape[1] != timesteps or timesteps > tile.BLOCK:
         return False
     *_, height, width, channels = shape
-    if min(shape) < 1 or height % 2 or width % 2:
+    if height % 2 or width % 2:
         return False
     return channels % TILE == 0 or TILE % channels == 0 and width // 2 % (TILE // channels) == 0
 
@@ -48,154 +48,157 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
         current: [B, T, H, W, C], of a shape that `fits`.
         leak, threshold: as of `xla.forward`.
     """
-    return _call(_forward, rule, platform, _inputs(current, leak, threshold))[0]
+    batch, _, height, width, channels = current.shape
+    (pooled,) = _call(_forward, rule, platform, _columns(current), _tiles(current, leak, threshold))
+    return pooled.reshape(batch, timesteps, height // 2, width // 2, channels)
 
 
 def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, Array, Array], g_pooled: Array
              ) -> tuple[Array, ...]:
     """Cotangents of current, leak and threshold, from that of what `forward` gave."""
     current, *parameters = arguments
-    g_current, *g_shared = _call(_backward, rule, platform, (*_inputs(*arguments), g_pooled))
+    *inputs, seen = *_tiles(*arguments), g_pooled.reshape(*g_pooled.shape[:2], -1, *_tile(current))
+    g_current, *g_shared = _call(_backward, rule, platform, _columns(current), (*inputs, seen))
     neurons = current.shape[2:]
-    return g_current.reshape(current.shape), *(sum_to(g.reshape(neurons), p)
-                                               for g, p in zip(g_shared, parameters, strict=True))
+    return g_current.reshape(current.shape), *(sum_to(g.reshape(neurons), parameter)
+                                               for g, parameter in zip(g_shared, parameters, strict=True))
 
 
-def _inputs(current, leak, threshold):
-    """Neurons [..., H, W, C] as [..., H, W/2, 2, C], with parameters for each."""
-    neurons = current.shape[2:]
-    height, width, channels = neurons
-    return tuple(x.reshape(*x.shape[:-3], height, width // 2, 2, channels) for x in (
-        current, *(jnp.broadcast_to(p, neurons).astype(threshold.dtype) for p in (leak, threshold))))
+def _tile(current):
+    """(w, lanes, C'): the last axes of outputs [..., W/2, C] as [..., tiles, w, lanes, C'], of which [w, C'] is one."""
+    channels = current.shape[-1]
+    lanes = min(channels, TILE)
+    return TILE // lanes, channels // lanes, lanes
 
 
-# ---- bodies: refs are arrays [B, T, H, W/2, 2, C] (currents), [B, T, H/2, W/2, C] (outputs) and [H, W/2, 2, C]
+def _columns(current):
+    """How many tiles a row of outputs has in its width."""
+    return current.shape[3] // 2 // _tile(current)[0]
 
 
-class Tile(NamedTuple):
-    """Where in the refs a tile lies."""
-
-    batch: Any
-    """Its first member of the batch."""
-    group: Any
-    """Where its sums over members of the batch go."""
-    outputs: tuple[Any, ...]
-    """Where its outputs lie."""
-    places: tuple[tuple[Any, ...], ...]
-    """Where the neurons lie that these are averages of: first, second, ... of every four."""
+def _tiles(current, leak, threshold):
+    """Neurons [..., H, W, C] as [..., H·columns, w, 2, lanes, C'], and parameters for each."""
+    neurons, (wide, *lanes) = current.shape[2:], _tile(current)
+    shared = (jnp.broadcast_to(parameter, neurons).astype(threshold.dtype) for parameter in (leak, threshold))
+    return tuple(x.reshape(*x.shape[:-3], -1, wide, 2, *lanes) for x in (current, *shared))
 
 
-def _forward(rule, steps, members, tile, inputs, outputs):
+class Place(NamedTuple):
+    """Where a program of the grid works; ("column", "lane") say which tile of a row of outputs."""
+
+    columns: int
+    """How many there are. Rows and columns are one axis of the refs, see `tile`."""
+    group: Any = 0
+    """Of the batch."""
+    row: Any = 0
+    """Of the outputs; backward of the neurons."""
+    column: Any = 0
+    right: Any = 0
+    """Backward, which of two neighbours."""
+    lane: Any = 0
+
+    def tile(self, row: Any, *right: Any) -> tuple[Any, ...]:
+        """Where in this row the tile lies. One sum, for then the compiler sees that it is a multiple of a tile's size,
+        and loads pairs at once (with an index for each axis it did not).
+        """
+        return row * self.columns + self.column, slice(None), *right, self.lane, slice(None)
+
+
+def _forward(rule, steps, members, place, inputs, outputs):
+    """Refs are arrays [B·T·H·columns, w, 2, lanes, C'] (currents), [B·T·H/2·columns, w, lanes, C'] (outputs) and
+    [H·columns, w, 2, lanes, C'] (leak and threshold).
+    """
     current, *parameters = inputs
     (pooled,) = outputs
-    shared = [[parameter[place] for parameter in parameters] for place in tile.places]
+    corners = list(itertools.product((0, 1), repeat=2))
+    height = parameters[0].shape[0] // place.columns
+    shared = [[parameter[place.tile(2 * place.row + down, right)] for parameter in parameters] for down, right in corners]
 
     def member(i, carry):
-        b = tile.batch + i
+        maps = [(members * place.group + i) * steps + t for t in range(steps)]
         fires = [0.0] * steps
-        for place, (leak, threshold) in zip(tile.places, shared, strict=True):
-            currents = [current[b, t, *place] for t in range(steps)]  # all on their way first
+        for (down, right), (leak, threshold) in zip(corners, shared, strict=True):
+            currents = [current[place.tile(m * height + 2 * place.row + down, right)] for m in maps]  # all on their way
             membrane = jnp.zeros_like(leak)
             for t, now in enumerate(currents):
                 _, fired, membrane, _ = step(rule, leak, threshold, membrane, None, now)
                 fires[t] += fired
-        for t, total in enumerate(fires):
-            pooled[b, t, *tile.outputs] = (total / 4).astype(pooled.dtype)
+        for m, total in zip(maps, fires, strict=True):
+            pooled[place.tile(m * (height // 2) + place.row)] = (total / 4).astype(pooled.dtype)
         return carry
 
     jax.lax.fori_loop(0, members, member, 0)
 
 
-def _backward(rule, steps, members, tile, inputs, outputs):
-    current, *parameters, g_pooled = inputs
-    g_current, *g_parameters = outputs
-    shared = [[parameter[place] for parameter in parameters] for place in tile.places]
-
-    def member(i, sums):
-        b = tile.batch + i
-        g_fires = [g_pooled[b, t, *tile.outputs].astype(shared[0][0].dtype) / 4 for t in range(steps)]
-        totals = []
-        for place, (leak, threshold), total in zip(tile.places, shared, sums, strict=True):
-            currents = [current[b, t, *place] for t in range(steps)]
-            membrane, passed = jnp.zeros_like(leak), []
-            for now in currents:
-                came = membrane
-                before, fired, membrane, _ = step(rule, leak, threshold, came, None, now)
-                passed.append((came, before, fired, None))
-            g_after = jnp.zeros_like(leak)
-            for t in reversed(range(steps)):
-                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after, g_fires[t])
-                total = [x + part for x, part in zip(total, parts, strict=True)]
-                g_current[b, t, *place] = g_before.astype(g_current.dtype)
-            totals.append(total)
-        return totals
-
-    sums = jax.lax.fori_loop(0, members, member, [[jnp.zeros_like(x) for x in pair] for pair in shared])
-    for place, pair in zip(tile.places, sums, strict=True):
-        for ref, total in zip(g_parameters, pair, strict=True):
-            ref[tile.group, *place] = total
+def _backward(rule, steps, members, place, inputs, outputs):
+    """Refs are arrays [B, T, H·columns, w, 2, lanes, C'], [B, T, H/2·columns, w, lanes, C'] and as of `_forward`."""
+    *inputs, g_pooled = inputs
+    lies = tile.Tile(members * place.group, place.group, place.tile(place.row, place.right), place.tile(place.row // 2))
+    tile.backward(rule, steps, members, lies, (*inputs, (None, None), None, g_pooled, None), (*outputs, None))
 
 
-# ---- what surrounds them
-
-
-@functools.partial(custom_partitioning, static_argnums=(0, 1, 2))
-def _call(body: Any, rule: Rule, platform: str, inputs: Any) -> Any:
-    """Run a body over all tiles."""
+@functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3))
+def _call(body: Any, rule: Rule, platform: str, columns: int, inputs: Any) -> Any:
+    """Run a body over all tiles of arrays [B, T, H·columns, w, 2, lanes, C'], [B, T, H/2·columns, w, lanes, C'] and
+    [H·columns, w, 2, lanes, C'].
+    """
     current, leak, *_ = inputs
-    batch, steps, height, width, _, channels = current.shape
+    batch, steps, tiles, wide, _, *lanes = current.shape
     members = max(d for d in range(1, MEMBERS + 1) if batch % d == 0)
-    groups = batch // members
+    grid = {"group": batch // members, "row": tiles // columns, "column": columns, "right": 2, "lane": lanes[0]}
     if body is _forward:
-        results = [jax.ShapeDtypeStruct((batch, steps, height // 2, width, channels), current.dtype)]
+        grid |= {"row": tiles // columns // 2, "right": 1}
+        inputs = [x.reshape(-1, *x.shape[-4:]) for x in inputs]
+        results = [jax.ShapeDtypeStruct((batch * steps * tiles // 2, wide, *lanes), current.dtype)]
     else:
-        results = [jax.ShapeDtypeStruct(current.shape, current.dtype),
-                   *[jax.ShapeDtypeStruct((groups, *leak.shape), leak.dtype)] * 2]
-    lanes = min(channels, TILE)
-    columns = TILE // lanes
-    grid = {"group": groups, "row": height // 2, "column": width // columns, "lane": channels // lanes}
+        shared = jax.ShapeDtypeStruct((batch // members, *leak.shape), leak.dtype)
+        results = [jax.ShapeDtypeStruct(current.shape, current.dtype), shared, shared]
+    axes = {name: size for name, size in grid.items() if size > 1}
 
-    def run(group, i, j, lane, *refs):
-        within = pl.ds(j * columns, columns), pl.ds(lane * lanes, lanes)
-        places = tuple((2 * i + down, within[0], right, within[1]) for down in (0, 1) for right in (0, 1))
-        body(rule, steps, members, Tile(group * members, group, (i, *within), places), refs[:len(inputs)],
-             refs[len(inputs):])
+    def run(indices, *refs):
+        place = Place(columns, **dict(zip(axes, indices, strict=True)))
+        body(rule, steps, members, place, refs[:len(inputs)], refs[len(inputs):])
 
-    found = (_gpu if platform == "gpu" else _interpreted)(run, grid, inputs, results)
-    return found if body is _forward else [found[0], *(x.sum(0) for x in found[1:])]
+    found = (_gpu if platform == "gpu" else _interpreted)(run, axes, inputs, results)
+    if body is _forward:
+        return [found[0].reshape(batch, steps, tiles // 2, wide, *lanes)]
+    return [found[0], *(x.sum(0) for x in found[1:])]
 
 
-def _gpu(run, grid, inputs, results):
+def _gpu(run, axes, inputs, results):
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
+    def lif_and_pool(*refs):
+        run([jax.lax.axis_index(name) for name in axes], *refs)
+
     return plgpu.kernel(
-        lambda *refs: run(*map(jax.lax.axis_index, grid), *refs), out_type=results, grid=tuple(grid.values()),
-        grid_names=tuple(grid), compiler_params=plgpu.CompilerParams(
-            lowering_semantics=plgpu.LoweringSemantics.Warpgroup, unsafe_no_auto_barriers=True))(*inputs)
+        lif_and_pool, out_type=results, grid=tuple(axes.values()), grid_names=tuple(axes),
+        compiler_params=plgpu.CompilerParams(lowering_semantics=plgpu.LoweringSemantics.Warpgroup,
+                                             unsafe_no_auto_barriers=True))(*inputs)
 
 
-def _interpreted(run, grid, inputs, results):
-    return pl.pallas_call(lambda *refs: run(*map(pl.program_id, range(len(grid))), *refs), results,
-                          grid=tuple(grid.values()), interpret=True)(*inputs)
+def _interpreted(run, axes, inputs, results):
+    return pl.pallas_call(lambda *refs: run([pl.program_id(i) for i in range(len(axes))], *refs), results,
+                          grid=tuple(axes.values()), interpret=True)(*inputs)
 
 
-def _partition(body, rule, platform, mesh, arguments, results):
+def _partition(body, rule, platform, columns, mesh, arguments, results):
     batch = arguments[0][0].sharding.spec[0]
 
     def sharding(x):
-        return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 4 else PartitionSpec())
+        return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 5 else PartitionSpec())
 
     def local(inputs):
-        outputs = _call.fun(body, rule, platform, inputs)
+        outputs = _call.fun(body, rule, platform, columns, inputs)
         if batch is None:
             return outputs
-        return [jax.lax.psum(x, batch) if x.ndim == 4 else x for x in outputs]
+        return [jax.lax.psum(x, batch) if x.ndim == 5 else x for x in outputs]
 
     return mesh, local, jax.tree.map(sharding, results), jax.tree.map(sharding, arguments)
 
 
-def _sharding_rule(body, rule, platform, mesh, inputs, outputs):
-    factors = {4: "h w p c", 5: "b t r w c", 6: "b t h w p c"}
+def _sharding_rule(body, rule, platform, columns, mesh, inputs, outputs):
+    factors = {5: "n w p k c", 6: "b t m w k c", 7: "b t n w p k c"}
     return " -> ".join(", ".join(factors[x.rank] for x in arrays) for arrays in (inputs, outputs))
 
 

@@ -22,8 +22,10 @@ class Tile(NamedTuple):
     """Its first member of the batch."""
     group: Any
     """Where its sums over members of the batch go."""
-    rows: Any
-    """A slice of rows."""
+    rows: tuple[Any, ...]
+    """Of the neurons' axes, what is its: a slice of rows."""
+    behind: tuple[Any, ...] | None = None
+    """The same of arrays of the pool's size, where spikes pass a 2×2 average; None: they pass none."""
 
 
 def forward(rule, steps, members, tile, inputs, outputs):
@@ -37,23 +39,23 @@ def forward(rule, steps, members, tile, inputs, outputs):
         b = tile.batch + i
 
         def advance(first, count, state):
-            currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]  # all on their way first
+            currents = [current[b, _at(current, first + t), *tile.rows] for t in range(count)]  # all on their way first
             membrane, elapsed = state
             for t, now in enumerate(currents):
                 _, fired, membrane, elapsed = step(rule, leak, threshold, membrane, elapsed, now)
                 if spikes is not None:
-                    spikes[b, first + t, tile.rows] = fired.astype(spikes.dtype)
+                    spikes[b, first + t, *tile.rows] = fired.astype(spikes.dtype)
             return membrane, elapsed
 
         def block(k, state):
             if starts is not None:
-                _store(starts, (b, k, tile.rows), state)
+                _store(starts, (b, k, *tile.rows), state)
             return advance(head + k * BLOCK, BLOCK, state)
 
-        after = advance(0, head, _begin(state, (b, tile.rows), leak))
+        after = advance(0, head, _begin(state, (b, *tile.rows), leak))
         after = jax.lax.fori_loop(0, blocks, block, after) if blocks else after
         if last is not None:
-            _store(last, (b, tile.rows), after)
+            _store(last, (b, *tile.rows), after)
         return _
 
     jax.lax.fori_loop(0, members, member, 0)
@@ -68,13 +70,18 @@ def backward(rule, steps, members, tile, inputs, outputs):
     constant = current.shape[1] == 1 < steps
     zero = jnp.zeros(leak.shape, leak.dtype)
 
+    def came_back(b, t):
+        if tile.behind is None:
+            return g_spikes[b, t, *tile.rows].astype(leak.dtype)
+        return g_spikes[b, t, *tile.behind].astype(leak.dtype) / 4
+
     def member(i, shared):
         b = tile.batch + i
 
         def retreat(first, count, state, carry):
             g_after, total, shared = carry
-            currents = [current[b, _at(current, first + t), tile.rows] for t in range(count)]
-            g_fired = [g_spikes[b, first + t, tile.rows].astype(leak.dtype) for t in range(count)]
+            currents = [current[b, _at(current, first + t), *tile.rows] for t in range(count)]
+            g_fired = [came_back(b, first + t) for t in range(count)]
             passed = []
             for now in currents:
                 came, since = state
@@ -86,23 +93,23 @@ def backward(rule, steps, members, tile, inputs, outputs):
                 if constant:
                     total += g_before
                 else:
-                    g_current[b, first + t, tile.rows] = g_before.astype(g_current.dtype)
+                    g_current[b, first + t, *tile.rows] = g_before.astype(g_current.dtype)
             return g_after, total, shared
 
         def block(i, carry):
             k = blocks - 1 - i
-            return retreat(head + k * BLOCK, BLOCK, _load(starts, (b, k, tile.rows)), carry)
+            return retreat(head + k * BLOCK, BLOCK, _load(starts, (b, k, *tile.rows)), carry)
 
-        carry = zero if g_last is None else g_last[b, tile.rows], zero, shared
+        carry = zero if g_last is None else g_last[b, *tile.rows], zero, shared
         carry = jax.lax.fori_loop(0, blocks, block, carry) if blocks else carry
-        g_after, total, shared = retreat(0, head, _begin(state, (b, tile.rows), leak), carry)
+        g_after, total, shared = retreat(0, head, _begin(state, (b, *tile.rows), leak), carry)
         if g_membrane is not None:
-            g_membrane[b, tile.rows] = g_after
+            g_membrane[b, *tile.rows] = g_after
         if constant:
-            g_current[b, 0, tile.rows] = total.astype(g_current.dtype)
+            g_current[b, 0, *tile.rows] = total.astype(g_current.dtype)
         return shared
 
-    _store(g_shared, (tile.group, tile.rows), jax.lax.fori_loop(0, members, member, [zero, zero]))
+    _store(g_shared, (tile.group, *tile.rows), jax.lax.fori_loop(0, members, member, [zero, zero]))
 
 
 def split(steps):
