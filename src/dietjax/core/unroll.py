@@ -48,6 +48,27 @@ def unroll(neuron: Neuron, params: Params, state: State, current: Array, timeste
     return run_automatically(run, current, params, state, current)[0]
 
 
+def unroll_pooled(neuron: Neuron, params: Params, current: Array, timesteps: int, backend: str = "auto"
+                  ) -> Array | None:
+    """`average_pool` of the outputs that `unroll` gives from rest, by a kernel that neither writes nor reads those.
+
+    Args:
+        neuron, params, timesteps, backend: as of `unroll`.
+        current: [B, T, H, W, C].
+
+    Returns:
+        [B, T, H/2, W/2, C]; None where there is no such kernel: of this neuron, shape, T, backend or device.
+    """
+    kernels.check_backend(backend)
+    if not (defined_with_step(neuron, "run_pooled") and getattr(neuron, "starts_at_rest", False)):
+        return None
+
+    def run(params, current):
+        return neuron.run_pooled(params, current, timesteps, backend), ()
+
+    return run_automatically(run, current, params, current)[0]
+
+
 def _unroll(neuron, params, state, current, timesteps, backend):
     by_block = backend != "scan" and defined_with_step(neuron, "run")
     if state is None and not (by_block and getattr(neuron, "starts_at_rest", False)):

@@ -63,6 +63,27 @@ def measured(x: Array, timesteps: int) -> dict[str, Array]:
     return {"rate": event_rate(x) * timesteps, "size": mean_size(x) * timesteps, "units": unit_rate(x) * timesteps}
 
 
+@jax.custom_jvp
+def rate_of_pooled(pooled: Array, spikes: Array) -> Array:
+    """`event_rate` of spikes whose averages over 2×2 are known: it is read from these, its gradient goes to the spikes.
+
+    So no program has to have them that does not ask for that gradient.
+    """
+    return pooled.mean(dtype=wide(pooled.dtype))
+
+
+@rate_of_pooled.defjvp
+def _rate_of_pooled_tangent(primals, tangents):
+    pooled, spikes = primals
+    return rate_of_pooled(pooled, spikes), jax.jvp(event_rate, (spikes,), (tangents[1],))[1]
+
+
+def measured_of_pooled(pooled: Array, spikes: Array, timesteps: int) -> dict[str, Array]:
+    """`measured` of spikes of 0 and 1, from their averages over 2×2."""
+    rate = rate_of_pooled(pooled, spikes) * timesteps
+    return {"rate": rate, "size": rate, "units": jax.lax.stop_gradient(rate)}
+
+
 def per_event(sums: dict[str, Array], rates: dict[str, Array]) -> dict[str, Array]:
     """{population: the sum over its events, as their mean}; 0 without events."""
     return {name: jnp.where(rates[name] > 0, value / jnp.where(rates[name] > 0, rates[name], 1), 0)

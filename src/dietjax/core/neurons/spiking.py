@@ -91,7 +91,7 @@ class IF(Resetting):
         membrane, elapsed = (None, None) if state is None else state
         like: Any = membrane
         if like is None:
-            like = jax.ShapeDtypeStruct(shape, jnp.result_type(current, params.threshold, jnp.float32))
+            like = self._at_rest(params, current)
         check_state(like, shape)
         beyond = self._beyond_kernels()
         if beyond:
@@ -99,13 +99,19 @@ class IF(Resetting):
                 raise kernels.unable(backend, f"{type(self).__name__} with {beyond}", "no kernel has that, its steps "
                                      "are scanned", "no kernel")
             return scan_steps(self, params, state, current, timesteps)
-        assert not isinstance(self.surrogate, str)  # __post_init__ made a name a Surrogate
-        check_surrogate(self.surrogate, like)
-        rule = kernels.Rule(self.reset, self.surrogate)
         leak, threshold = self._checked(params, like)
-        membrane, elapsed, spikes = kernels.lif(rule, self._drive(params, current), leak, threshold, membrane, elapsed,
-                                                timesteps, backend)
+        membrane, elapsed, spikes = kernels.lif(self._rule(like), self._drive(params, current), leak, threshold,
+                                                membrane, elapsed, timesteps, backend)
         return MembraneState(membrane, elapsed), spikes
+
+    def run_pooled(self, params: SpikingParams, current: Array, timesteps: int, backend: str = "auto") -> Array | None:
+        """The 2×2 averages [B, T, H/2, W/2, C] of the spikes of `run` from rest, by a kernel that does not write those.
+
+        None where there is none: see `kernels.lif_pooled`. The neuron `starts_at_rest`.
+        """
+        like: Any = self._at_rest(params, current)
+        leak, threshold = self._checked(params, like)
+        return kernels.lif_pooled(self._rule(like), self._drive(params, current), leak, threshold, timesteps, backend)
 
     def with_threshold(self, params: Any, threshold: Array | float) -> SpikingParams:
         """Its parameters with this threshold, > 0, a scalar or of `params.threshold`'s shape, and without leak: how
@@ -128,6 +134,17 @@ class IF(Resetting):
         options = {"forward_mode": self.forward_mode, "reset='none'": self.reset == "none",
                    "reset_gradient": self.reset_gradient, "delay": self.delay}
         return next((name for name, chosen in options.items() if chosen), "")
+
+    def _rule(self, membrane):
+        assert not isinstance(self.surrogate, str)  # __post_init__ made a name a Surrogate
+        check_surrogate(self.surrogate, membrane)
+        return kernels.Rule(self.reset, self.surrogate)
+
+    @staticmethod
+    def _at_rest(params, current):
+        """Shape and dtype of the membranes under currents [B, T, N]."""
+        dtype = jnp.result_type(current, params.threshold, jnp.float32)
+        return jax.ShapeDtypeStruct(current.shape[:1] + current.shape[2:], dtype)
 
     def _checked(self, params, membrane):
         """(leak, threshold) of shapes that belong to these neurons, whatever the parameters are of."""
