@@ -77,17 +77,18 @@ def _columns(current):
 
 
 def _tiles(current, leak, threshold):
-    """Neurons [..., H, W, C] as [..., H·columns, w, 2, lanes, C'], and parameters for each."""
-    neurons, (wide, *lanes) = current.shape[2:], _tile(current)
+    """Neurons [..., H, W, C] as [..., H·columns, w, 2·lanes, C'], and parameters for each."""
+    neurons, (wide, lanes, lane) = current.shape[2:], _tile(current)
     shared = (jnp.broadcast_to(parameter, neurons).astype(threshold.dtype) for parameter in (leak, threshold))
-    return tuple(x.reshape(*x.shape[:-3], -1, wide, 2, *lanes) for x in (current, *shared))
+    return tuple(x.reshape(*x.shape[:-3], -1, wide, 2 * lanes, lane) for x in (current, *shared))
 
 
 class Place(NamedTuple):
-    """Where a program of the grid works; ("column", "lane") say which tile of a row of outputs."""
+    """Where a program of the grid works; "column" and "lane" say which tile of a row of outputs."""
 
     columns: int
-    """How many there are. Rows and columns are one axis of the refs, see `tile`."""
+    lanes: int
+    """How many columns and lanes there are."""
     group: Any = 0
     """Of the batch."""
     row: Any = 0
@@ -97,16 +98,18 @@ class Place(NamedTuple):
     """Backward, which of two neighbours."""
     lane: Any = 0
 
-    def tile(self, row: Any, *right: Any) -> tuple[Any, ...]:
-        """Where in this row the tile lies. One sum, for then the compiler sees that it is a multiple of a tile's size,
-        and loads pairs at once (with an index for each axis it did not).
+    def tile(self, row: Any, right: Any = 0) -> tuple[Any, ...]:
+        """Where the tile lies in this row, of outputs, or of the neurons to the left or to the right.
+
+        Two sums, and not an index for each of their terms: so the compiler sees that pairs of values lie where it can
+        load both at once.
         """
-        return row * self.columns + self.column, slice(None), *right, self.lane, slice(None)
+        return row * self.columns + self.column, slice(None), right * self.lanes + self.lane, slice(None)
 
 
 def _forward(rule, steps, members, place, inputs, outputs):
-    """Refs are arrays [B·T·H·columns, w, 2, lanes, C'] (currents), [B·T·H/2·columns, w, lanes, C'] (outputs) and
-    [H·columns, w, 2, lanes, C'] (leak and threshold).
+    """Refs are arrays [B·T·H·columns, w, 2·lanes, C'] (currents), [B·T·H/2·columns, w, lanes, C'] (outputs) and
+    [H·columns, w, 2·lanes, C'] (leak and threshold).
     """
     current, *parameters = inputs
     (pooled,) = outputs
@@ -131,7 +134,7 @@ def _forward(rule, steps, members, place, inputs, outputs):
 
 
 def _backward(rule, steps, members, place, inputs, outputs):
-    """Refs are arrays [B, T, H·columns, w, 2, lanes, C'], [B, T, H/2·columns, w, lanes, C'] and as of `_forward`."""
+    """As of `_forward`, with the axes B and T apart."""
     *inputs, g_pooled = inputs
     lies = tile.Tile(members * place.group, place.group, place.tile(place.row, place.right), place.tile(place.row // 2))
     tile.backward(rule, steps, members, lies, (*inputs, (None, None), None, g_pooled, None), (*outputs, None))
@@ -139,29 +142,29 @@ def _backward(rule, steps, members, place, inputs, outputs):
 
 @functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3))
 def _call(body: Any, rule: Rule, platform: str, columns: int, inputs: Any) -> Any:
-    """Run a body over all tiles of arrays [B, T, H·columns, w, 2, lanes, C'], [B, T, H/2·columns, w, lanes, C'] and
-    [H·columns, w, 2, lanes, C'].
+    """Run a body over all tiles of arrays [B, T, H·columns, w, 2·lanes, C'], [B, T, H/2·columns, w, lanes, C'] and
+    [H·columns, w, 2·lanes, C'].
     """
     current, leak, *_ = inputs
-    batch, steps, tiles, wide, _, *lanes = current.shape
+    batch, steps, tiles, wide, both, lane = current.shape
     members = max(d for d in range(1, MEMBERS + 1) if batch % d == 0)
-    grid = {"group": batch // members, "row": tiles // columns, "column": columns, "right": 2, "lane": lanes[0]}
+    grid = {"group": batch // members, "row": tiles // columns, "column": columns, "right": 2, "lane": both // 2}
     if body is _forward:
         grid |= {"row": tiles // columns // 2, "right": 1}
-        inputs = [x.reshape(-1, *x.shape[-4:]) for x in inputs]
-        results = [jax.ShapeDtypeStruct((batch * steps * tiles // 2, wide, *lanes), current.dtype)]
+        inputs = [x.reshape(-1, *x.shape[-3:]) for x in inputs]
+        results = [jax.ShapeDtypeStruct((batch * steps * tiles // 2, wide, both // 2, lane), current.dtype)]
     else:
         shared = jax.ShapeDtypeStruct((batch // members, *leak.shape), leak.dtype)
         results = [jax.ShapeDtypeStruct(current.shape, current.dtype), shared, shared]
     axes = {name: size for name, size in grid.items() if size > 1}
 
     def run(indices, *refs):
-        place = Place(columns, **dict(zip(axes, indices, strict=True)))
+        place = Place(columns, both // 2, **dict(zip(axes, indices, strict=True)))
         body(rule, steps, members, place, refs[:len(inputs)], refs[len(inputs):])
 
     found = (_gpu if platform == "gpu" else _interpreted)(run, axes, inputs, results)
     if body is _forward:
-        return [found[0].reshape(batch, steps, tiles // 2, wide, *lanes)]
+        return [found[0].reshape(batch, steps, tiles // 2, wide, both // 2, lane)]
     return [found[0], *(x.sum(0) for x in found[1:])]
 
 
@@ -186,20 +189,23 @@ def _partition(body, rule, platform, columns, mesh, arguments, results):
     batch = arguments[0][0].sharding.spec[0]
 
     def sharding(x):
-        return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 5 else PartitionSpec())
+        return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 4 else PartitionSpec())
 
     def local(inputs):
         outputs = _call.fun(body, rule, platform, columns, inputs)
         if batch is None:
             return outputs
-        return [jax.lax.psum(x, batch) if x.ndim == 5 else x for x in outputs]
+        return [jax.lax.psum(x, batch) if x.ndim == 4 else x for x in outputs]
 
     return mesh, local, jax.tree.map(sharding, results), jax.tree.map(sharding, arguments)
 
 
 def _sharding_rule(body, rule, platform, columns, mesh, inputs, outputs):
-    factors = {5: "n w p k c", 6: "b t m w k c", 7: "b t n w p k c"}
-    return " -> ".join(", ".join(factors[x.rank] for x in arrays) for arrays in (inputs, outputs))
+    def factors(name, x):
+        return f"{'b t' * (x.rank > 4)} {name}n w {name}k c"  # arrays differ in their number of tiles
+
+    return " -> ".join(", ".join(factors(f"{side}{i}", x) for i, x in enumerate(arrays))
+                       for side, arrays in (("i", inputs), ("o", outputs)))
 
 
 _call.def_partition(_partition, sharding_rule=_sharding_rule)
