@@ -62,9 +62,10 @@ def unroll_pooled(neuron: Neuron, params: Params, current: Array, timesteps: int
     kernels.check_backend(backend)
     if not (defined_with_step(neuron, "run_pooled") and getattr(neuron, "starts_at_rest", False)):
         return None
+    by_kernel: Any = neuron
 
     def run(params, current):
-        return neuron.run_pooled(params, current, timesteps, backend), ()
+        return by_kernel.run_pooled(params, current, timesteps, backend), ()
 
     return run_automatically(run, current, params, current)[0]
 

@@ -16,7 +16,7 @@ from jax.ad_checkpoint import checkpoint_name
 from ..core.kernels import made_for
 from ..core.neurons import SpikeCountState
 from ..core.pool import average_pool, global_average, max_pool
-from ..core.unroll import over_chunks, unroll, unroll_pooled
+from ..core.unroll import over_chunks, unroll
 from ..errors import InputError
 from ..types import Array, State
 from .inputs import as_maps, encode, is_framed
@@ -177,7 +177,10 @@ class Forward:
         Returns:
             (states, currents, statistics that batch norm saw, {layer, or its residual's projection: its record}).
         """
-        at_once = self.fire_and_pool(layer, chunk, states, arrived) if valid is None else None
+        at_once = None
+        if states[layer.name] is None and valid is None and not self.record and layer.name not in self.masks:
+            with _part(layer.name, "neuron"):
+                at_once = self.populations[layer.name].fire_and_pool(self.net, self.params, arrived[layer.name], chunk)
         states, record = dict(states), {}
         states[layer.name], x, record[layer.name] = self.run_neurons(layer.name, chunk, states[layer.name],
                                                                      arrived[layer.name], valid)
@@ -199,20 +202,6 @@ class Forward:
         if layer.residual is not None or layer.pool == "max":  # else as many leave on average as are fired
             record[layer.name] |= {"sent_rate": event_rate(x) * chunk, "sent_size": mean_size(x) * chunk}
         return states, *self.currents(x, layer.name, valid), record
-
-    def fire_and_pool(self, layer: Layer, chunk: int, states: State, arrived: Currents) -> Array | None:
-        """What leaves a layer, by a kernel that runs its neurons and its pool at once; None: there is none for it.
-
-        The neurons' spikes are then wanted by nobody, so that XLA drops what else would compute them.
-        """
-        between = layer.residual is not None or layer.name in self.masks
-        known = states[layer.name] is None and self.net.run_neuron is unroll
-        if layer.pool is not True or between or self.record or not known:
-            return None
-        population = self.populations[layer.name]
-        with _part(layer.name, "neuron"):
-            return unroll_pooled(population.neuron, population.params(self.params), arrived[layer.name], chunk,
-                                 self.net.backend)
 
     def run_neurons(self, name: str, chunk: int, state: State, current: Array,
                     valid: Array | None = None) -> tuple[State, Array, dict]:

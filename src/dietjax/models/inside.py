@@ -81,7 +81,7 @@ def _rate_of_pooled_tangent(primals, tangents):
 def measured_of_pooled(pooled: Array, spikes: Array, timesteps: int) -> dict[str, Array]:
     """`measured` of spikes of 0 and 1, from their averages over 2×2."""
     rate = rate_of_pooled(pooled, spikes) * timesteps
-    return {"rate": rate, "size": rate, "units": jax.lax.stop_gradient(rate)}
+    return {"rate": rate, "size": mean_size(pooled) * timesteps, "units": jax.lax.stop_gradient(rate)}
 
 
 def per_event(sums: dict[str, Array], rates: dict[str, Array]) -> dict[str, Array]:

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from ..core.neurons import SpikeCount
+from ..core.unroll import unroll, unroll_pooled
 from ..errors import InputError
-from ..types import Neuron, Params, State, missing_methods
+from ..types import Array, Neuron, Params, State, missing_methods
 from .recurrent import Recurrent, RecurrentParams
 from .spec import Layer, projection
 
@@ -51,6 +52,15 @@ class Population:
             raise InputError(f"layer {self.layer.name!r} is recurrent, and {self.neuron.neuron} has no memory: at an "
                              "ANN's one timestep nothing would come back; use a spiking neuron, or recurrent=False")
         return state
+
+    def fire_and_pool(self, net: "Network", params: dict[str, Any], current: Array, timesteps: int) -> Array | None:
+        """What leaves their layer, from rest and without dropout, where one kernel runs them and the pool; else None.
+
+        Their spikes may then be wanted by nobody, so that XLA drops what else would compute them.
+        """
+        if self.layer.pool is not True or self.layer.residual is not None or net.run_neuron is not unroll:
+            return None
+        return unroll_pooled(self.neuron, self.params(params), current, timesteps, net.backend)
 
 
 def populations(net: "Network") -> dict[str, Population]:

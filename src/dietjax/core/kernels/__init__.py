@@ -73,7 +73,9 @@ def lif_pooled(rule: Rule, current: Array, leak: Array, threshold: Array, timest
         return None
     from .pooling import fits  # with Pallas, which takes time to load
 
-    return block.lif_pooled(chosen, rule, timesteps, current, leak, threshold) if fits(current.shape, timesteps) else None
+    if not fits(current.shape, timesteps):
+        return None
+    return block.lif_pooled(chosen, rule, timesteps, current, leak, threshold)
 
 
 def _chosen(backend: str, current: Array, arithmetic: Array, timesteps: int) -> block.Kernels:

@@ -92,7 +92,7 @@ def _pooled(kernels, rule, timesteps, way, *arguments):
         kernel = functools.partial((pooling.forward, pooling.backward)[way], name)
         return _known_to_jax(kernel, _by_xla(way), _asked(name, kernels))(rule, timesteps, *arguments)
 
-    return _by_platform(at_once + ((None, "apart"),) if apart else at_once, run, *arguments)
+    return _by_platform((*at_once, (None, "apart")) if apart else at_once, run, *arguments)
 
 
 def _apart(kernels, rule, timesteps, *arguments):

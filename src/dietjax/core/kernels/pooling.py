@@ -36,7 +36,7 @@ def fits(shape: tuple[int, ...], timesteps: int) -> bool:
     *_, height, width, channels = shape
     if height % 2 or width % 2:
         return False
-    return channels % TILE == 0 or TILE % channels == 0 and width // 2 % (TILE // channels) == 0
+    return channels % TILE == 0 or (TILE % channels == 0 and width // 2 % (TILE // channels) == 0)
 
 
 def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array) -> Array:
@@ -57,8 +57,8 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, 
              ) -> tuple[Array, ...]:
     """Cotangents of current, leak and threshold, from that of what `forward` gave."""
     current, *parameters = arguments
-    *inputs, seen = *_tiles(*arguments), g_pooled.reshape(*g_pooled.shape[:2], -1, *_tile(current))
-    g_current, *g_shared = _call(_backward, rule, platform, _columns(current), (*inputs, seen))
+    g_pooled = g_pooled.reshape(*g_pooled.shape[:2], -1, *_tile(current))
+    g_current, *g_shared = _call(_backward, rule, platform, _columns(current), (*_tiles(*arguments), g_pooled))
     neurons = current.shape[2:]
     return g_current.reshape(current.shape), *(sum_to(g.reshape(neurons), parameter)
                                                for g, parameter in zip(g_shared, parameters, strict=True))
@@ -115,11 +115,12 @@ def _forward(rule, steps, members, place, inputs, outputs):
     (pooled,) = outputs
     corners = list(itertools.product((0, 1), repeat=2))
     height = parameters[0].shape[0] // place.columns
-    shared = [[parameter[place.tile(2 * place.row + down, right)] for parameter in parameters] for down, right in corners]
+    shared = [[parameter[place.tile(2 * place.row + down, right)] for parameter in parameters]
+              for down, right in corners]
 
     def member(i, carry):
         maps = [(members * place.group + i) * steps + t for t in range(steps)]
-        fires = [0.0] * steps
+        fires: list[Any] = [0] * steps
         for (down, right), (leak, threshold) in zip(corners, shared, strict=True):
             currents = [current[place.tile(m * height + 2 * place.row + down, right)] for m in maps]  # all on their way
             membrane = jnp.zeros_like(leak)
