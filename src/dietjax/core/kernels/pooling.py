@@ -84,51 +84,42 @@ def _tiles(current, leak, threshold):
 
 
 class Place(NamedTuple):
-    """Where a program of the grid works; "column" and "lane" say which tile of a row of outputs."""
+    """Where a program of the grid works."""
 
-    columns: int
-    lanes: int
-    """How many columns and lanes there are."""
-    group: Any = 0
+    group: Any
     """Of the batch."""
-    row: Any = 0
-    """Of the outputs; backward of the neurons."""
-    column: Any = 0
-    right: Any = 0
-    """Backward, which of two neighbours."""
-    lane: Any = 0
-
-    def tile(self, row: Any, right: Any = 0) -> tuple[Any, ...]:
-        """Where the tile lies in this row, of outputs, or of the neurons to the left or to the right.
-
-        Two sums, and not an index for each of their terms: so the compiler sees that pairs of values lie where it can
-        load both at once.
-        """
-        return row * self.columns + self.column, slice(None), right * self.lanes + self.lane, slice(None)
+    tile: Any
+    """Which of a map's [tiles, lanes], counted through: forward of the outputs, backward of the neurons."""
+    columns: int
+    """How many tiles of outputs lie beside each other."""
+    lanes: int
 
 
 def _forward(rule, steps, members, place, inputs, outputs):
     """Refs are arrays [B·T·H·columns, w, 2·lanes, C'] (currents), [B·T·H/2·columns, w, lanes, C'] (outputs) and
-    [H·columns, w, 2·lanes, C'] (leak and threshold).
+    [H·columns, w, 2·lanes, C'] (leak and threshold). One axis for all tiles: with more of them the compiler lost sight of
+    what the address is a multiple of, and loaded values of 16 bits one by one.
     """
     current, *parameters = inputs
     (pooled,) = outputs
-    corners = list(itertools.product((0, 1), repeat=2))
-    height = parameters[0].shape[0] // place.columns
-    shared = [[parameter[place.tile(2 * place.row + down, right)] for parameter in parameters]
-              for down, right in corners]
+    columns, lanes = place.columns, place.lanes
+    tiles = parameters[0].shape[0]
+    output, lane = place.tile // lanes, place.tile % lanes
+    first = 2 * (output // columns) * columns + output % columns
+    corners = [(first + down * columns, right * lanes + lane) for down, right in itertools.product((0, 1), repeat=2)]
+    shared = [[parameter[at, :, side] for parameter in parameters] for at, side in corners]
 
     def member(i, carry):
         maps = [(members * place.group + i) * steps + t for t in range(steps)]
         fires: list[Any] = [0] * steps
-        for (down, right), (leak, threshold) in zip(corners, shared, strict=True):
-            currents = [current[place.tile(m * height + 2 * place.row + down, right)] for m in maps]  # all on their way
+        for (at, side), (leak, threshold) in zip(corners, shared, strict=True):
+            currents = [current[m * tiles + at, :, side] for m in maps]  # all on their way first
             membrane = jnp.zeros_like(leak)
             for t, now in enumerate(currents):
                 _, fired, membrane, _ = step(rule, leak, threshold, membrane, None, now)
                 fires[t] += fired
         for m, total in zip(maps, fires, strict=True):
-            pooled[place.tile(m * (height // 2) + place.row)] = (total / 4).astype(pooled.dtype)
+            pooled[m * (tiles // 2) + output, :, lane] = (total / 4).astype(pooled.dtype)
         return carry
 
     jax.lax.fori_loop(0, members, member, 0)
@@ -137,7 +128,11 @@ def _forward(rule, steps, members, place, inputs, outputs):
 def _backward(rule, steps, members, place, inputs, outputs):
     """As of `_forward`, with the axes B and T apart."""
     *inputs, g_pooled = inputs
-    lies = tile.Tile(members * place.group, place.group, place.tile(place.row, place.right), place.tile(place.row // 2))
+    columns, lanes, whole = place.columns, place.lanes, slice(None)
+    at, side = place.tile // (2 * lanes), place.tile % (2 * lanes)
+    output = at // (2 * columns) * columns + at % columns
+    lies = tile.Tile(members * place.group, place.group, (at, whole, side, whole),
+                     (output, whole, side % lanes, whole))
     tile.backward(rule, steps, members, lies, (*inputs, (None, None), None, g_pooled, None), (*outputs, None))
 
 
@@ -147,43 +142,41 @@ def _call(body: Any, rule: Rule, platform: str, columns: int, inputs: Any) -> An
     [H·columns, w, 2·lanes, C'].
     """
     current, leak, *_ = inputs
-    batch, steps, tiles, wide, both, lane = current.shape
+    batch, steps, tiles, wide, sides, lane = current.shape
     members = max(d for d in range(1, MEMBERS + 1) if batch % d == 0)
-    grid = {"group": batch // members, "row": tiles // columns, "column": columns, "right": 2, "lane": both // 2}
+    groups, lanes = batch // members, sides // 2
     if body is _forward:
-        grid |= {"row": tiles // columns // 2, "right": 1}
         inputs = [x.reshape(-1, *x.shape[-3:]) for x in inputs]
-        results = [jax.ShapeDtypeStruct((batch * steps * tiles // 2, wide, both // 2, lane), current.dtype)]
+        results = [jax.ShapeDtypeStruct((batch * steps * tiles // 2, wide, lanes, lane), current.dtype)]
     else:
-        shared = jax.ShapeDtypeStruct((batch // members, *leak.shape), leak.dtype)
+        shared = jax.ShapeDtypeStruct((groups, *leak.shape), leak.dtype)
         results = [jax.ShapeDtypeStruct(current.shape, current.dtype), shared, shared]
-    axes = {name: size for name, size in grid.items() if size > 1}
 
-    def run(indices, *refs):
-        place = Place(columns, both // 2, **dict(zip(axes, indices, strict=True)))
-        body(rule, steps, members, place, refs[:len(inputs)], refs[len(inputs):])
+    def run(group, n, *refs):
+        body(rule, steps, members, Place(group, n, columns, lanes), refs[:len(inputs)], refs[len(inputs):])
 
-    found = (_gpu if platform == "gpu" else _interpreted)(run, axes, inputs, results)
+    grid = groups, tiles // 2 * lanes if body is _forward else tiles * sides
+    found = (_gpu if platform == "gpu" else _interpreted)(run, grid, inputs, results)
     if body is _forward:
-        return [found[0].reshape(batch, steps, tiles // 2, wide, both // 2, lane)]
+        return [found[0].reshape(batch, steps, tiles // 2, wide, lanes, lane)]
     return [found[0], *(x.sum(0) for x in found[1:])]
 
 
-def _gpu(run, axes, inputs, results):
+def _gpu(run, grid, inputs, results):
     from jax.experimental.pallas import mosaic_gpu as plgpu
 
     def lif_and_pool(*refs):
-        run([jax.lax.axis_index(name) for name in axes], *refs)
+        run(jax.lax.axis_index("group"), jax.lax.axis_index("tile"), *refs)
 
     return plgpu.kernel(
-        lif_and_pool, out_type=results, grid=tuple(axes.values()), grid_names=tuple(axes),
+        lif_and_pool, out_type=results, grid=grid, grid_names=("group", "tile"),
         compiler_params=plgpu.CompilerParams(lowering_semantics=plgpu.LoweringSemantics.Warpgroup,
                                              unsafe_no_auto_barriers=True))(*inputs)
 
 
-def _interpreted(run, axes, inputs, results):
-    return pl.pallas_call(lambda *refs: run([pl.program_id(i) for i in range(len(axes))], *refs), results,
-                          grid=tuple(axes.values()), interpret=True)(*inputs)
+def _interpreted(run, grid, inputs, results):
+    return pl.pallas_call(lambda *refs: run(pl.program_id(0), pl.program_id(1), *refs), results, grid=grid,
+                          interpret=True)(*inputs)
 
 
 def _partition(body, rule, platform, columns, mesh, arguments, results):
