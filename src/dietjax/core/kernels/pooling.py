@@ -84,7 +84,7 @@ def _tiles(current, leak, threshold):
 
 
 class Place(NamedTuple):
-    """Where a program of the grid works."""
+    """Where a warpgroup works."""
 
     group: Any
     """Of the batch."""
@@ -97,8 +97,8 @@ class Place(NamedTuple):
 
 def _forward(rule, steps, members, place, inputs, outputs):
     """Refs are arrays [B·T·H·columns, w, 2·lanes, C'] (currents), [B·T·H/2·columns, w, lanes, C'] (outputs) and
-    [H·columns, w, 2·lanes, C'] (leak and threshold). One axis for all tiles: with more of them the compiler lost sight of
-    what the address is a multiple of, and loaded values of 16 bits one by one.
+    [H·columns, w, 2·lanes, C'] (leak and threshold). One axis for all tiles: with more of them the compiler lost sight
+    of what the address is a multiple of, and loaded values of 16 bits one by one.
     """
     current, *parameters = inputs
     (pooled,) = outputs
