@@ -1,4 +1,5 @@
-"""LIF over a block of time by the kernel of the platform that it is compiled for, as one custom_vjp.
+"""LIF over a block of time by the kernel of the platform that it is compiled for, as one custom_vjp; with the pool
+behind it as another.
 
 For the backward pass it saves its arguments, and of long blocks the states between. Which kernel runs is decided when
 the program is lowered: a program that is traced on a CPU and exported for CUDA holds CUDA's kernel.
