@@ -22,7 +22,7 @@ UNROLLED = 16
 BLOCK = 4
 """Timesteps in one turn of the loop over a longer T: what a turn computes should stay in a CPU's cache, and a GPU
 should not start a kernel per step."""
-WHOLE_BYTES, PART_BYTES = 16 * 2**20, 4 * 2**20
+WHOLE_BYTES, PART_BYTES = 16 * 2**20, 2 * 2**20
 """On a CPU, bytes of a layer's currents up to which the backward pass takes all images together, and of a part beyond.
 Some twenty maps of one timestep are alive in it. Smaller layers are faster in one piece (docs/performance.md)."""
 
