@@ -9,7 +9,7 @@ import pytest
 
 from dietjax import IF, LI, LIF, PLIF, IFParams, LIFParams, MembraneState, PLIFParams
 from dietjax.core import kernels
-from dietjax.core.kernels import tile
+from dietjax.core.kernels import tile, xla
 from dietjax.core.surrogate import DERIVATIVES
 from dietjax.core.unroll import unroll
 from dietjax.errors import InputError
@@ -104,6 +104,25 @@ def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
     membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1)
     found = both(neuron, backend, timesteps, make_params(neuron), membrane, current)
     assert_same(found, both(neuron, "scan", timesteps, make_params(neuron), membrane, current), 1e-11)
+
+
+@pytest.mark.parametrize("timesteps, constant", [(5, False), (3, True), slow(37, False), slow(37, True)])
+def test_a_backward_pass_of_some_images_at_a_time_is_that_of_all(x64, monkeypatch, timesteps, constant):
+    """37 steps: several blocks, whose states lie in another order, and a rest."""
+    neuron = LIF(sharing="neuron", surrogate="stdb")
+    membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1 if constant else timesteps)
+    arguments = timesteps, make_params(neuron), *(jnp.concatenate([x, -x[::-1]]) for x in (membrane, current))
+    expected, sizes, plain = both(neuron, "scan", *arguments), set(), xla._backward
+
+    def backward(*given):
+        sizes.add(len(given[-1]))
+        return plain(*given)
+
+    monkeypatch.setattr(xla, "_backward", backward)
+    monkeypatch.setattr(xla, "WHOLE_BYTES", 0)
+    monkeypatch.setattr(xla, "PART_BYTES", 2 * 8 * timesteps * 12)  # two of four images, of 12 neurons each
+    assert_same(both(neuron, "xla", *arguments), expected, 1e-11)
+    assert 2 in sizes
 
 
 @pytest.mark.parametrize("backend, surrogate", on_backends(

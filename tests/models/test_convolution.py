@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dietjax.models import direct, parts
+from dietjax.core import parts
+from dietjax.models import direct
 from dietjax.models.columns import columns_in_parts
 from dietjax.models.convolution import FORMS, convolve, form_on_cpu, suits, with_stride
 from dietjax.models.direct import direct_with_products
@@ -164,3 +165,4 @@ def test_columns_have_derivatives_in_forward_mode(x64):
 
 def test_a_part_divides_the_batch():
     assert [parts.images_at_once(12, 10, size) for size in (5, 10, 45, 60, 1000)] == [1, 1, 4, 6, 12]
+    assert [parts.images_at_once(12, 10, 45, whole_bytes=size) for size in (119, 120)] == [4, 12]

@@ -6,8 +6,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ..core.parts import images_at_once, in_parts
 from ..types import Array
-from .parts import images_at_once, in_parts
 
 PART_BYTES = 4 * 2**20
 """Most bytes of one layer's columns that are alive at once: they stay in the cache."""

@@ -5,9 +5,9 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ..core.parts import images_at_once, sum_of_parts
 from ..types import Array
 from .columns import taps
-from .parts import images_at_once, sum_of_parts
 
 PART_BYTES = 2**20
 """Most bytes of one layer's input or output whose share of the kernel's gradient is computed at once."""

@@ -268,7 +268,7 @@ class Forward:
         """{layer: its neurons' state at rest}, for currents of so many images and this dtype.
 
         known: whether neurons that start at rest by themselves may be given None, which is no memory to read. On a CPU
-            they are not: XLA then plans for more memory in all (VGG9, batch 128, T=5: 1,280 MB where 1,204 do).
+            they are not: XLA then plans for more memory in all (ResNet18, batch 16, T=5: 741 MB where 646 do).
         """
         known = known and made_for().platform != "cpu"
 

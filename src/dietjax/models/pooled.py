@@ -9,9 +9,9 @@ steps by two: a quarter of the products, the same numbers but for rounding.
 import jax
 import jax.numpy as jnp
 
+from ..core.parts import in_parts
 from ..types import Array
 from .columns import columns_images_at_once, columns_product
-from .parts import in_parts
 
 
 def convolve_pooled(x: Array, kernel: Array) -> Array:

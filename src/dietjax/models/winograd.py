@@ -9,8 +9,8 @@ import math
 import jax
 import jax.numpy as jnp
 
+from ..core.parts import images_at_once, in_parts
 from ..types import Array
-from .parts import images_at_once, in_parts
 
 PART_BYTES = 16 * 2**20
 """Most bytes of one layer's transformed tiles that are alive at once. More would spare adding up a kernel's gradient

@@ -5,6 +5,7 @@ and a spike per neuron and timestep; here the backward pass finds them again fro
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ...types import Array
+from ..parts import images_at_once
 from ..surrogate import spike
 from .rule import Rule, step, step_back, sum_to
 
@@ -20,6 +22,9 @@ UNROLLED = 16
 BLOCK = 4
 """Timesteps in one turn of the loop over a longer T: what a turn computes should stay in a CPU's cache, and a GPU
 should not start a kernel per step."""
+WHOLE_BYTES, PART_BYTES = 16 * 2**20, 2 * 2**20
+"""On a CPU, bytes of a layer's currents up to which the backward pass takes all images together, and of a part beyond.
+Some twenty maps of one timestep are alive in it. Smaller layers are faster in one piece (docs/performance.md)."""
 
 
 def forward(rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array, membrane: Array,
@@ -71,11 +76,37 @@ def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any
     g_after, came = (zeros if x is None else x for x in (g_after, membrane))
     # A GPU's fusions would write membranes in float32 for the sums of each timestep; a CPU sums while they are in its
     # cache, and would have to keep sums of every neuron.
-    by_step, at_once = (functools.partial(_backward, rule, timesteps, sum_steps) for sum_steps in (True, False))
+    on_cpu = functools.partial(_backward_in_parts, rule, timesteps)
+    at_once = functools.partial(_backward, rule, timesteps, False)
     *found, g_membrane = lax.platform_dependent((current, leak, threshold), (came, elapsed), states, g_after, g_spikes,
-                                                cpu=by_step, default=at_once)
+                                                cpu=on_cpu, default=at_once)
     g_elapsed = jax.tree.map(jnp.zeros_like, elapsed)  # a counter has no gradient
     return *found, None if membrane is None else g_membrane, g_elapsed
+
+
+def _backward_in_parts(rule, timesteps, arguments, state, states, g_after, g_spikes):
+    """`_backward` of some images at a time: what it makes besides cotangents of currents then stays small."""
+    current, leak, threshold = arguments
+    count, image_bytes = g_spikes.shape[0], g_after.dtype.itemsize * math.prod(g_spikes.shape[1:])
+    size = images_at_once(count, image_bytes, PART_BYTES, WHOLE_BYTES)
+    run = functools.partial(_backward, rule, timesteps, True)
+    if size == count:
+        return run(arguments, state, states, g_after, g_spikes)
+    before_blocks, others = (states[:2], states[2:]) if states else (None, None)
+
+    def part(total, start):
+        def images(arrays, axis=0):
+            return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size, axis), arrays)
+
+        mine = (*images(before_blocks, axis=1), *images(others)) if states else None
+        g_current, *of_parameters, g_came = run((images(current), leak, threshold), images(state), mine,
+                                                images(g_after), images(g_spikes))
+        return jax.tree.map(jnp.add, total, of_parameters), (g_current, g_came)
+
+    nothing = [jnp.zeros_like(leak), jnp.zeros_like(threshold)]
+    of_parameters, divided = lax.scan(part, nothing, jnp.arange(0, count, size))
+    g_current, g_came = (x.reshape(count, *x.shape[2:]) for x in divided)
+    return g_current, *of_parameters, g_came
 
 
 def _backward(rule, timesteps, sum_steps, arguments, state, states, g_after, g_spikes):
