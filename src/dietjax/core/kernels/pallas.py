@@ -27,7 +27,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ...types import Array
 from . import tile
-from .rule import Rule, sum_to
+from .rule import Parameters, Rule
 
 LONGEST = 128
 """Timesteps of one kernel, so that their tiles fit the VMEM of a TPU; more are several kernels."""
@@ -55,10 +55,10 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
         if membrane is None and len(parts) == 1:
             # Who starts at rest seldom asks for the state after it: a kernel of its own, which XLA drops where it is
             # not asked for.
-            fired, _, within = _call(tile.forward, rule, count, platform, "spikes", inputs)
-            state = _call(tile.forward, rule, count, platform, "state", inputs)[1]
+            fired, _, within = _call(tile.forward, rule, count, platform, "spikes", None, inputs)
+            state = _call(tile.forward, rule, count, platform, "state", None, inputs)[1]
         else:
-            fired, state, within = _call(tile.forward, rule, count, platform, "all", inputs)
+            fired, state, within = _call(tile.forward, rule, count, platform, "all", None, inputs)
         spikes.append(fired)
         starts.append(jax.tree.map(view.neurons, (before, within)))
     return (*jax.tree.map(view.neurons, state), view.neurons(jnp.concatenate(spikes, axis=1))), starts
@@ -72,16 +72,18 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
     g_after, _, g_spikes = cotangents
     g_after, g_spikes, seen = jax.tree.map(view.rows, (g_after, g_spikes, current))
     wide = view.shared(leak), view.shared(threshold, 1)
+    parameters = Parameters(current.shape[2:], (jnp.ndim(leak), jnp.ndim(threshold)))
     g_currents, g_shared = [], [0.0, 0.0]
     for (first, count), (before, within) in reversed(list(zip(_parts(timesteps), starts, strict=True))):
         state = jax.tree.map(view.rows, (membrane, elapsed) if before is None else before)
         inputs = (_between(seen, first, count), *wide, state, jax.tree.map(view.rows, within),
                   g_spikes[:, first:first + count], g_after)
-        g_current, *more, g_after = _call(tile.backward, rule, count, platform, "all", inputs)
+        g_current, *more, g_after = _call(tile.backward, rule, count, platform, "all", parameters, inputs)
         g_currents.append(g_current)
         g_shared = [total + part for total, part in zip(g_shared, more, strict=True)]
     g_current = sum(g_currents) if current.shape[1] == 1 else jnp.concatenate(g_currents[::-1], axis=1)
-    g_leak, g_threshold = (sum_to(view.neurons(g), p) for g, p in zip(g_shared, (leak, threshold), strict=True))
+    g_leak, g_threshold = (jnp.reshape(g, jnp.shape(p)).astype(jnp.result_type(p))
+                           for g, p in zip(g_shared, (leak, threshold), strict=True))
     # a counter has no gradient
     g_membrane = None if membrane is None else view.neurons(g_after)
     return view.neurons(g_current), g_leak, g_threshold, g_membrane, jax.tree.map(jnp.zeros_like, elapsed)
@@ -118,11 +120,13 @@ def _between(current, first, count):
     return current if current.shape[1] == 1 else current[:, first:first + count]
 
 
-@functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3, 4))
-def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: str, inputs: Any) -> Any:
+@functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3, 4, 5))
+def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: str, parameters: Parameters | None,
+          inputs: Any) -> Any:
     """Run a kernel body over all tiles of arrays [B, T, rows, 128], [B, rows, 128] and [rows, 128].
 
     wanted: of the forward body "spikes", "state" (after the last step), or "all"; the rest is None.
+    parameters: of the backward body.
     """
     current, leak, _, (membrane, elapsed), *_ = inputs
     batch, _, rows, _ = current.shape
@@ -151,9 +155,9 @@ def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: str, in
     else:
         results = _tpu(kernel, members, groups, steps, flat_inputs, flat_outputs, platform == "interpret")
     results = jax.tree.unflatten(out_tree, results)
-    if body is tile.backward:
+    if parameters is not None:
         g_current, *g_shared, g_membrane = results
-        results = g_current, *(x.sum(0) for x in g_shared), g_membrane
+        results = g_current, *parameters.sums(g_shared), g_membrane
     return results
 
 
@@ -210,24 +214,24 @@ def _gpu(kernel, members, groups, inputs, outputs):
                                              unsafe_no_auto_barriers=True))(*inputs)
 
 
-def _partition(body, rule, steps, platform, wanted, mesh, arguments, results):
+def _partition(body, rule, steps, platform, wanted, parameters, mesh, arguments, results):
     batch = arguments[0][0].sharding.spec[0]
 
     def sharding(x):
         return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 2 else PartitionSpec())
 
     def local(inputs):
-        outputs = _call.fun(body, rule, steps, platform, wanted, inputs)
+        outputs = _call.fun(body, rule, steps, platform, wanted, parameters, inputs)
         if batch is None:
             return outputs
-        return jax.tree.map(lambda x: jax.lax.psum(x, batch) if x.ndim == 2 else x, outputs)
+        return jax.tree.map(lambda x: jax.lax.psum(x, batch) if x.ndim == 1 else x, outputs)
 
     return mesh, local, jax.tree.map(sharding, results), jax.tree.map(sharding, arguments)
 
 
-def _sharding_rule(body, rule, steps, platform, wanted, mesh, inputs, outputs):
-    def factors(name, x):
-        return {2: "r l", 3: "b r l", 4: f"b {name} r l"}[x.rank]  # arrays differ in their number of timesteps
+def _sharding_rule(body, rule, steps, platform, wanted, parameters, mesh, inputs, outputs):
+    def factors(name, x):  # arrays differ in their number of timesteps, parameters in their size
+        return {1: f"{name}p", 2: "r l", 3: "b r l", 4: f"b {name} r l"}[x.rank]
 
     return " -> ".join(", ".join(factors(f"{side}{i}", x) for i, x in enumerate(arrays))
                        for side, arrays in (("i", inputs), ("o", outputs)))

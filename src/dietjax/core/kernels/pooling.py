@@ -19,7 +19,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from ...types import Array
 from . import tile
-from .rule import Rule, step, sum_to
+from .rule import Parameters, Rule, step
 
 TILE = 256
 """Outputs of the pool: two for each thread of a warpgroup."""
@@ -49,7 +49,7 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
         leak, threshold: as of `xla.forward`.
     """
     batch, _, height, width, channels = current.shape
-    (pooled,) = _call(_forward, rule, platform, _columns(current), _tiles(current, leak, threshold))
+    (pooled,) = _call(_forward, rule, platform, _columns(current), None, _tiles(current, leak, threshold))
     return pooled.reshape(batch, timesteps, height // 2, width // 2, channels)
 
 
@@ -58,10 +58,11 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, 
     """Cotangents of current, leak and threshold, from that of what `forward` gave."""
     current, *parameters = arguments
     g_pooled = g_pooled.reshape(*g_pooled.shape[:2], -1, *_tile(current))
-    g_current, *g_shared = _call(_backward, rule, platform, _columns(current), (*_tiles(*arguments), g_pooled))
-    neurons = current.shape[2:]
-    return g_current.reshape(current.shape), *(sum_to(g.reshape(neurons), parameter)
-                                               for g, parameter in zip(g_shared, parameters, strict=True))
+    g_current, *g_shared = _call(_backward, rule, platform, _columns(current),
+                                 Parameters(current.shape[2:], tuple(map(jnp.ndim, parameters))),
+                                 (*_tiles(*arguments), g_pooled))
+    return g_current.reshape(current.shape), *(g.reshape(p.shape).astype(p.dtype)
+                                               for g, p in zip(g_shared, parameters, strict=True))
 
 
 def _tile(current):
@@ -136,10 +137,12 @@ def _backward(rule, steps, members, place, inputs, outputs):
     tile.backward(rule, steps, members, lies, (*inputs, (None, None), None, g_pooled, None), (*outputs, None))
 
 
-@functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3))
-def _call(body: Any, rule: Rule, platform: str, columns: int, inputs: Any) -> Any:
+@functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3, 4))
+def _call(body: Any, rule: Rule, platform: str, columns: int, parameters: Parameters | None, inputs: Any) -> Any:
     """Run a body over all tiles of arrays [B, T, H·columns, w, 2·lanes, C'], [B, T, H/2·columns, w, lanes, C'] and
     [H·columns, w, 2·lanes, C'].
+
+    parameters: of the backward body.
     """
     current, leak, *_ = inputs
     batch, steps, tiles, wide, sides, lane = current.shape
@@ -157,9 +160,9 @@ def _call(body: Any, rule: Rule, platform: str, columns: int, inputs: Any) -> An
 
     grid = groups, tiles // 2 * lanes if body is _forward else tiles * sides
     found = (_gpu if platform == "gpu" else _interpreted)(run, grid, inputs, results)
-    if body is _forward:
+    if parameters is None:
         return [found[0].reshape(batch, steps, tiles // 2, wide, lanes, lane)]
-    return [found[0], *(x.sum(0) for x in found[1:])]
+    return [found[0], *parameters.sums(found[1:])]
 
 
 def _gpu(run, grid, inputs, results):
@@ -179,23 +182,25 @@ def _interpreted(run, grid, inputs, results):
                           interpret=True)(*inputs)
 
 
-def _partition(body, rule, platform, columns, mesh, arguments, results):
+def _partition(body, rule, platform, columns, parameters, mesh, arguments, results):
     batch = arguments[0][0].sharding.spec[0]
 
     def sharding(x):
         return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 4 else PartitionSpec())
 
     def local(inputs):
-        outputs = _call.fun(body, rule, platform, columns, inputs)
+        outputs = _call.fun(body, rule, platform, columns, parameters, inputs)
         if batch is None:
             return outputs
-        return [jax.lax.psum(x, batch) if x.ndim == 4 else x for x in outputs]
+        return [jax.lax.psum(x, batch) if x.ndim == 1 else x for x in outputs]
 
     return mesh, local, jax.tree.map(sharding, results), jax.tree.map(sharding, arguments)
 
 
-def _sharding_rule(body, rule, platform, columns, mesh, inputs, outputs):
+def _sharding_rule(body, rule, platform, columns, parameters, mesh, inputs, outputs):
     def factors(name, x):
+        if x.rank == 1:
+            return f"{name}p"
         return f"{'b t' * (x.rank > 4)} {name}n w {name}k c"  # arrays differ in their number of tiles
 
     return " -> ".join(", ".join(factors(f"{side}{i}", x) for i, x in enumerate(arrays))

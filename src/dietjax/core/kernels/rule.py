@@ -10,8 +10,9 @@ u(t) before, u(t−1) after the reset. Reset to zero: g_u(t)·(1 − o(t)) in d(
 to the neuron's own steps.
 """
 
+import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -50,6 +51,22 @@ def step_back(rule, leak, threshold, came, before, fired, elapsed, g_after, g_fi
         g_after = g_after * (1 - fired)
     g_before = g_after + slope / threshold
     return g_before, leak * g_before, g_before * came, g_threshold
+
+
+class Parameters(NamedTuple):
+    """What gradients of leak and threshold are summed to; static. Each device sums its own before they are added up:
+    else it would send a number for every neuron.
+    """
+
+    neurons: tuple[int, ...]
+    """N."""
+    axes: tuple[int, ...]
+    """How many of the last axes of N each of both has."""
+
+    def sums(self, parts: Any) -> list[Array]:
+        """[groups, tiles of neurons ...] of each -> its sum [size]; what is beyond N is padding."""
+        whole = [x.sum(0).reshape(-1)[:math.prod(self.neurons)].reshape(self.neurons) for x in parts]
+        return [x.sum(tuple(range(x.ndim - kept))).reshape(-1) for x, kept in zip(whole, self.axes, strict=True)]
 
 
 def sum_to(gradient: Array, parameter: Array) -> Array:
