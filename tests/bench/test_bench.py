@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import subprocess
 import sys
 
 import jax
 import numpy as np
 import pytest
+from devices import run_script
 
 from dietjax.bench import measure, memory, networks, peers, show
 from dietjax.bench.measure import Call, Result
@@ -357,12 +357,9 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_devices_send_a_ring_s_bytes(tmp_path):
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     command = ["bench", "scaling", *NETWORK, "--timesteps", "2", "--runs", "1", "--devices", "4", "--json",
                "--plot", str(tmp_path / "plot.png")]
-    found = subprocess.run([sys.executable, "-c", SCALING, *command], env=environment, text=True, capture_output=True)
-    assert found.returncode == 0, found.stderr
-    result = json.loads(found.stdout)
+    result = json.loads(run_script(4, SCALING, *command))
     assert [row["devices"] for row in result["rows"]] == [1, 4] and result["settings"]["devices"] == [4]
     columns = TIMED | PLANNED | {"devices", "T", "images/s", "efficiency", "sent MB", "ring MB"}
     assert all(set(row) == columns for row in result["rows"])

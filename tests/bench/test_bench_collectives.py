@@ -2,12 +2,10 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import pytest
+from devices import run_script
 from jax.sharding import AbstractMesh, AxisType
 
 from dietjax.bench import collectives as bench
@@ -86,12 +84,8 @@ sys.exit(cli.main(sys.argv[1:]))
 
 def compiled(*options, devices=8):
     """{(fsdp, kind, group): row} of the command in a process with so many devices."""
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
-                                "JAX_PLATFORMS": "cpu"}
-    found = subprocess.run([sys.executable, "-c", CHILD, "bench", "collectives", *NETWORK, "--json", *options],
-                           env=environment, text=True, capture_output=True)
-    assert found.returncode == 0, found.stderr
-    return {(row["fsdp"], row["kind"], row["group"]): row for row in json.loads(found.stdout)["rows"]}
+    found = run_script(devices, CHILD, "bench", "collectives", *NETWORK, "--json", *options)
+    return {(row["fsdp"], row["kind"], row["group"]): row for row in json.loads(found)["rows"]}
 
 
 @pytest.mark.slow
@@ -127,10 +121,7 @@ for fsdp in (1, 8):
 @pytest.mark.slow
 def test_split_weights_are_gathered_in_the_dtype_that_computes():
     """In the program as it is handed to XLA: a CPU's compiler makes float32 of it again. Four kernels."""
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    found = subprocess.run([sys.executable, "-c", GATHERED], env=environment, text=True, capture_output=True)
-    assert found.returncode == 0, found.stderr
-    assert found.stdout.split() == ["0", "0", "4", "0"]
+    assert run_script(8, GATHERED).split() == ["0", "0", "4", "0"]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import quadrants as t
+from devices import environment
 from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 
 from dietjax.config import Parallel, Phase
@@ -114,10 +115,6 @@ def test_bfloat16_computes_in_it_and_keeps_everything_in_float32():
 
 
 # ---- processes with several devices
-
-
-def environment(devices):
-    return os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
 
 
 def on_devices(devices, *arguments):

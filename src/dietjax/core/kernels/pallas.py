@@ -23,10 +23,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding, PartitionSpec
 
 from ...types import Array
 from . import tile
+from .launch import cut_by_batch, on_hopper
 from .rule import Parameters, Rule
 
 LONGEST = 128
@@ -72,7 +72,7 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
     g_after, _, g_spikes = cotangents
     g_after, g_spikes, seen = jax.tree.map(view.rows, (g_after, g_spikes, current))
     wide = view.shared(leak), view.shared(threshold, 1)
-    parameters = Parameters(current.shape[2:], (jnp.ndim(leak), jnp.ndim(threshold)))
+    parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
     g_currents, g_shared = [], [0.0, 0.0]
     for (first, count), (before, within) in reversed(list(zip(_parts(timesteps), starts, strict=True))):
         state = jax.tree.map(view.rows, (membrane, elapsed) if before is None else before)
@@ -82,8 +82,7 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
         g_currents.append(g_current)
         g_shared = [total + part for total, part in zip(g_shared, more, strict=True)]
     g_current = sum(g_currents) if current.shape[1] == 1 else jnp.concatenate(g_currents[::-1], axis=1)
-    g_leak, g_threshold = (jnp.reshape(g, jnp.shape(p)).astype(jnp.result_type(p))
-                           for g, p in zip(g_shared, (leak, threshold), strict=True))
+    g_leak, g_threshold = parameters.shaped(g_shared, leak, threshold)
     # a counter has no gradient
     g_membrane = None if membrane is None else view.neurons(g_after)
     return view.neurons(g_current), g_leak, g_threshold, g_membrane, jax.tree.map(jnp.zeros_like, elapsed)
@@ -200,41 +199,16 @@ def _loaded(dtype):
 
 
 def _gpu(kernel, members, groups, inputs, outputs):
-    from jax.experimental.pallas import mosaic_gpu as plgpu
-
     height = ROWS["gpu"]
 
-    def block(*refs):
-        group, j = jax.lax.axis_index("group"), jax.lax.axis_index("tile")
+    def block(group, j, *refs):
         kernel(tile.Tile(group * members, group, (pl.ds(j * height, height),)), *refs)
 
-    return plgpu.kernel(
-        block, out_type=outputs, grid=(groups, inputs[0].shape[-2] // height), grid_names=("group", "tile"),
-        compiler_params=plgpu.CompilerParams(lowering_semantics=plgpu.LoweringSemantics.Warpgroup,
-                                             unsafe_no_auto_barriers=True))(*inputs)
+    return on_hopper(block, (groups, inputs[0].shape[-2] // height), inputs, outputs)
 
 
-def _partition(body, rule, steps, platform, wanted, parameters, mesh, arguments, results):
-    batch = arguments[0][0].sharding.spec[0]
-
-    def sharding(x):
-        return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 2 else PartitionSpec())
-
-    def local(inputs):
-        outputs = _call.fun(body, rule, steps, platform, wanted, parameters, inputs)
-        if batch is None:
-            return outputs
-        return jax.tree.map(lambda x: jax.lax.psum(x, batch) if x.ndim == 1 else x, outputs)
-
-    return mesh, local, jax.tree.map(sharding, results), jax.tree.map(sharding, arguments)
+def _factors(own, rank):  # arrays differ in their number of timesteps, parameters in their size
+    return {1: f"{own}p", 2: "r l", 3: "b r l", 4: f"b {own} r l"}[rank]
 
 
-def _sharding_rule(body, rule, steps, platform, wanted, parameters, mesh, inputs, outputs):
-    def factors(name, x):  # arrays differ in their number of timesteps, parameters in their size
-        return {1: f"{name}p", 2: "r l", 3: "b r l", 4: f"b {name} r l"}[x.rank]
-
-    return " -> ".join(", ".join(factors(f"{side}{i}", x) for i, x in enumerate(arrays))
-                       for side, arrays in (("i", inputs), ("o", outputs)))
-
-
-_call.def_partition(_partition, sharding_rule=_sharding_rule)
+cut_by_batch(_call, 2, _factors)

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 from jax.experimental.custom_partitioning import custom_partitioning
-from jax.sharding import NamedSharding, PartitionSpec
 
 from ...types import Array
 from . import tile
+from .launch import cut_by_batch, on_hopper
 from .rule import Parameters, Rule, step
 
 TILE = 256
@@ -56,13 +56,12 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
 def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, Array, Array], g_pooled: Array
              ) -> tuple[Array, ...]:
     """Cotangents of current, leak and threshold, from that of what `forward` gave."""
-    current, *parameters = arguments
+    current, leak, threshold = arguments
     g_pooled = g_pooled.reshape(*g_pooled.shape[:2], -1, *_tile(current))
-    g_current, *g_shared = _call(_backward, rule, platform, _columns(current),
-                                 Parameters(current.shape[2:], tuple(map(jnp.ndim, parameters))),
+    parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
+    g_current, *g_shared = _call(_backward, rule, platform, _columns(current), parameters,
                                  (*_tiles(*arguments), g_pooled))
-    return g_current.reshape(current.shape), *(g.reshape(p.shape).astype(p.dtype)
-                                               for g, p in zip(g_shared, parameters, strict=True))
+    return g_current.reshape(current.shape), *parameters.shaped(g_shared, leak, threshold)
 
 
 def _tile(current):
@@ -155,56 +154,23 @@ def _call(body: Any, rule: Rule, platform: str, columns: int, parameters: Parame
         shared = jax.ShapeDtypeStruct((groups, *leak.shape), leak.dtype)
         results = [jax.ShapeDtypeStruct(current.shape, current.dtype), shared, shared]
 
-    def run(group, n, *refs):
+    def lif_and_pool(group, n, *refs):
         body(rule, steps, members, Place(group, n, columns, lanes), refs[:len(inputs)], refs[len(inputs):])
 
     grid = groups, tiles // 2 * lanes if body is _forward else tiles * sides
-    found = (_gpu if platform == "gpu" else _interpreted)(run, grid, inputs, results)
+    found = (on_hopper if platform == "gpu" else _interpreted)(lif_and_pool, grid, inputs, results)
     if parameters is None:
         return [found[0].reshape(batch, steps, tiles // 2, wide, lanes, lane)]
     return [found[0], *parameters.sums(found[1:])]
 
 
-def _gpu(run, grid, inputs, results):
-    from jax.experimental.pallas import mosaic_gpu as plgpu
-
-    def lif_and_pool(*refs):
-        run(jax.lax.axis_index("group"), jax.lax.axis_index("tile"), *refs)
-
-    return plgpu.kernel(
-        lif_and_pool, out_type=results, grid=grid, grid_names=("group", "tile"),
-        compiler_params=plgpu.CompilerParams(lowering_semantics=plgpu.LoweringSemantics.Warpgroup,
-                                             unsafe_no_auto_barriers=True))(*inputs)
-
-
-def _interpreted(run, grid, inputs, results):
-    return pl.pallas_call(lambda *refs: run(pl.program_id(0), pl.program_id(1), *refs), results, grid=grid,
+def _interpreted(body, grid, inputs, results):
+    return pl.pallas_call(lambda *refs: body(pl.program_id(0), pl.program_id(1), *refs), results, grid=grid,
                           interpret=True)(*inputs)
 
 
-def _partition(body, rule, platform, columns, parameters, mesh, arguments, results):
-    batch = arguments[0][0].sharding.spec[0]
-
-    def sharding(x):
-        return NamedSharding(mesh, PartitionSpec(batch) if x.ndim > 4 else PartitionSpec())
-
-    def local(inputs):
-        outputs = _call.fun(body, rule, platform, columns, parameters, inputs)
-        if batch is None:
-            return outputs
-        return [jax.lax.psum(x, batch) if x.ndim == 1 else x for x in outputs]
-
-    return mesh, local, jax.tree.map(sharding, results), jax.tree.map(sharding, arguments)
+def _factors(own, rank):  # arrays differ in their number of tiles, parameters in their size
+    return f"{own}p" if rank == 1 else f"{'b t' * (rank > 4)} {own}n w {own}k c"
 
 
-def _sharding_rule(body, rule, platform, columns, parameters, mesh, inputs, outputs):
-    def factors(name, x):
-        if x.rank == 1:
-            return f"{name}p"
-        return f"{'b t' * (x.rank > 4)} {name}n w {name}k c"  # arrays differ in their number of tiles
-
-    return " -> ".join(", ".join(factors(f"{side}{i}", x) for i, x in enumerate(arrays))
-                       for side, arrays in (("i", inputs), ("o", outputs)))
-
-
-_call.def_partition(_partition, sharding_rule=_sharding_rule)
+cut_by_batch(_call, 4, _factors)

@@ -60,13 +60,19 @@ class Parameters(NamedTuple):
 
     neurons: tuple[int, ...]
     """N."""
-    axes: tuple[int, ...]
-    """How many of the last axes of N each of both has."""
+    shapes: tuple[tuple[int, ...], ...]
+    """Of both, the last axes of N."""
 
     def sums(self, parts: Any) -> list[Array]:
         """[groups, tiles of neurons ...] of each -> its sum [size]; what is beyond N is padding."""
         whole = [x.sum(0).reshape(-1)[:math.prod(self.neurons)].reshape(self.neurons) for x in parts]
-        return [x.sum(tuple(range(x.ndim - kept))).reshape(-1) for x, kept in zip(whole, self.axes, strict=True)]
+        return [x.sum(tuple(range(x.ndim - len(shape)))).reshape(-1)
+                for x, shape in zip(whole, self.shapes, strict=True)]
+
+    def shaped(self, sums: Any, *parameters: Array) -> list[Array]:
+        """These sums in the shapes and dtypes of leak and threshold."""
+        return [x.reshape(shape).astype(jnp.result_type(parameter))
+                for x, shape, parameter in zip(sums, self.shapes, parameters, strict=True)]
 
 
 def sum_to(gradient: Array, parameter: Array) -> Array:
