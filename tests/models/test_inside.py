@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from dietjax import ALIF, LI, LIF, PLIF, QCFS, SRM, Binary, LIFParams, ReLU, SlidingPSN
+from dietjax.core.losses import rate_below
 from dietjax.errors import InputError
 from dietjax.models import Layer, Network, Residual
 from dietjax.models.inside import event_rate, measured, per_event
@@ -83,11 +84,28 @@ def test_magnitudes_of_spikes_are_one_and_of_silence_nothing(random_variables, i
     assert record["magnitude"]["a"] == 1
 
 
-def test_a_rate_has_the_gradient_of_the_mean_magnitude():
+def test_a_rate_has_the_gradient_of_the_mean_magnitude_and_of_silence_that_from_above():
     x = jnp.array([-2.0, 0.0, 0.5, 1.0])
     assert event_rate(x) == 0.75
-    np.testing.assert_allclose(jax.grad(event_rate)(x), np.sign(x) / 4)
+    np.testing.assert_allclose(jax.grad(event_rate)(x), np.array([-1, 1, 1, 1]) / 4)
     assert jnp.isnan(event_rate(x.at[1].set(jnp.nan)))
+
+
+def test_a_silent_layer_is_woken_by_the_lower_bound_on_its_rate(random_variables, images):
+    net = Network(LAYERS, IMAGE, neuron=LIF(threshold=0.3))
+    variables = random_variables(net)
+    variables["params"]["a"]["kernel"] = 0.01 * jnp.abs(variables["params"]["a"]["kernel"])
+    images = jnp.abs(images).astype(jnp.float32)
+
+    def score(kernel):
+        variables["params"]["a"]["kernel"] = kernel
+        rates = apply(net, variables, images, T)[1]["spike_rate"]
+        return rate_below({"a": rates["a"]}, 1.0), rates["a"]
+
+    before = variables["params"]["a"]["kernel"]
+    gradient, rate = jax.grad(score, has_aux=True)(before)
+    assert rate == 0
+    assert score(before - 30 * gradient)[1] > 0.1
 
 
 @pytest.mark.parametrize("chunk", [None, 1])

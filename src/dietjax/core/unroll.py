@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ..errors import InputError
 from ..types import Array, Neuron, Params, State
 from . import kernels
+from .dropout import Dropout
 from .explicit import run_automatically
 from .neurons.checks import check_block
 from .scan import checked_step, defined_with_step, scan_steps
@@ -48,26 +49,29 @@ def unroll(neuron: Neuron, params: Params, state: State, current: Array, timeste
     return run_automatically(run, current, params, state, current)[0]
 
 
-def unroll_pooled(neuron: Neuron, params: Params, current: Array, timesteps: int, backend: str = "auto"
-                  ) -> Array | None:
-    """`average_pool` of the outputs that `unroll` gives from rest, by a kernel that neither writes nor reads those.
+def unroll_sent(neuron: Neuron, params: Params, current: Array, timesteps: int, dropout: Dropout | None = None,
+                pool: bool = False, backend: str = "auto") -> tuple[Array, Array] | None:
+    """What leaves a layer of the outputs that `unroll` gives from rest, by a kernel that does not write those.
 
     Args:
         neuron, params, timesteps, backend: as of `unroll`.
-        current: [B, T, H, W, C].
+        current: [B, T, N], or [B, 1, N] for a constant one.
+        dropout: what they are multiplied by.
+        pool: whether `average_pool` follows, of N = [H, W, C].
 
     Returns:
-        [B, T, H/2, W/2, C]; None where there is no such kernel: of this neuron, shape, T, backend or device.
+        ([B, T, N] or [B, T, H/2, W/2, C]; the sum of the magnitudes of all outputs, before dropout). None where there
+        is no such kernel: of this neuron, shape, T, backend or device, or of both dropout and pool.
     """
     kernels.check_backend(backend)
-    if not (defined_with_step(neuron, "run_pooled") and getattr(neuron, "starts_at_rest", False)):
+    if not (defined_with_step(neuron, "run_sent") and getattr(neuron, "starts_at_rest", False)):
         return None
     by_kernel: Any = neuron
 
-    def run(params, current):
-        return by_kernel.run_pooled(params, current, timesteps, backend), ()
+    def run(params, current, dropout):
+        return by_kernel.run_sent(params, current, timesteps, dropout, pool, backend), ()
 
-    return run_automatically(run, current, params, current)[0]
+    return run_automatically(run, current, params, current, dropout)[0]
 
 
 def _unroll(neuron, params, state, current, timesteps, backend):

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from ..core.dropout import Dropout
 from ..core.kernels import made_for
 from ..core.neurons import SpikeCountState
 from ..core.pool import average_pool, global_average, max_pool
@@ -27,7 +28,7 @@ from .inside import (
     has_membrane,
     mean_size,
     measured,
-    measured_of_pooled,
+    measured_of_sum,
     only_valid,
     run_watched,
     valid_steps,
@@ -62,7 +63,7 @@ class Forward:
     stats: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
     """{synapse: {"mean", "var"}} of batch norm."""
     masks: Currents = dataclasses.field(default_factory=dict)
-    """Dropout in training: {layer: which outputs stay, bool [B, 1, N]}."""
+    """Dropout in training: {layer: which outputs stay, int8 [B, 1, N] of 0 and 1}."""
     train: bool = False
     """Whether batch norm takes the statistics of the batch, and returns those that follow from it."""
     record: tuple[str, ...] = ()
@@ -177,10 +178,13 @@ class Forward:
         Returns:
             (states, currents, statistics that batch norm saw, {layer, or its residual's projection: its record}).
         """
-        at_once = None
-        if states[layer.name] is None and valid is None and not self.record and layer.name not in self.masks:
+        dropout = None
+        if layer.name in self.masks:
+            dropout = Dropout.of(self.masks[layer.name], layer.dropout, arrived[layer.name].dtype)
+        sent = None
+        if states[layer.name] is None and valid is None and not self.record:
             with _part(layer.name, "neuron"):
-                at_once = self.populations[layer.name].fire_and_pool(self.net, self.params, arrived[layer.name], chunk)
+                sent = self.populations[layer.name].send(self.net, self.params, arrived[layer.name], chunk, dropout)
         states, record = dict(states), {}
         states[layer.name], x, record[layer.name] = self.run_neurons(layer.name, chunk, states[layer.name],
                                                                      arrived[layer.name], valid)
@@ -191,12 +195,13 @@ class Forward:
                 states[name], brought, record[name] = self.run_neurons(name, chunk, states[name], brought, valid)
             with _part(layer.name, "residual"):
                 x = COMBINE[layer.residual.combine](x, brought)
-        if layer.name in self.masks:
+        if sent is not None:
+            x, events = sent
+            record[layer.name] |= measured_of_sum(events, arrived[layer.name][:, 0].size)
+        elif dropout is not None:
             with _part(layer.name, "dropout"):
-                x = jnp.where(self.masks[layer.name], x * jnp.asarray(1 / (1 - layer.dropout), x.dtype), 0)
-        if at_once is not None:
-            x, record[layer.name] = at_once, record[layer.name] | measured_of_pooled(at_once, x, chunk)
-        elif layer.pool:
+                x = dropout(x)
+        if layer.pool and not (sent is not None and layer.pool is True):
             with _part(layer.name, "pool"):
                 x = POOL[layer.pool](x)
         if layer.residual is not None or layer.pool == "max":  # else as many leave on average as are fired

@@ -37,7 +37,8 @@ def only_valid(x: Array, valid: Array | None) -> Array:
 def event_rate(x: Array) -> Array:
     """Share of entries that are not 0, whatever their size or sign; NaN where one is. Of spikes: their mean.
 
-    Its derivative is that of the mean magnitude, which for spikes of 0 and 1 is the same number.
+    Its derivative is that of the mean magnitude, which for spikes of 0 and 1 is the same number; at 0 the one from
+    above, so that a silent neuron can be woken.
     """
     return step_function(jnp.abs(x)).mean(dtype=wide(x.dtype))
 
@@ -45,7 +46,7 @@ def event_rate(x: Array) -> Array:
 @event_rate.defjvp
 def _event_rate_tangent(primals, tangents):
     (x,), (tangent,) = primals, tangents
-    return event_rate(x), (jnp.sign(x) * tangent).mean(dtype=wide(x.dtype))
+    return event_rate(x), jax.jvp(mean_size, (x,), (tangent,))[1]
 
 
 def mean_size(x: Array) -> Array:
@@ -63,25 +64,10 @@ def measured(x: Array, timesteps: int) -> dict[str, Array]:
     return {"rate": event_rate(x) * timesteps, "size": mean_size(x) * timesteps, "units": unit_rate(x) * timesteps}
 
 
-@jax.custom_jvp
-def rate_of_pooled(pooled: Array, spikes: Array) -> Array:
-    """`event_rate` of spikes whose averages over 2×2 are known: it is read from these, its gradient goes to the spikes.
-
-    So no program has to have them that does not ask for that gradient.
-    """
-    return pooled.mean(dtype=wide(pooled.dtype))
-
-
-@rate_of_pooled.defjvp
-def _rate_of_pooled_tangent(primals, tangents):
-    pooled, spikes = primals
-    return rate_of_pooled(pooled, spikes), jax.jvp(event_rate, (spikes,), (tangents[1],))[1]
-
-
-def measured_of_pooled(pooled: Array, spikes: Array, timesteps: int) -> dict[str, Array]:
-    """`measured` of spikes of 0 and 1, from their averages over 2×2."""
-    rate = rate_of_pooled(pooled, spikes) * timesteps
-    return {"rate": rate, "size": mean_size(pooled) * timesteps, "units": jax.lax.stop_gradient(rate)}
+def measured_of_sum(events: Array, neurons: int) -> dict[str, Array]:
+    """`measured` of so many neurons whose spikes, 0 or 1, sum up to `events`."""
+    rate = events / neurons
+    return {"rate": rate, "size": rate, "units": jax.lax.stop_gradient(rate)}
 
 
 def per_event(sums: dict[str, Array], rates: dict[str, Array]) -> dict[str, Array]:

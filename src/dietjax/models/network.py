@@ -203,7 +203,8 @@ class Network(nn.Module):
         if not dropped:
             return {}
         keys = jax.random.split(self.make_rng("dropout"), len(dropped))
-        return {layer.name: jax.random.bernoulli(key, 1 - layer.dropout, (batch, 1, *wiring[layer.name].out_shape))
+        return {layer.name: jax.random.bernoulli(key, 1 - layer.dropout, (batch, 1, *wiring[layer.name].out_shape)
+                                                 ).astype(jnp.int8)
                 for layer, key in zip(dropped, keys, strict=True)}
 
 

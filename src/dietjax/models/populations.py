@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from ..core.dropout import Dropout
 from ..core.neurons import SpikeCount
-from ..core.unroll import unroll, unroll_pooled
+from ..core.unroll import unroll, unroll_sent
 from ..errors import InputError
 from ..types import Array, Neuron, Params, State, missing_methods
 from .recurrent import Recurrent, RecurrentParams
@@ -53,14 +54,17 @@ class Population:
                              "ANN's one timestep nothing would come back; use a spiking neuron, or recurrent=False")
         return state
 
-    def fire_and_pool(self, net: "Network", params: dict[str, Any], current: Array, timesteps: int) -> Array | None:
-        """What leaves their layer, from rest and without dropout, where one kernel runs them and the pool; else None.
+    def send(self, net: "Network", params: dict[str, Any], current: Array, timesteps: int, dropout: Dropout | None
+             ) -> tuple[Array, Array] | None:
+        """What leaves their layer from rest (but for a pool other than the average), and the sum of their spikes, where
+        one kernel does it; else None.
 
         Their spikes may then be wanted by nobody, so that XLA drops what else would compute them.
         """
-        if self.layer.pool is not True or self.layer.residual is not None or net.run_neuron is not unroll:
+        if self.layer.residual is not None or net.run_neuron is not unroll:
             return None
-        return unroll_pooled(self.neuron, self.params(params), current, timesteps, net.backend)
+        return unroll_sent(self.neuron, self.params(params), current, timesteps, dropout, self.layer.pool is True,
+                           net.backend)
 
 
 def populations(net: "Network") -> dict[str, Population]:

@@ -6,11 +6,13 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ...types import Array
-from . import block
+from ..dropout import Dropout
+from . import block, sending
 from .able import BACKENDS, HOPPER, check_backend, cuda_generation, made_for, pallas_runs_here, unable
+from .dispatch import Kernels
 from .rule import Rule
 
-__all__ = ["BACKENDS", "FASTER", "Measured", "Rule", "check_backend", "lif", "lif_pooled", "made_for", "unable"]
+__all__ = ["BACKENDS", "FASTER", "Measured", "Rule", "check_backend", "lif", "lif_sent", "made_for", "unable"]
 
 
 class Measured(NamedTuple):
@@ -55,12 +57,14 @@ def lif(rule: Rule, current: Array, leak: Array, threshold: Array, membrane: Arr
                      membrane, elapsed)
 
 
-def lif_pooled(rule: Rule, current: Array, leak: Array, threshold: Array, timesteps: int, backend: str = "auto"
-               ) -> Array | None:
-    """`average_pool` of the spikes of `lif` from rest, by a kernel that writes no others; None: none suits.
+def lif_sent(rule: Rule, current: Array, leak: Array, threshold: Array, timesteps: int, dropout: Dropout | None = None,
+             pool: bool = False, backend: str = "auto") -> tuple[Array, Array] | None:
+    """(what dropout or `average_pool` leave of the spikes of `lif` from rest, how many there were before) by a kernel
+    that writes no others; None: none suits.
 
-    There is one where `lif` takes Pallas on a GPU (`auto` by FASTER, which is of the neuron alone: that it pays behind
-    a pool too is known by bytes, not by time), for currents [B, T, H, W, C] of a shape that `pooling.fits`.
+    There is one where `lif` takes Pallas (`auto` by FASTER, which is of the neuron alone: that it pays with more in it
+    is known by bytes, not by time), of up to `tile.BLOCK` timesteps, not of both dropout and pool; of a pool on a GPU,
+    for currents [B, T, H, W, C] of a shape that `pooling.fits`.
 
     Raises:
         InputError: as `lif`.
@@ -69,16 +73,12 @@ def lif_pooled(rule: Rule, current: Array, leak: Array, threshold: Array, timest
     if backend in ("scan", "xla"):
         return None
     chosen = _chosen(backend, current, threshold, timesteps)
-    if not any(kernel in block.POOLING for _, kernel in chosen):
+    if not sending.at_once(chosen, current.shape, timesteps, dropout is not None, pool):
         return None
-    from .pooling import fits  # with Pallas, which takes time to load
-
-    if not fits(current.shape, timesteps):
-        return None
-    return block.lif_pooled(chosen, rule, timesteps, current, leak, threshold)
+    return sending.lif_sent(chosen, pool, rule, timesteps, current, leak, threshold, dropout)
 
 
-def _chosen(backend: str, current: Array, arithmetic: Array, timesteps: int) -> block.Kernels:
+def _chosen(backend: str, current: Array, arithmetic: Array, timesteps: int) -> Kernels:
     if backend == "auto":
         return _fastest(current, arithmetic, timesteps)
     if backend == "pallas":
@@ -87,7 +87,7 @@ def _chosen(backend: str, current: Array, arithmetic: Array, timesteps: int) -> 
             "pallas": (("cuda", "gpu"), ("tpu", "tpu"), (None, "none"))}[backend]
 
 
-def _fastest(current: Array, arithmetic: Array, timesteps: int) -> block.Kernels:
+def _fastest(current: Array, arithmetic: Array, timesteps: int) -> Kernels:
     """The kernels of `auto`: one of FASTER for the device that the program is made for, else XLA's."""
     faster = [(row.platform, row.kernel) for row in FASTER if cuda_generation() >= row.generation
               and current.dtype.itemsize <= row.itemsize and arithmetic.dtype == jnp.float32

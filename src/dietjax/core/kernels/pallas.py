@@ -25,6 +25,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.custom_partitioning import custom_partitioning
 
 from ...types import Array
+from ..dropout import Dropout
 from . import tile
 from .launch import cut_by_batch, on_hopper
 from .rule import Parameters, Rule
@@ -51,14 +52,15 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
     parts = _parts(timesteps)
     for first, count in parts:
         before = state if first else None  # the first is among the arguments
-        inputs = _between(current, first, count), leak, threshold, state
+        inputs = _between(current, first, count), leak, threshold, state, None
         if membrane is None and len(parts) == 1:
             # Who starts at rest seldom asks for the state after it: a kernel of its own, which XLA drops where it is
             # not asked for.
-            fired, _, within = _call(tile.forward, rule, count, platform, "spikes", None, inputs)
-            state = _call(tile.forward, rule, count, platform, "state", None, inputs)[1]
+            fired, _, within, _ = _call(tile.forward, rule, count, platform, ("spikes", "starts"), None, inputs)
+            state = _call(tile.forward, rule, count, platform, ("state",), None, inputs)[1]
         else:
-            fired, state, within = _call(tile.forward, rule, count, platform, "all", None, inputs)
+            fired, state, within, _ = _call(tile.forward, rule, count, platform, ("spikes", "state", "starts"), None,
+                                            inputs)
         spikes.append(fired)
         starts.append(jax.tree.map(view.neurons, (before, within)))
     return (*jax.tree.map(view.neurons, state), view.neurons(jnp.concatenate(spikes, axis=1))), starts
@@ -76,9 +78,9 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
     g_currents, g_shared = [], [0.0, 0.0]
     for (first, count), (before, within) in reversed(list(zip(_parts(timesteps), starts, strict=True))):
         state = jax.tree.map(view.rows, (membrane, elapsed) if before is None else before)
-        inputs = (_between(seen, first, count), *wide, state, jax.tree.map(view.rows, within),
+        inputs = (_between(seen, first, count), *wide, state, None, jax.tree.map(view.rows, within),
                   g_spikes[:, first:first + count], g_after)
-        g_current, *more, g_after = _call(tile.backward, rule, count, platform, "all", parameters, inputs)
+        g_current, *more, g_after = _call(tile.backward, rule, count, platform, (), parameters, inputs)
         g_currents.append(g_current)
         g_shared = [total + part for total, part in zip(g_shared, more, strict=True)]
     g_current = sum(g_currents) if current.shape[1] == 1 else jnp.concatenate(g_currents[::-1], axis=1)
@@ -86,6 +88,31 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
     # a counter has no gradient
     g_membrane = None if membrane is None else view.neurons(g_after)
     return view.neurons(g_current), g_leak, g_threshold, g_membrane, jax.tree.map(jnp.zeros_like, elapsed)
+
+
+def sent(platform: str, rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array,
+         dropout: Dropout | None) -> tuple[Array, Array]:
+    """(what dropout leaves of the spikes, how many there were before it), from rest; arguments as of `block.lif_sent`.
+
+    All timesteps are in registers: at most `tile.BLOCK`.
+    """
+    view = _View(platform, current, threshold, None)
+    inputs = (view.rows(current), view.shared(leak), view.shared(threshold, 1), (None, None),
+              jax.tree.map(view.rows, dropout))
+    spikes, *_, events = _call(tile.forward, rule, timesteps, platform, ("spikes", "counts"), None, inputs)
+    return view.neurons(spikes), events[0]
+
+
+def sent_back(platform: str, rule: Rule, timesteps: int,
+              arguments: tuple[Array, Array, Array, Dropout | None], g_sent: Array) -> tuple[Array, ...]:
+    """Cotangents of `sent`'s arguments but dropout, from that of its first result."""
+    current, leak, threshold, dropout = arguments
+    view = _View(platform, current, threshold, None)
+    parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
+    inputs = (view.rows(current), view.shared(leak), view.shared(threshold, 1), (None, None),
+              jax.tree.map(view.rows, dropout), (None, None), view.rows(g_sent), None)
+    g_current, *sums, _ = _call(tile.backward, rule, timesteps, platform, (), parameters, inputs)
+    return view.neurons(g_current), *parameters.shaped(sums, leak, threshold)
 
 
 class _View:
@@ -120,11 +147,12 @@ def _between(current, first, count):
 
 
 @functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3, 4, 5))
-def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: str, parameters: Parameters | None,
-          inputs: Any) -> Any:
+def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: tuple[str, ...],
+          parameters: Parameters | None, inputs: Any) -> Any:
     """Run a kernel body over all tiles of arrays [B, T, rows, 128], [B, rows, 128] and [rows, 128].
 
-    wanted: of the forward body "spikes", "state" (after the last step), or "all"; the rest is None.
+    wanted: of what the forward body puts out, "spikes", "state" (after the last step), "starts" (states before each
+        BLOCK) and "counts", whose sum is given; the rest is None.
     parameters: of the backward body.
     """
     current, leak, _, (membrane, elapsed), *_ = inputs
@@ -135,9 +163,9 @@ def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: str, pa
     if body is tile.forward:
         _, blocks = tile.split(steps)
         kept = jax.tree.map(lambda x: _like((batch, blocks, rows, LANES), x), state) if blocks else None
-        outputs: tuple[Any, ...] = _like((batch, steps, rows, LANES), current), state, kept
-        outputs = tuple(x if wanted in ("all", name) else None
-                        for x, name in zip(outputs, ("spikes", "state", "spikes"), strict=True))
+        forwards = {"spikes": _like((batch, steps, rows, LANES), current), "state": state, "starts": kept,
+                    "counts": _like((groups, rows, LANES), leak)}
+        outputs: tuple[Any, ...] = tuple(x if name in wanted else None for name, x in forwards.items())
     else:
         shared = _like((groups, rows, LANES), leak)
         outputs = _like(current.shape, current), shared, shared, None if membrane is None else state[0]
@@ -156,8 +184,9 @@ def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: str, pa
     results = jax.tree.unflatten(out_tree, results)
     if parameters is not None:
         g_current, *g_shared, g_membrane = results
-        results = g_current, *parameters.sums(g_shared), g_membrane
-    return results
+        return g_current, *parameters.sums(g_shared), g_membrane
+    *results, counts = results
+    return *results, None if counts is None else counts.sum().reshape(1)
 
 
 def _like(shape, x):
@@ -194,8 +223,8 @@ def _tpu(kernel, members, groups, steps, inputs, outputs, interpret):
 
 
 def _loaded(dtype):
-    """What a TPU's kernel reads it as: its vector unit has no float16, and float32 holds all of its values."""
-    return jnp.dtype(jnp.float32) if dtype == jnp.float16 else dtype
+    """What a TPU's kernel reads it as: its vector unit has no float16, and tiles of int8 are of another height."""
+    return jnp.dtype(jnp.float32) if dtype in (jnp.float16, jnp.int8) else dtype
 
 
 def _gpu(kernel, members, groups, inputs, outputs):

@@ -39,28 +39,30 @@ def fits(shape: tuple[int, ...], timesteps: int) -> bool:
     return channels % TILE == 0 or (TILE % channels == 0 and width // 2 % (TILE // channels) == 0)
 
 
-def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array) -> Array:
-    """Averages [B, T, H/2, W/2, C] of spikes, in the current's dtype.
+def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array,
+            dropout: None = None) -> tuple[Array, Array]:
+    """(averages [B, T, H/2, W/2, C] of spikes, in the current's dtype; how many spikes there were).
 
     Args:
         platform: "gpu" (Hopper) or "interpret" (its kernel as plain XLA operations, on any machine).
         rule, timesteps: as of `xla.forward`.
         current: [B, T, H, W, C], of a shape that `fits`.
         leak, threshold: as of `xla.forward`.
+        dropout: these kernels have none.
     """
     batch, _, height, width, channels = current.shape
-    (pooled,) = _call(_forward, rule, platform, _columns(current), None, _tiles(current, leak, threshold))
-    return pooled.reshape(batch, timesteps, height // 2, width // 2, channels)
+    pooled, events = _call(_forward, rule, platform, _columns(current), None, _tiles(current, leak, threshold))
+    return pooled.reshape(batch, timesteps, height // 2, width // 2, channels), events[0]
 
 
-def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, Array, Array], g_pooled: Array
+def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, Array, Array, None], g_pooled: Array
              ) -> tuple[Array, ...]:
-    """Cotangents of current, leak and threshold, from that of what `forward` gave."""
-    current, leak, threshold = arguments
+    """Cotangents of current, leak and threshold, from that of the averages that `forward` gave."""
+    current, leak, threshold, _ = arguments
     g_pooled = g_pooled.reshape(*g_pooled.shape[:2], -1, *_tile(current))
     parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
     g_current, *g_shared = _call(_backward, rule, platform, _columns(current), parameters,
-                                 (*_tiles(*arguments), g_pooled))
+                                 (*_tiles(current, leak, threshold), g_pooled))
     return g_current.reshape(current.shape), *parameters.shaped(g_shared, leak, threshold)
 
 
@@ -96,12 +98,13 @@ class Place(NamedTuple):
 
 
 def _forward(rule, steps, members, place, inputs, outputs):
-    """Refs are arrays [B·T·H·columns, w, 2·lanes, C'] (currents), [B·T·H/2·columns, w, lanes, C'] (outputs) and
-    [H·columns, w, 2·lanes, C'] (leak and threshold). One axis for all tiles: with more of them the compiler lost sight
-    of what the address is a multiple of, and loaded values of 16 bits one by one.
+    """Refs are arrays [B·T·H·columns, w, 2·lanes, C'] (currents), [B·T·H/2·columns, w, lanes, C'] (outputs),
+    [H·columns, w, 2·lanes, C'] (leak and threshold) and [groups, H/2·columns, w, lanes, C'] (counts). One axis for all
+    tiles: with more of them the compiler lost sight of what the address is a multiple of, and loaded values of 16 bits
+    one by one.
     """
     current, *parameters = inputs
-    (pooled,) = outputs
+    pooled, counts = outputs
     columns, lanes = place.columns, place.lanes
     tiles = parameters[0].shape[0]
     output, lane = place.tile // lanes, place.tile % lanes
@@ -109,7 +112,7 @@ def _forward(rule, steps, members, place, inputs, outputs):
     corners = [(first + down * columns, right * lanes + lane) for down, right in itertools.product((0, 1), repeat=2)]
     shared = [[parameter[at, :, side] for parameter in parameters] for at, side in corners]
 
-    def member(i, carry):
+    def member(i, events):
         maps = [(members * place.group + i) * steps + t for t in range(steps)]
         fires: list[Any] = [0] * steps
         for (at, side), (leak, threshold) in zip(corners, shared, strict=True):
@@ -120,9 +123,9 @@ def _forward(rule, steps, members, place, inputs, outputs):
                 fires[t] += fired
         for m, total in zip(maps, fires, strict=True):
             pooled[m * (tiles // 2) + output, :, lane] = (total / 4).astype(pooled.dtype)
-        return carry
+        return events + sum(fires)
 
-    jax.lax.fori_loop(0, members, member, 0)
+    counts[place.group, output, :, lane] = jax.lax.fori_loop(0, members, member, jnp.zeros_like(shared[0][0]))
 
 
 def _backward(rule, steps, members, place, inputs, outputs):
@@ -133,7 +136,8 @@ def _backward(rule, steps, members, place, inputs, outputs):
     output = at // (2 * columns) * columns + at % columns
     lies = tile.Tile(members * place.group, place.group, (at, whole, side, whole),
                      (output, whole, side % lanes, whole))
-    tile.backward(rule, steps, members, lies, (*inputs, (None, None), None, g_pooled, None), (*outputs, None))
+    tile.backward(rule, steps, members, lies, (*inputs, (None, None), None, None, g_pooled, None),
+                  (*outputs, None))
 
 
 @functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3, 4))
@@ -149,7 +153,8 @@ def _call(body: Any, rule: Rule, platform: str, columns: int, parameters: Parame
     groups, lanes = batch // members, sides // 2
     if body is _forward:
         inputs = [x.reshape(-1, *x.shape[-3:]) for x in inputs]
-        results = [jax.ShapeDtypeStruct((batch * steps * tiles // 2, wide, lanes, lane), current.dtype)]
+        results = [jax.ShapeDtypeStruct((batch * steps * tiles // 2, wide, lanes, lane), current.dtype),
+                   jax.ShapeDtypeStruct((groups, tiles // 2, wide, lanes, lane), leak.dtype)]
     else:
         shared = jax.ShapeDtypeStruct((groups, *leak.shape), leak.dtype)
         results = [jax.ShapeDtypeStruct(current.shape, current.dtype), shared, shared]
@@ -160,7 +165,7 @@ def _call(body: Any, rule: Rule, platform: str, columns: int, parameters: Parame
     grid = groups, tiles // 2 * lanes if body is _forward else tiles * sides
     found = (on_hopper if platform == "gpu" else _interpreted)(lif_and_pool, grid, inputs, results)
     if parameters is None:
-        return [found[0].reshape(batch, steps, tiles // 2, wide, lanes, lane)]
+        return [found[0].reshape(batch, steps, tiles // 2, wide, lanes, lane), found[1].sum().reshape(1)]
     return [found[0], *parameters.sums(found[1:])]
 
 

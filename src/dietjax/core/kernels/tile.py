@@ -1,7 +1,8 @@
 """One tile of neurons through all its timesteps, forwards and backwards: the bodies of the Pallas kernels.
 
-Refs are arrays [B, T, rows, 128] (currents, spikes and their gradients; states before each BLOCK), [B, rows, 128]
-(states) and [rows, 128] (leak, threshold); what is loaded from them stays in registers, [rows of the tile, 128].
+Refs are arrays [B, T, rows, 128] (currents, spikes and their gradients; states before each BLOCK), [B, 1, rows, 128]
+(what dropout keeps), [B, rows, 128] (states) and [rows, 128] (leak, threshold); what is loaded from them stays in
+registers, [rows of the tile, 128].
 """
 
 from typing import Any, NamedTuple
@@ -29,41 +30,47 @@ class Tile(NamedTuple):
 
 
 def forward(rule, steps, members, tile, inputs, outputs):
-    """Spikes, the state after them, and the states before each BLOCK but the first."""
-    current, leak, threshold, state = inputs
-    spikes, last, starts = outputs
+    """Spikes, the state after them, the states before each BLOCK but the first, and how many spikes each neuron had,
+    summed over members. Where there is dropout, the spikes that it leaves.
+    """
+    current, leak, threshold, state, dropout = inputs
+    spikes, last, starts, counts = outputs
     leak, threshold = leak[tile.rows], threshold[tile.rows]
     head, blocks = split(steps)
 
-    def member(i, _):
+    def member(i, events):
         b = tile.batch + i
+        leaves = _dropped(dropout, (b, 0, *tile.rows))
 
         def advance(first, count, state):
             currents = [current[b, _at(current, first + t), *tile.rows] for t in range(count)]  # all on their way first
-            membrane, elapsed = state
+            membrane, elapsed, events = state
             for t, now in enumerate(currents):
                 _, fired, membrane, elapsed = step(rule, leak, threshold, membrane, elapsed, now)
                 if spikes is not None:
-                    spikes[b, first + t, *tile.rows] = fired.astype(spikes.dtype)
-            return membrane, elapsed
+                    spikes[b, first + t, *tile.rows] = leaves(fired).astype(spikes.dtype)
+                if counts is not None:
+                    events += fired
+            return membrane, elapsed, events
 
         def block(k, state):
             if starts is not None:
-                _store(starts, (b, k, *tile.rows), state)
+                _store(starts, (b, k, *tile.rows), state[:2])
             return advance(head + k * BLOCK, BLOCK, state)
 
-        after = advance(0, head, _begin(state, (b, *tile.rows), leak))
+        after = advance(0, head, (*_begin(state, (b, *tile.rows), leak), events))
         after = jax.lax.fori_loop(0, blocks, block, after) if blocks else after
         if last is not None:
-            _store(last, (b, *tile.rows), after)
-        return _
+            _store(last, (b, *tile.rows), after[:2])
+        return after[2]
 
-    jax.lax.fori_loop(0, members, member, 0)
+    events = jax.lax.fori_loop(0, members, member, None if counts is None else jnp.zeros_like(leak))
+    _store(counts, (tile.group, *tile.rows), events)
 
 
 def backward(rule, steps, members, tile, inputs, outputs):
     """Gradients of currents, leak, threshold (both summed over members) and the first membrane."""
-    current, leak, threshold, state, starts, g_spikes, g_last = inputs
+    current, leak, threshold, state, dropout, starts, g_spikes, g_last = inputs
     g_current, *g_shared, g_membrane = outputs
     leak, threshold = leak[tile.rows], threshold[tile.rows]
     head, blocks = split(steps)
@@ -77,11 +84,12 @@ def backward(rule, steps, members, tile, inputs, outputs):
 
     def member(i, shared):
         b = tile.batch + i
+        leaves = _dropped(dropout, (b, 0, *tile.rows))
 
         def retreat(first, count, state, carry):
             g_after, total, shared = carry
             currents = [current[b, _at(current, first + t), *tile.rows] for t in range(count)]
-            g_fired = [came_back(b, first + t) for t in range(count)]
+            g_fired = [leaves(came_back(b, first + t)) for t in range(count)]
             passed = []
             for now in currents:
                 came, since = state
@@ -126,6 +134,14 @@ def _begin(state, index, leak):
     """The state before the first timestep; a membrane that is not given is at rest."""
     membrane, elapsed = state
     return jnp.zeros_like(leak) if membrane is None else membrane[index], _load(elapsed, index)
+
+
+def _dropped(dropout, index):
+    """What dropout leaves of spikes and of their cotangents, as a function of these; None leaves all."""
+    if dropout is None:
+        return lambda x: x
+    kept = dropout.kept[index].astype(jnp.float32) > 0
+    return lambda x: jnp.where(kept, x * dropout.factor, 0)
 
 
 def _load(refs, index):

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from ...errors import InputError
 from ...types import Array
 from .. import kernels
+from ..dropout import Dropout
 from ..reset import Reset, since_spike
 from ..scan import scan_steps
 from ..surrogate import check_surrogate
@@ -104,14 +105,17 @@ class IF(Resetting):
                                                 membrane, elapsed, timesteps, backend)
         return MembraneState(membrane, elapsed), spikes
 
-    def run_pooled(self, params: SpikingParams, current: Array, timesteps: int, backend: str = "auto") -> Array | None:
-        """The 2×2 averages [B, T, H/2, W/2, C] of the spikes of `run` from rest, by a kernel that does not write those.
+    def run_sent(self, params: SpikingParams, current: Array, timesteps: int, dropout: Dropout | None, pool: bool,
+                 backend: str = "auto") -> tuple[Array, Array] | None:
+        """What dropout or a 2×2 average leave of the spikes of `run` from rest, and how many there were before, by a
+        kernel that does not write those.
 
-        None where there is none: see `kernels.lif_pooled`. The neuron `starts_at_rest`.
+        None where there is none: see `kernels.lif_sent`. The neuron `starts_at_rest`.
         """
         like: Any = self._at_rest(params, current)
         leak, threshold = self._checked(params, like)
-        return kernels.lif_pooled(self._rule(like), self._drive(params, current), leak, threshold, timesteps, backend)
+        return kernels.lif_sent(self._rule(like), self._drive(params, current), leak, threshold, timesteps, dropout,
+                                pool, backend)
 
     def with_threshold(self, params: Any, threshold: Array | float) -> SpikingParams:
         """Its parameters with this threshold, > 0, a scalar or of `params.threshold`'s shape, and without leak: how

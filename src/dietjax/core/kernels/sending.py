@@ -1,0 +1,94 @@
+"""LIF from rest and what becomes of its spikes before they leave a layer, dropout or a 2×2 average, as one custom_vjp.
+
+The kernels of HAVE do it at once and write nothing else; beside them all others run `lif`, and the rest is XLA's.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
+
+from ...types import Array
+from ..pool import average_pool
+from . import tile
+from .block import lif
+from .dispatch import Kernels, asked_for, by_platform, known_to_jax, values, zeros
+from .rule import Rule
+
+HAVE = {False: ("gpu", "tpu", "interpret"), True: ("gpu", "interpret")}
+"""Of a pool, or without: the kernels."""
+
+
+def at_once(kernels: Kernels, shape: tuple[int, ...], timesteps: int, dropout: bool, pool: bool) -> bool:
+    """Whether one of these kernels does it at once, for currents of a shape [B, T, N], or [B, 1, N] without a pool."""
+    if timesteps > tile.BLOCK or (dropout and pool) or not any(name in HAVE[pool] for _, name in kernels):
+        return False
+    from .pooling import fits  # with Pallas, which takes time to load
+
+    return not pool or fits(shape, timesteps)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+def lif_sent(kernels: Kernels, pool: bool, rule: Rule, timesteps: int, *arguments: Any) -> tuple[Array, Array]:
+    """(what leaves the layer, [B, T, N] or the pool's averages [B, T, H/2, W/2, C]; how many spikes there were in all).
+
+    The gradient of the second is that of the sum of magnitudes, as `models.inside.event_rate` has it.
+
+    arguments: current of a shape that has a kernel, leak and threshold, as of `xla.forward`, and dropout, a `Dropout`
+        or None.
+    """
+    return _run(0, kernels, pool, rule, timesteps, *arguments)
+
+
+def _run(way, kernels, pool, rule, timesteps, *arguments):
+    """way: 0 forward, 1 backward."""
+    from . import pallas, pooling
+
+    by_hand = ((pallas.sent, pallas.sent_back), (pooling.forward, pooling.backward))[pool][way]
+    mine, others = (tuple(pair for pair in kernels if (pair[1] in HAVE[pool]) == has) for has in (True, False))
+
+    def by_xla(rule, timesteps, shapes, *arguments):
+        return _APART[way](((None, "xla"),), pool, rule, timesteps, *arguments)
+
+    def run(name, *arguments):
+        if name == "apart":
+            return _APART[way](others, pool, rule, timesteps, *arguments)
+        kernel = known_to_jax(functools.partial(by_hand, name), by_xla, asked_for(name, kernels))
+        return kernel(rule, timesteps, *arguments)
+
+    return by_platform((*mine, (None, "apart")) if others else mine, run, *arguments)
+
+
+def _forward(kernels, pool, rule, timesteps, *arguments):
+    arguments = values(arguments)
+    return _run(0, kernels, pool, rule, timesteps, *arguments), arguments
+
+
+def _backward(kernels, pool, rule, timesteps, arguments, cotangents):
+    g_sent, g_events = cotangents
+    g_sent = zeros(g_sent) if isinstance(g_sent, SymbolicZero) else g_sent
+    if isinstance(g_events, SymbolicZero):
+        found = _run(1, kernels, pool, rule, timesteps, arguments, g_sent)
+    else:  # of spikes, which then have to be read
+        found = _apart_back(kernels, pool, rule, timesteps, arguments, g_sent, g_events)
+    return *found, None  # dropout is drawn
+
+
+lif_sent.defvjp(_forward, _backward, symbolic_zeros=True)
+
+
+def _apart(kernels, pool, rule, timesteps, current, leak, threshold, dropout):
+    spikes = lif(kernels, rule, timesteps, current, leak, threshold, None, None)[2]
+    sent = spikes if dropout is None else dropout(spikes)
+    return average_pool(sent) if pool else sent, jnp.abs(spikes).sum(dtype=threshold.dtype)
+
+
+def _apart_back(kernels, pool, rule, timesteps, arguments, g_sent, g_events=0.0):
+    *learned, dropout = arguments
+    _, back = jax.vjp(functools.partial(_apart, kernels, pool, rule, timesteps, dropout=dropout), *learned)
+    return back((g_sent, jnp.asarray(g_events, learned[2].dtype)))
+
+
+_APART = _apart, _apart_back

@@ -1,0 +1,93 @@
+"""A layer whose neurons and what follows them are one kernel is the layer: what it gives, its state, its record, their
+gradients.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dietjax import LIF
+from dietjax.core.kernels import sending
+from dietjax.models import Layer, Network, forward
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
+
+class Elsewhere(NamedTuple):
+    """A device on which states at rest are no memory."""
+
+    platform: str = "tpu"
+
+
+def network(**layer):
+    layers = Layer("a", 256, **layer), Layer("fc", 3, kernel=None)
+    return Network(layers, (4, 4, 2), neuron=LIF(leak=0.9, threshold=0.05, sharing="channel"), param_dtype=jnp.float64)
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Of the kernels that send."""
+    found, run = [], sending.lif_sent
+    monkeypatch.setattr(forward, "made_for", Elsewhere)
+    monkeypatch.setattr(sending, "lif_sent", lambda *arguments: found.append(arguments) or run(*arguments))
+    return found
+
+
+def score(net, of_rates, variables, images):
+    logits, record = net.apply(variables, images, 3, train=True, rngs={"dropout": jax.random.key(1)})
+    score = (logits**2).sum()
+    if of_rates:
+        score += record["spike_rate"]["a"] ** 2 + record["magnitude"]["a"] + (record["state"]["a"].membrane**2).sum()
+    return score, record
+
+
+@pytest.mark.parametrize("layer", [{"pool": True}, {"dropout": 0.4}, {}, {"dropout": 0.4, "pool": "max"}])
+@pytest.mark.parametrize("of_rates", [False, True])
+@pytest.mark.slow
+def test_logits_state_and_record_with_their_gradients(x64, calls, layer, of_rates):
+    net = network(**layer)
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (2, 4, 4, 2)))
+    variables, frames = net.init(jax.random.key(0), images), jnp.stack([images, -images, images], axis=1)
+
+    def run(net):
+        return jax.jit(jax.value_and_grad(lambda *a: score(net, of_rates, *a), argnums=(0, 1), has_aux=True))(
+            variables, frames)
+
+    apart = run(net.clone(backend="xla"))
+    assert not calls
+    at_once = run(net.clone(backend="pallas_interpret"))
+    assert calls and 0 < at_once[0][1]["spike_rate"]["a"] < 3
+    assert jax.tree.structure(apart) == jax.tree.structure(at_once)
+    for a, b in zip(jax.tree.leaves(at_once), jax.tree.leaves(apart), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("layer, call", [({"dropout": 0.5, "pool": True}, {}), ({}, {"record": ("spikes",)}),
+                                         ({}, {"lengths": np.array([2, 3])}), ({}, {"chunk": 1})])
+def test_what_stands_between_keeps_them_apart(calls, layer, call):
+    net = network(**layer).clone(param_dtype=jnp.float32, backend="pallas_interpret")
+    frames = jnp.ones((2, 3, 4, 4, 2))
+    variables = jax.eval_shape(net.init, jax.random.key(0), frames[:, 0])
+    calls.clear()
+    dropped = {"train": True, "rngs": {"dropout": jax.random.key(1)}}
+    jax.eval_shape(lambda v: net.apply(v, frames, 3, **dropped, **call)[0], variables)
+    assert not calls
+    jax.eval_shape(lambda v: net.apply(v, frames, 3)[0], variables)
+    assert calls
+
+
+def test_only_a_kernel_asked_for_the_gradient_of_its_rate_reads_spikes(calls):
+    """Rates are logged in every step of a training run: where nothing depends on them, no program has the spikes."""
+    net = network(dropout=0.4).clone(param_dtype=jnp.float32, backend="pallas_interpret")
+    frames = jnp.ones((2, 3, 4, 4, 2))
+    variables = net.init(jax.random.key(0), frames[:, 0])
+
+    def kernels(of_rates):
+        step = jax.value_and_grad(lambda v: score(net, of_rates, v, frames), has_aux=True)
+        text = str(jax.make_jaxpr(step)(variables))
+        return text.count("custom_partitioning[")
+
+    assert kernels(False) < kernels(True)
