@@ -60,7 +60,7 @@ def unroll_sent(neuron: Neuron, params: Params, current: Array, timesteps: int, 
         pool: whether `average_pool` follows, of N = [H, W, C].
 
     Returns:
-        ([B, T, N] or [B, T, H/2, W/2, C]; the sum of the magnitudes of all outputs, before dropout). None where there
+        ([B, T, N] or [B, T, H/2, W/2, C]; the sum of all outputs, before dropout). None where there
         is no such kernel: of this neuron, shape, T, backend or device, or of both dropout and pool.
     """
     kernels.check_backend(backend)

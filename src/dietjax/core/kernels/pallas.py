@@ -79,7 +79,7 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
     for (first, count), (before, within) in reversed(list(zip(_parts(timesteps), starts, strict=True))):
         state = jax.tree.map(view.rows, (membrane, elapsed) if before is None else before)
         inputs = (_between(seen, first, count), *wide, state, None, jax.tree.map(view.rows, within),
-                  g_spikes[:, first:first + count], g_after)
+                  g_spikes[:, first:first + count], g_after, None)
         g_current, *more, g_after = _call(tile.backward, rule, count, platform, (), parameters, inputs)
         g_currents.append(g_current)
         g_shared = [total + part for total, part in zip(g_shared, more, strict=True)]
@@ -104,13 +104,15 @@ def sent(platform: str, rule: Rule, timesteps: int, current: Array, leak: Array,
 
 
 def sent_back(platform: str, rule: Rule, timesteps: int,
-              arguments: tuple[Array, Array, Array, Dropout | None], g_sent: Array) -> tuple[Array, ...]:
-    """Cotangents of `sent`'s arguments but dropout, from that of its first result."""
+              arguments: tuple[Array, Array, Array, Dropout | None], g_sent: Array, g_events: Array | None
+              ) -> tuple[Array, ...]:
+    """Cotangents of `sent`'s arguments but dropout; those of its results, None: zero."""
     current, leak, threshold, dropout = arguments
     view = _View(platform, current, threshold, None)
     parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
     inputs = (view.rows(current), view.shared(leak), view.shared(threshold, 1), (None, None),
-              jax.tree.map(view.rows, dropout), (None, None), view.rows(g_sent), None)
+              jax.tree.map(view.rows, dropout), (None, None), view.rows(g_sent), None,
+              None if g_events is None else view.shared(g_events))
     g_current, *sums, _ = _call(tile.backward, rule, timesteps, platform, (), parameters, inputs)
     return view.neurons(g_current), *parameters.shaped(sums, leak, threshold)
 

@@ -55,14 +55,15 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
     return pooled.reshape(batch, timesteps, height // 2, width // 2, channels), events[0]
 
 
-def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, Array, Array, None], g_pooled: Array
-             ) -> tuple[Array, ...]:
-    """Cotangents of current, leak and threshold, from that of the averages that `forward` gave."""
+def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, Array, Array, None], g_pooled: Array,
+             g_events: Array | None) -> tuple[Array, ...]:
+    """Cotangents of current, leak and threshold, from those of what `forward` gave; None: zero."""
     current, leak, threshold, _ = arguments
     g_pooled = g_pooled.reshape(*g_pooled.shape[:2], -1, *_tile(current))
+    of_each = () if g_events is None else _tiles(current, g_events.astype(threshold.dtype))[1:]
     parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
     g_current, *g_shared = _call(_backward, rule, platform, _columns(current), parameters,
-                                 (*_tiles(current, leak, threshold), g_pooled))
+                                 (*_tiles(current, leak, threshold), g_pooled, *of_each))
     return g_current.reshape(current.shape), *parameters.shaped(g_shared, leak, threshold)
 
 
@@ -78,10 +79,10 @@ def _columns(current):
     return current.shape[3] // 2 // _tile(current)[0]
 
 
-def _tiles(current, leak, threshold):
+def _tiles(current, *parameters):
     """Neurons [..., H, W, C] as [..., H·columns, w, 2·lanes, C'], and parameters for each."""
     neurons, (wide, lanes, lane) = current.shape[2:], _tile(current)
-    shared = (jnp.broadcast_to(parameter, neurons).astype(threshold.dtype) for parameter in (leak, threshold))
+    shared = (jnp.broadcast_to(parameter, neurons).astype(parameters[-1].dtype) for parameter in parameters)
     return tuple(x.reshape(*x.shape[:-3], -1, wide, 2 * lanes, lane) for x in (current, *shared))
 
 
@@ -130,14 +131,14 @@ def _forward(rule, steps, members, place, inputs, outputs):
 
 def _backward(rule, steps, members, place, inputs, outputs):
     """As of `_forward`, with the axes B and T apart."""
-    *inputs, g_pooled = inputs
+    current, leak, threshold, g_pooled, *of_each = inputs
     columns, lanes, whole = place.columns, place.lanes, slice(None)
     at, side = place.tile // (2 * lanes), place.tile % (2 * lanes)
     output = at // (2 * columns) * columns + at % columns
     lies = tile.Tile(members * place.group, place.group, (at, whole, side, whole),
                      (output, whole, side % lanes, whole))
-    tile.backward(rule, steps, members, lies, (*inputs, (None, None), None, None, g_pooled, None),
-                  (*outputs, None))
+    given = (current, leak, threshold, (None, None), None, None, g_pooled, None, of_each[0] if of_each else None)
+    tile.backward(rule, steps, members, lies, given, (*outputs, None))
 
 
 @functools.partial(custom_partitioning, static_argnums=(0, 1, 2, 3, 4))

@@ -34,7 +34,7 @@ def at_once(kernels: Kernels, shape: tuple[int, ...], timesteps: int, dropout: b
 def lif_sent(kernels: Kernels, pool: bool, rule: Rule, timesteps: int, *arguments: Any) -> tuple[Array, Array]:
     """(what leaves the layer, [B, T, N] or the pool's averages [B, T, H/2, W/2, C]; how many spikes there were in all).
 
-    The gradient of the second is that of the sum of magnitudes, as `models.inside.event_rate` has it.
+    The second's gradient is that of the sum of all outputs.
 
     arguments: current of a shape that has a kernel, leak and threshold, as of `xla.forward`, and dropout, a `Dropout`
         or None.
@@ -69,11 +69,8 @@ def _forward(kernels, pool, rule, timesteps, *arguments):
 def _backward(kernels, pool, rule, timesteps, arguments, cotangents):
     g_sent, g_events = cotangents
     g_sent = zeros(g_sent) if isinstance(g_sent, SymbolicZero) else g_sent
-    if isinstance(g_events, SymbolicZero):
-        found = _run(1, kernels, pool, rule, timesteps, arguments, g_sent)
-    else:  # of spikes, which then have to be read
-        found = _apart_back(kernels, pool, rule, timesteps, arguments, g_sent, g_events)
-    return *found, None  # dropout is drawn
+    g_events = None if isinstance(g_events, SymbolicZero) else g_events
+    return *_run(1, kernels, pool, rule, timesteps, arguments, g_sent, g_events), None  # dropout is drawn
 
 
 lif_sent.defvjp(_forward, _backward, symbolic_zeros=True)
@@ -82,13 +79,13 @@ lif_sent.defvjp(_forward, _backward, symbolic_zeros=True)
 def _apart(kernels, pool, rule, timesteps, current, leak, threshold, dropout):
     spikes = lif(kernels, rule, timesteps, current, leak, threshold, None, None)[2]
     sent = spikes if dropout is None else dropout(spikes)
-    return average_pool(sent) if pool else sent, jnp.abs(spikes).sum(dtype=threshold.dtype)
+    return average_pool(sent) if pool else sent, spikes.sum(dtype=threshold.dtype)
 
 
-def _apart_back(kernels, pool, rule, timesteps, arguments, g_sent, g_events=0.0):
+def _apart_back(kernels, pool, rule, timesteps, arguments, g_sent, g_events):
     *learned, dropout = arguments
-    _, back = jax.vjp(functools.partial(_apart, kernels, pool, rule, timesteps, dropout=dropout), *learned)
-    return back((g_sent, jnp.asarray(g_events, learned[2].dtype)))
+    (_, events), back = jax.vjp(functools.partial(_apart, kernels, pool, rule, timesteps, dropout=dropout), *learned)
+    return back((g_sent, jnp.zeros_like(events) if g_events is None else g_events))
 
 
 _APART = _apart, _apart_back

@@ -69,13 +69,17 @@ def forward(rule, steps, members, tile, inputs, outputs):
 
 
 def backward(rule, steps, members, tile, inputs, outputs):
-    """Gradients of currents, leak, threshold (both summed over members) and the first membrane."""
-    current, leak, threshold, state, dropout, starts, g_spikes, g_last = inputs
+    """Gradients of currents, leak, threshold (both summed over members) and the first membrane.
+
+    Where the sum of all spikes has a cotangent, it is given for each neuron, [rows, 128].
+    """
+    current, leak, threshold, state, dropout, starts, g_spikes, g_last, g_events = inputs
     g_current, *g_shared, g_membrane = outputs
     leak, threshold = leak[tile.rows], threshold[tile.rows]
     head, blocks = split(steps)
     constant = current.shape[1] == 1 < steps
     zero = jnp.zeros(leak.shape, leak.dtype)
+    of_each = 0.0 if g_events is None else g_events[tile.rows]
 
     def came_back(b, t):
         if tile.behind is None:
@@ -89,7 +93,7 @@ def backward(rule, steps, members, tile, inputs, outputs):
         def retreat(first, count, state, carry):
             g_after, total, shared = carry
             currents = [current[b, _at(current, first + t), *tile.rows] for t in range(count)]
-            g_fired = [leaves(came_back(b, first + t)) for t in range(count)]
+            g_fired = [leaves(came_back(b, first + t)) + of_each for t in range(count)]
             passed = []
             for now in currents:
                 came, since = state
