@@ -10,8 +10,10 @@ import pytest
 PROGRAM = """
 import jax, jax.numpy as jnp
 from jax.experimental import topologies
-from dietjax import LIF, MembraneState, unroll
+from dietjax import LIF, unroll
+from dietjax.core.dropout import Dropout
 from dietjax.core.surrogate import DERIVATIVES
+from dietjax.core.unroll import unroll_sent
 
 device = topologies.get_topology_desc(topology_name="v5e:2x2", platform="tpu").devices[0]
 whole = jax.sharding.SingleDeviceSharding(device)
@@ -28,7 +30,21 @@ def compiled(neuron, dtype, backend, timesteps, *neurons):
     membrane = jax.ShapeDtypeStruct((32, *neurons), jnp.float32)
     return jax.jit(run, in_shardings=whole, out_shardings=whole).lower(params, block, membrane, block).compile()
 
+def sent(dtype, timesteps, *neurons):
+    def run(params, current, kept):
+        def score(params, current):
+            sent, events = unroll_sent(LIF(), params, current, timesteps, Dropout.of(kept, 0.2, dtype), False, "pallas")
+            return (sent.astype(jnp.float32) ** 2).sum() + events
+        return jax.grad(score, argnums=(0, 1))(params, current)
+
+    params = jax.eval_shape(lambda: LIF().init(jax.random.key(0), neurons))
+    block = jax.ShapeDtypeStruct((32, timesteps, *neurons), dtype)
+    kept = jax.ShapeDtypeStruct((32, 1, *neurons), jnp.int8)
+    return jax.jit(run, in_shardings=whole, out_shardings=whole).lower(params, block, kept).compile()
+
 for dtype in ("float32", "bfloat16", "float16"):
+    sent(dtype, 5, 7, 300)
+    sent(dtype, 16, 16, 16, 128)
     for surrogate in DERIVATIVES:
         compiled(LIF(sharing="channel", surrogate=surrogate), dtype, "pallas", 5, 300)
     for timesteps in (1, 17, 64, 129):

@@ -47,6 +47,8 @@ class Traffic:
     target: str = "here"
     """What it is compiled for: here, or a device that need not be there, such as h100 or v5e:2x4
     (dietjax.parallel.targets)."""
+    trained: bool = False
+    """As `dietjax train` runs it: with the model's own dropout, and the rates of spikes that are logged."""
     output: Annotated[Output, Inlined] = Output()
 
     def __call__(self) -> None:
@@ -56,7 +58,8 @@ class Traffic:
         positive(timesteps=self.timesteps)
         from .traffic import traffic
 
-        self.output.show(traffic(self.of.subject(), self.timesteps, self.dtype, self.target, self.backend), self)
+        self.output.show(traffic(self.of.subject(), self.timesteps, self.dtype, self.target, self.backend,
+                                 self.trained), self)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -36,12 +36,12 @@ class Subject:
     batch: int
     width: float = 1.0
 
-    def networks(self, dtype: str) -> tuple[Network, Network]:
-        """(ANN, SNN), without dropout: other libraries draw other random numbers."""
+    def networks(self, dtype: str, dropout: bool = False) -> tuple[Network, Network]:
+        """(ANN, SNN), without the model's dropout unless it is asked for: other libraries draw other random numbers."""
         compute = None if dtype == "float32" else jnp.dtype(dtype)
-        snn = models.build(self.model, self.num_classes, self.image_shape, classifier=self.classifier, conv_dropout=0,
-                           classifier_dropout=0, width=self.width, dtype=compute,
-                           neuron=LIF(leak=0.9, threshold=0.5, surrogate="arctan"))
+        shares = {} if dropout else {"conv_dropout": 0.0, "classifier_dropout": 0.0}
+        snn = models.build(self.model, self.num_classes, self.image_shape, classifier=self.classifier, width=self.width,
+                           dtype=compute, neuron=LIF(leak=0.9, threshold=0.5, surrogate="arctan"), **shares)
         return snn.clone(neuron=ReLU()), snn
 
     def runs(self, kind: str, timesteps: int, dtype: str) -> tuple[Network, int, int]:
@@ -91,6 +91,15 @@ def training(net: Network, timesteps: int, schedule: dict[str, Any]):
         return losses.cross_entropy(logits, labels).mean()
 
     return jax.value_and_grad(loss)
+
+
+def as_trained(net: Network, timesteps: int):
+    """The same as `dietjax train` runs it: (variables, images, labels, dropout key) -> ((loss, rates), gradients)."""
+    def loss(variables, images, labels, key):
+        logits, record = net.apply(variables, images, timesteps, train=True, rngs={"dropout": key})
+        return losses.cross_entropy(logits, labels).mean(), record["spike_rate"]
+
+    return jax.value_and_grad(loss, has_aux=True)
 
 
 def inference(net: Network, timesteps: int, schedule: dict[str, Any]):
