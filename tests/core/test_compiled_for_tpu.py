@@ -33,7 +33,7 @@ def compiled(neuron, dtype, backend, timesteps, *neurons):
 def sent(dtype, timesteps, *neurons):
     def run(params, current, kept):
         def score(params, current):
-            sent, events = unroll_sent(LIF(), params, current, timesteps, Dropout.of(kept, 0.2, dtype), False, "pallas")
+            sent, events = unroll_sent(LIF(), params, current, timesteps, Dropout(kept, 1.25), False, "pallas")
             return (sent.astype(jnp.float32) ** 2).sum() + events
         return jax.grad(score, argnums=(0, 1))(params, current)
 

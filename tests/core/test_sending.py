@@ -39,7 +39,7 @@ def make(case, sharing="neuron", dtype=None):
     current = jnp.asarray(rng.normal(0.3, 0.7, shape), dtype)
     kept = jnp.asarray(rng.random((shape[0], 1, *shape[2:])) >= share, jnp.int8)
     return (current, jnp.asarray(rng.uniform(0.6, 0.95, shared)), jnp.asarray(rng.uniform(0.4, 0.9, shared)),
-            Dropout.of(kept, share, current.dtype) if share else None)
+            Dropout(kept, 1 / (1 - share)).rounded(current.dtype) if share else None)
 
 
 def weighed(sent, events=0.0):

@@ -2,6 +2,7 @@
 gradients.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from dietjax import LIF
-from dietjax.core.kernels import sending
+from dietjax.core.kernels import pallas, sending
 from dietjax.models import Layer, Network, forward
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
@@ -79,15 +80,19 @@ def test_what_stands_between_keeps_them_apart(calls, layer, call):
     assert calls
 
 
-def test_only_a_kernel_asked_for_the_gradient_of_its_rate_reads_spikes(calls):
-    """Rates are logged in every step of a training run: where nothing depends on them, no program has the spikes."""
-    net = network(dropout=0.4).clone(param_dtype=jnp.float32, backend="pallas_interpret")
+@pytest.mark.parametrize("layer", [{"pool": True}, {"dropout": 0.4}, {}])
+def test_the_gradient_of_a_rate_asks_for_no_spikes(monkeypatch, calls, layer):
+    """The kernel that sends has it, so that no other runs backward; that of a state's does."""
+    back, run = [], pallas.backward
+    monkeypatch.setattr(pallas, "backward", lambda *arguments: back.append(arguments) or run(*arguments))
+    net = network(**layer).clone(param_dtype=jnp.float32, backend="pallas_interpret")
     frames = jnp.ones((2, 3, 4, 4, 2))
-    variables = net.init(jax.random.key(0), frames[:, 0])
+    variables = jax.eval_shape(net.init, jax.random.key(0), frames[:, 0])
 
-    def kernels(of_rates):
-        step = jax.value_and_grad(lambda v: score(net, of_rates, v, frames), has_aux=True)
-        text = str(jax.make_jaxpr(step)(variables))
-        return text.count("custom_partitioning[")
+    def score(of_state, variables):
+        logits, record = net.apply(variables, frames, 3, train=True, rngs={"dropout": jax.random.key(1)})
+        return (logits**2).sum() + record["spike_rate"]["a"] + (record["state"]["a"].membrane.sum() if of_state else 0)
 
-    assert kernels(False) < kernels(True)
+    for of_state in (False, True):
+        jax.eval_shape(jax.grad(partial(score, of_state)), variables)
+        assert bool(back) == of_state

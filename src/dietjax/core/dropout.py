@@ -18,12 +18,12 @@ class Dropout:
     kept: Array
     """Which outputs stay, int8 [B, 1, N] of 0 and 1: bool is what no kernel loads."""
     factor: float = dataclasses.field(metadata={"static": True})
-
-    @classmethod
-    def of(cls, kept: Array, share: float, dtype: Any) -> "Dropout":
-        """Dropout of outputs of a dtype, of which this share is dropped: the factor is 1/(1 − share), rounded to it."""
-        return cls(kept, float(np.asarray(1 / (1 - share), dtype)))
+    """1/(1 − share that is dropped)."""
 
     def __call__(self, x: Array) -> Array:
         """What is left of outputs [B, T, N]."""
         return jnp.where(self.kept != 0, x * jnp.asarray(self.factor, x.dtype), 0)
+
+    def rounded(self, dtype: Any) -> "Dropout":
+        """The same, with the factor by which outputs of this dtype are multiplied."""
+        return dataclasses.replace(self, factor=float(np.asarray(self.factor, dtype)))

@@ -62,8 +62,8 @@ class Forward:
     params: dict[str, Any]
     stats: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
     """{synapse: {"mean", "var"}} of batch norm."""
-    masks: Currents = dataclasses.field(default_factory=dict)
-    """Dropout in training: {layer: which outputs stay, int8 [B, 1, N] of 0 and 1}."""
+    dropouts: dict[str, Dropout] = dataclasses.field(default_factory=dict)
+    """In training: {layer: what leaves it}."""
     train: bool = False
     """Whether batch norm takes the statistics of the batch, and returns those that follow from it."""
     record: tuple[str, ...] = ()
@@ -178,10 +178,7 @@ class Forward:
         Returns:
             (states, currents, statistics that batch norm saw, {layer, or its residual's projection: its record}).
         """
-        dropout = None
-        if layer.name in self.masks:
-            dropout = Dropout.of(self.masks[layer.name], layer.dropout, arrived[layer.name].dtype)
-        sent = None
+        sent, dropout = None, self.dropouts.get(layer.name)
         if states[layer.name] is None and valid is None and not self.record:
             with _part(layer.name, "neuron"):
                 sent = self.populations[layer.name].send(self.net, self.params, arrived[layer.name], chunk, dropout)

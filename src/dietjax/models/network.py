@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from ..core.dropout import Dropout
 from ..core.encode import Direct
 from ..core.explicit import run_automatically
 from ..core.neurons import LI, LIF
@@ -118,18 +119,18 @@ class Network(nn.Module):
         check_recorded(record)
         chunk = timesteps if chunk is None else chunk
         learns = train and not self.is_initializing()
-        params, stats, masks = self._variables(images.shape[0], learns, chunk == timesteps)
+        params, stats, dropouts = self._variables(images.shape[0], learns, chunk == timesteps)
         if self.is_initializing():  # variables follow from shapes alone, so nothing has to run
             return jnp.full((images.shape[0], self.layers[-1].features), jnp.nan), {}
         key = None if self.encoder.constant else self.make_rng("encode")
 
-        def run(params, stats, masks, key, state, start, images, lengths):
-            forward = Forward(self, params, stats, masks, train, record)
+        def run(params, stats, dropouts, key, state, start, images, lengths):
+            forward = Forward(self, params, stats, dropouts, train, record)
             return _joined(*forward.run(images, timesteps, key, chunk=chunk, truncate=truncate, remat=remat,
                                         state=state, start=start, lengths=lengths))
 
         means = {name: stat.value for name, stat in stats.items()}
-        arguments = params, means, masks, key, state, start, images, lengths
+        arguments = params, means, dropouts, key, state, start, images, lengths
         found, (rates, updates) = run_automatically(run, images, *arguments)
         if learns:
             for name, value in updates.items():
@@ -140,7 +141,7 @@ class Network(nn.Module):
         return found["logits"][:, -1], found | rates
 
     def _variables(self, batch, learns, at_once):
-        """(parameters, running statistics, dropout masks) by name."""
+        """(parameters, running statistics, dropouts) by name."""
         wiring, there = {c.name: c for c in self.connections()}, populations(self)
         if not self.is_initializing():  # before linen does, which can only tell shapes
             check_trained_with(self, there, self.variables.get("params", {}))
@@ -151,7 +152,7 @@ class Network(nn.Module):
         if stats and learns and not at_once:
             raise InputError("batch norm in training needs every timestep at once: use chunk=None, "
                              "or fold it first (dietjax.convert.fold_batch_norm)")
-        return params, stats, self._dropout_masks(wiring, batch) if learns else {}
+        return params, stats, self._dropouts(wiring, batch) if learns else {}
 
     def _init_layer(self, key, wiring, there, layer):
         key, shortcut_key, neuron_key = jax.random.split(key, 3)
@@ -197,15 +198,16 @@ class Network(nn.Module):
         features = connection.kernel[-1]
         return {"mean": jnp.zeros(features, self.param_dtype), "var": jnp.ones(features, self.param_dtype)}
 
-    def _dropout_masks(self, wiring, batch):
+    def _dropouts(self, wiring, batch):
         """One mask per layer and image for all timesteps: a new one at each step would drown the membrane in noise."""
         dropped = [layer for layer in self.layers[:-1] if layer.dropout > 0]
         if not dropped:
             return {}
         keys = jax.random.split(self.make_rng("dropout"), len(dropped))
-        return {layer.name: jax.random.bernoulli(key, 1 - layer.dropout, (batch, 1, *wiring[layer.name].out_shape)
-                                                 ).astype(jnp.int8)
-                for layer, key in zip(dropped, keys, strict=True)}
+        kept = [jax.random.bernoulli(key, 1 - layer.dropout, (batch, 1, *wiring[layer.name].out_shape))
+                for layer, key in zip(dropped, keys, strict=True)]
+        return {layer.name: Dropout(stays.astype(jnp.int8), 1 / (1 - layer.dropout))
+                for layer, stays in zip(dropped, kept, strict=True)}
 
 
 def _norm_scale(neuron, added):

@@ -75,6 +75,7 @@ def lif_sent(rule: Rule, current: Array, leak: Array, threshold: Array, timestep
     chosen = _chosen(backend, current, threshold, timesteps)
     if not sending.at_once(chosen, current.shape, timesteps, dropout is not None, pool):
         return None
+    dropout = None if dropout is None else dropout.rounded(current.dtype)
     return sending.lif_sent(chosen, pool, rule, timesteps, current, leak, threshold, dropout)
 
 
