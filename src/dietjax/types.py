@@ -31,8 +31,8 @@ class Neuron(Protocol):
     A class may also have (docs/neuron.md says what is done with each):
 
     - run(params, state, current [B, T, N] or [B, 1, N], timesteps, backend) -> (state, outputs [B, T, N]): a block;
-    - run_sent(params, current, timesteps, dropout, pool, backend) -> (what dropout or a 2×2 average leave of these
-      outputs, the sum of them), or None: from rest;
+    - run_sent(params, current, timesteps, dropout, pool, backend) -> (what dropout, or else a 2×2 average, leaves of
+      these outputs, how many were 1), or None: from rest, of neurons that put out 0 and 1;
     - starts_at_rest: bool, whether `run` takes the state None for the one that `initial_state` gives;
     - with_threshold(params, threshold) -> params: with this threshold, and integrating without leak, for conversion;
     - spiking: ClassVar[bool], whether outputs are spikes;

@@ -261,7 +261,7 @@ def test_what_the_layers_move_is_what_the_program_moves(result, programs):
 @pytest.mark.slow
 def test_a_step_as_training_runs_it_adds_dropout_and_rates():
     subject = networks.Subject("VGG6", (8, 8, 1), 10, (16,), 2, width=0.125)
-    (bare, full) = ({row["layer"]: row for row in traffic.traffic(subject, 2, "bfloat16", trained=trained).rows}
+    (bare, full) = ({row["layer"]: row for row in traffic.traffic(subject, 2, "bfloat16", as_trained=trained).rows}
                     for trained in (False, True))
     dropped = {layer.name for layer in subject.networks("bfloat16", dropout=True)[1].layers if layer.dropout}
     assert dropped and not any(layer.dropout for layer in subject.networks("bfloat16")[1].layers)

@@ -47,8 +47,8 @@ class Traffic:
     target: str = "here"
     """What it is compiled for: here, or a device that need not be there, such as h100 or v5e:2x4
     (dietjax.parallel.targets)."""
-    trained: bool = False
-    """As `dietjax train` runs it: with the model's own dropout, and the rates of spikes that are logged."""
+    as_trained: bool = False
+    """With what training adds to loss and gradients: the model's own dropout, and the rates of spikes for the log."""
     output: Annotated[Output, Inlined] = Output()
 
     def __call__(self) -> None:
@@ -59,7 +59,7 @@ class Traffic:
         from .traffic import traffic
 
         self.output.show(traffic(self.of.subject(), self.timesteps, self.dtype, self.target, self.backend,
-                                 self.trained), self)
+                                 self.as_trained), self)
 
 
 @dataclasses.dataclass(frozen=True)

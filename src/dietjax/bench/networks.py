@@ -93,8 +93,8 @@ def training(net: Network, timesteps: int, schedule: dict[str, Any]):
     return jax.value_and_grad(loss)
 
 
-def as_trained(net: Network, timesteps: int):
-    """The same as `dietjax train` runs it: (variables, images, labels, dropout key) -> ((loss, rates), gradients)."""
+def training_logged(net: Network, timesteps: int):
+    """The same with dropout and rates: (variables, images, labels, key of dropout) -> ((loss, rates), gradients)."""
     def loss(variables, images, labels, key):
         logits, record = net.apply(variables, images, timesteps, train=True, rngs={"dropout": key})
         return losses.cross_entropy(logits, labels).mean(), record["spike_rate"]

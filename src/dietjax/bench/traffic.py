@@ -20,7 +20,7 @@ from ..parallel.targets import Target, target
 from ..train.step import compiler_options
 from .measure import Result, environment, temporary_bytes
 from .moved import LIBRARIES, VIEWS, Move, moves, unknown_loops
-from .networks import Subject, as_trained, training
+from .networks import Subject, training, training_logged
 from .places import Place, made_by, places
 
 CARRIES = {"parameter", "constant", "bitcast", "tuple", "get-tuple-element", "copy", "transpose", "reshape", "convert",
@@ -57,11 +57,11 @@ class Counted(NamedTuple):
 
 
 def traffic(subject: Subject, timesteps: int, dtype: str, where: str = "here", backend: str = "auto",
-            trained: bool = False) -> Result:
+            as_trained: bool = False) -> Result:
     """A training step (loss and gradients) compiled for one device of a target, where nothing runs: the bytes of each
     of the SNN's layers, their sum, and the sum of the ANN on batch × T images.
 
-    trained: with the model's own dropout, and the rates of spikes that training logs.
+    as_trained: with what training adds, the model's own dropout and the rates of spikes for the log.
 
     Columns: "map MB", a layer's outputs before a pool, over batch and timesteps in the compute dtype; "products MB" and
     "weights MB" (`Counted`); "others MB", all else; "forward", "backward" and their sum "passes", the others in maps;
@@ -71,13 +71,13 @@ def traffic(subject: Subject, timesteps: int, dtype: str, where: str = "here", b
         InputError: no such model, backend or target, or the target's compiler is not installed.
     """
     check_backend(backend)
-    ann, snn = subject.networks(dtype, dropout=trained)  # an unknown model is refused before a compiler is looked for
+    ann, snn = subject.networks(dtype, dropout=as_trained)  # refuses before a compiler is looked for
     place = target(where)
     runs = {"SNN": (snn.clone(backend=backend), subject.batch, timesteps), "ANN": (ann, subject.batch * timesteps, 1)}
     rows: list[dict[str, Any]] = []
     notes = []
     for kind, (net, batch, steps) in runs.items():
-        program = compiled_for(place, net, batch, steps, trained)
+        program = compiled_for(place, net, batch, steps, as_trained)
         module = parse(program.as_text())
         found, maps = count(module, net), layer_maps(net, batch, steps)
         if kind == "SNN":
@@ -89,13 +89,13 @@ def traffic(subject: Subject, timesteps: int, dtype: str, where: str = "here", b
         notes.append(f"{kind}: {_planned(program)}")
         if loops := unknown_loops(module):
             notes.append(f"{kind}: {loops} loops whose turns the compiler does not know are counted once")
-    what = "training step with dropout and rates" if trained else "training step"
+    what = "training step with dropout and rates" if as_trained else "training step"
     title = f"bytes of a {what} of {subject}, T={timesteps}, {dtype}, compiled for {where}"
     return Result(title, rows, environment(), tuple(notes))
 
 
-def compiled_for(place: Target, net: Network, batch: int, timesteps: int, trained: bool) -> jax.stages.Compiled:
-    """The training step of `networks.training`, or of `networks.as_trained`, for one of a target's devices."""
+def compiled_for(place: Target, net: Network, batch: int, timesteps: int, as_trained: bool) -> jax.stages.Compiled:
+    """`networks.training`, or `networks.training_logged`, for one of a target's devices."""
     lies = SingleDeviceSharding(place.devices[0])
 
     def array(leaf):
@@ -105,13 +105,10 @@ def compiled_for(place: Target, net: Network, batch: int, timesteps: int, traine
     labels = array(jax.ShapeDtypeStruct((batch,), jnp.int32))
     variables = jax.tree.map(array, jax.eval_shape(net.init, jax.random.key(0), images))
     options = {**compiler_options(place.devices[0].platform), **place.options}
-    step: Any = training(net, timesteps, {})
-    arguments = [variables, images, labels]
-    if trained:
-        step = as_trained(net, timesteps)
-        arguments.append(array(jax.eval_shape(jax.random.key, 0)))
+    key = [array(jax.eval_shape(jax.random.key, 0))] if as_trained else []
+    step = training_logged(net, timesteps) if as_trained else training(net, timesteps, {})
     with jax.default_device(place.devices[0]):  # kernels are chosen for it
-        return jax.jit(step, compiler_options=options).lower(*arguments).compile()
+        return jax.jit(step, compiler_options=options).lower(variables, images, labels, *key).compile()
 
 
 def _planned(program):

@@ -22,7 +22,7 @@ class Dropout:
 
     def __call__(self, x: Array) -> Array:
         """What is left of outputs [B, T, N]."""
-        return jnp.where(self.kept != 0, x * jnp.asarray(self.factor, x.dtype), 0)
+        return jnp.where(self.kept > 0, x * jnp.asarray(self.factor, x.dtype), 0)
 
     def rounded(self, dtype: Any) -> "Dropout":
         """The same, with the factor by which outputs of this dtype are multiplied."""

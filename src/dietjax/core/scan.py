@@ -48,8 +48,8 @@ def _like(tree, widened):
     return jax.tree.map(lambda x, wide: wide if wide is x else wide.astype(x.dtype), tree, widened)
 
 
-def defined_with_step(neuron: Neuron, name: str) -> bool:
-    """Whether a neuron has the optional method `name`, and it belongs to its `step`.
+def defined_with_step(neuron: Neuron, name: str, also: str = "step") -> bool:
+    """Whether a neuron has the optional method `name`, and it belongs to its `step`, and to another method of it.
 
     It does not in a subclass that overrides `step` alone: what it inherits was written for another step. A class says
     by `name = None` that it does not have what it would inherit.
@@ -57,7 +57,7 @@ def defined_with_step(neuron: Neuron, name: str) -> bool:
     def depth(of):
         return next((i for i, c in enumerate(type(neuron).__mro__) if of in vars(c)), None)
 
-    return getattr(neuron, name, None) is not None and depth(name) <= depth("step")
+    return getattr(neuron, name, None) is not None and depth(name) <= min(depth("step"), depth(also))
 
 
 def checked_step(neuron: Neuron, params: Params, before: State, current: Array) -> tuple[State, Array]:

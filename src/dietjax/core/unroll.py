@@ -51,7 +51,7 @@ def unroll(neuron: Neuron, params: Params, state: State, current: Array, timeste
 
 def unroll_sent(neuron: Neuron, params: Params, current: Array, timesteps: int, dropout: Dropout | None = None,
                 pool: bool = False, backend: str = "auto") -> tuple[Array, Array] | None:
-    """What leaves a layer of the outputs that `unroll` gives from rest, by a kernel that does not write those.
+    """What leaves a layer of the spikes that `unroll` gives from rest, by a kernel that does not write those.
 
     Args:
         neuron, params, timesteps, backend: as of `unroll`.
@@ -60,11 +60,16 @@ def unroll_sent(neuron: Neuron, params: Params, current: Array, timesteps: int, 
         pool: whether `average_pool` follows, of N = [H, W, C].
 
     Returns:
-        ([B, T, N] or [B, T, H/2, W/2, C]; the sum of all outputs, before dropout). None where there
-        is no such kernel: of this neuron, shape, T, backend or device, or of both dropout and pool.
+        ([B, T, N] or [B, T, H/2, W/2, C]; how many spikes there were, before dropout). None where there is no such
+        kernel: of this neuron, shape, T, backend or device, or of both dropout and pool.
+
+    Raises:
+        InputError: as `unroll`.
     """
+    check_block(current, timesteps)
     kernels.check_backend(backend)
-    if not (defined_with_step(neuron, "run_sent") and getattr(neuron, "starts_at_rest", False)):
+    from_rest = getattr(neuron, "starts_at_rest", False) and defined_with_step(neuron, "run")
+    if not from_rest or not defined_with_step(neuron, "run_sent", also="run") or (dropout is not None and pool):
         return None
     by_kernel: Any = neuron
 

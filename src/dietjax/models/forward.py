@@ -28,7 +28,7 @@ from .inside import (
     has_membrane,
     mean_size,
     measured,
-    measured_of_sum,
+    measured_of_rate,
     only_valid,
     run_watched,
     valid_steps,
@@ -63,7 +63,7 @@ class Forward:
     stats: dict[str, dict[str, Array]] = dataclasses.field(default_factory=dict)
     """{synapse: {"mean", "var"}} of batch norm."""
     dropouts: dict[str, Dropout] = dataclasses.field(default_factory=dict)
-    """In training: {layer: what leaves it}."""
+    """In training: {layer: what its outputs are multiplied by}."""
     train: bool = False
     """Whether batch norm takes the statistics of the batch, and returns those that follow from it."""
     record: tuple[str, ...] = ()
@@ -193,8 +193,8 @@ class Forward:
             with _part(layer.name, "residual"):
                 x = COMBINE[layer.residual.combine](x, brought)
         if sent is not None:
-            x, events = sent
-            record[layer.name] |= measured_of_sum(events, arrived[layer.name][:, 0].size)
+            x, rate = sent
+            record[layer.name] |= measured_of_rate(rate)
         elif dropout is not None:
             with _part(layer.name, "dropout"):
                 x = dropout(x)

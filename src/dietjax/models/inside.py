@@ -37,8 +37,8 @@ def only_valid(x: Array, valid: Array | None) -> Array:
 def event_rate(x: Array) -> Array:
     """Share of entries that are not 0, whatever their size or sign; NaN where one is. Of spikes: their mean.
 
-    Its derivative is that of the mean magnitude, which for spikes of 0 and 1 is the same number; at 0 the one from
-    above, so that a silent neuron can be woken.
+    Its derivative is that of the mean magnitude, which for spikes of 0 and 1 is the same number. At an output of 0 it
+    is the one of small positive outputs: so a rate can wake a silent neuron.
     """
     return step_function(jnp.abs(x)).mean(dtype=wide(x.dtype))
 
@@ -46,7 +46,7 @@ def event_rate(x: Array) -> Array:
 @event_rate.defjvp
 def _event_rate_tangent(primals, tangents):
     (x,), (tangent,) = primals, tangents
-    return event_rate(x), jax.jvp(mean_size, (x,), (tangent,))[1]
+    return event_rate(x), (jnp.where(x == 0, 1, jnp.sign(x)) * tangent).mean(dtype=wide(x.dtype))
 
 
 def mean_size(x: Array) -> Array:
@@ -64,9 +64,8 @@ def measured(x: Array, timesteps: int) -> dict[str, Array]:
     return {"rate": event_rate(x) * timesteps, "size": mean_size(x) * timesteps, "units": unit_rate(x) * timesteps}
 
 
-def measured_of_sum(events: Array, neurons: int) -> dict[str, Array]:
-    """`measured` of so many neurons whose spikes, 0 or 1, sum up to `events`."""
-    rate = events / neurons
+def measured_of_rate(rate: Array) -> dict[str, Array]:
+    """`measured` of neurons that spike so often in all timesteps on average, with 0 or 1."""
     return {"rate": rate, "size": rate, "units": jax.lax.stop_gradient(rate)}
 
 

@@ -204,10 +204,12 @@ class Network(nn.Module):
         if not dropped:
             return {}
         keys = jax.random.split(self.make_rng("dropout"), len(dropped))
-        kept = [jax.random.bernoulli(key, 1 - layer.dropout, (batch, 1, *wiring[layer.name].out_shape))
-                for layer, key in zip(dropped, keys, strict=True)]
-        return {layer.name: Dropout(stays.astype(jnp.int8), 1 / (1 - layer.dropout))
-                for layer, stays in zip(dropped, kept, strict=True)}
+
+        def draw(key, layer):
+            kept = jax.random.bernoulli(key, 1 - layer.dropout, (batch, 1, *wiring[layer.name].out_shape))
+            return Dropout(kept.astype(jnp.int8), 1 / (1 - layer.dropout))
+
+        return {layer.name: draw(key, layer) for layer, key in zip(dropped, keys, strict=True)}
 
 
 def _norm_scale(neuron, added):

@@ -5,6 +5,7 @@ Parameters: {layer: {"neuron": its neurons', "recurrent"?: {"kernel"}, "shortcut
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..core.neurons import SpikeCount
 from ..core.unroll import unroll, unroll_sent
 from ..errors import InputError
 from ..types import Array, Neuron, Params, State, missing_methods
+from .inside import wide
 from .recurrent import Recurrent, RecurrentParams
 from .spec import Layer, projection
 
@@ -56,15 +58,19 @@ class Population:
 
     def send(self, net: "Network", params: dict[str, Any], current: Array, timesteps: int, dropout: Dropout | None
              ) -> tuple[Array, Array] | None:
-        """What leaves their layer from rest (but for a pool other than the average), and the sum of their spikes, where
-        one kernel does it; else None.
+        """(what dropout, or a 2×2 average, leaves of their spikes from rest; how many each had on average), where one
+        kernel does it; else None. Other pools follow it.
 
         Their spikes may then be wanted by nobody, so that XLA drops what else would compute them.
         """
         if self.layer.residual is not None or net.run_neuron is not unroll:
             return None
-        return unroll_sent(self.neuron, self.params(params), current, timesteps, dropout, self.layer.pool is True,
-                           net.backend)
+        found = unroll_sent(self.neuron, self.params(params), current, timesteps, dropout, self.layer.pool is True,
+                            net.backend)
+        if found is None:
+            return None
+        sent, spikes = found
+        return sent, spikes.astype(wide(sent.dtype)) / (sent.shape[0] * math.prod(self.shape))
 
 
 def populations(net: "Network") -> dict[str, Population]:

@@ -63,8 +63,8 @@ def lif_sent(rule: Rule, current: Array, leak: Array, threshold: Array, timestep
     that writes no others; None: none suits.
 
     There is one where `lif` takes Pallas (`auto` by FASTER, which is of the neuron alone: that it pays with more in it
-    is known by bytes, not by time), of up to `tile.BLOCK` timesteps, not of both dropout and pool; of a pool on a GPU,
-    for currents [B, T, H, W, C] of a shape that `pooling.fits`.
+    is known by bytes, not by time), of up to `tile.BLOCK` timesteps; of a pool on a GPU, for currents [B, T, H, W, C]
+    of a shape that `pooling.fits`. Of dropout and pool only one is given.
 
     Raises:
         InputError: as `lif`.
@@ -73,7 +73,7 @@ def lif_sent(rule: Rule, current: Array, leak: Array, threshold: Array, timestep
     if backend in ("scan", "xla"):
         return None
     chosen = _chosen(backend, current, threshold, timesteps)
-    if not sending.at_once(chosen, current.shape, timesteps, dropout is not None, pool):
+    if not sending.at_once(chosen, current.shape, timesteps, pool):
         return None
     dropout = None if dropout is None else dropout.rounded(current.dtype)
     return sending.lif_sent(chosen, pool, rule, timesteps, current, leak, threshold, dropout)

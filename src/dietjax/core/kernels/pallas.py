@@ -11,7 +11,7 @@ serves every machine and only what surrounds it differs: blocks in VMEM by `pall
 straight from device memory by Mosaic GPU on Hopper (Pallas' Triton backend is deprecated since jax 0.11).
 
 GSPMD cannot cut a kernel; `custom_partitioning` says how: the batch may be sharded, all else is replicated. It has
-neither a derivative nor a batching rule: `block` gives both.
+neither a derivative nor a batching rule: `dispatch` gives both.
 """
 
 import functools
@@ -52,7 +52,7 @@ def forward(platform: str, rule: Rule, timesteps: int, current: Array, leak: Arr
     parts = _parts(timesteps)
     for first, count in parts:
         before = state if first else None  # the first is among the arguments
-        inputs = _between(current, first, count), leak, threshold, state, None
+        inputs = tile.Inputs(_between(current, first, count), leak, threshold, state)
         if membrane is None and len(parts) == 1:
             # Who starts at rest seldom asks for the state after it: a kernel of its own, which XLA drops where it is
             # not asked for.
@@ -78,8 +78,8 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
     g_currents, g_shared = [], [0.0, 0.0]
     for (first, count), (before, within) in reversed(list(zip(_parts(timesteps), starts, strict=True))):
         state = jax.tree.map(view.rows, (membrane, elapsed) if before is None else before)
-        inputs = (_between(seen, first, count), *wide, state, None, jax.tree.map(view.rows, within),
-                  g_spikes[:, first:first + count], g_after, None)
+        inputs = tile.Inputs(_between(seen, first, count), *wide, state, starts=jax.tree.map(view.rows, within),
+                             g_spikes=g_spikes[:, first:first + count], g_last=g_after)
         g_current, *more, g_after = _call(tile.backward, rule, count, platform, (), parameters, inputs)
         g_currents.append(g_current)
         g_shared = [total + part for total, part in zip(g_shared, more, strict=True)]
@@ -92,13 +92,12 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
 
 def sent(platform: str, rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array,
          dropout: Dropout | None) -> tuple[Array, Array]:
-    """(what dropout leaves of the spikes, how many there were before it), from rest; arguments as of `block.lif_sent`.
+    """(what dropout leaves of the spikes, how many there were before it), from rest; arguments as of
+    `sending.lif_sent`.
 
     All timesteps are in registers: at most `tile.BLOCK`.
     """
-    view = _View(platform, current, threshold, None)
-    inputs = (view.rows(current), view.shared(leak), view.shared(threshold, 1), (None, None),
-              jax.tree.map(view.rows, dropout))
+    view, inputs = _from_rest(platform, current, leak, threshold, dropout)
     spikes, *_, events = _call(tile.forward, rule, timesteps, platform, ("spikes", "counts"), None, inputs)
     return view.neurons(spikes), events[0]
 
@@ -107,14 +106,18 @@ def sent_back(platform: str, rule: Rule, timesteps: int,
               arguments: tuple[Array, Array, Array, Dropout | None], g_sent: Array, g_events: Array | None
               ) -> tuple[Array, ...]:
     """Cotangents of `sent`'s arguments but dropout; those of its results, None: zero."""
-    current, leak, threshold, dropout = arguments
-    view = _View(platform, current, threshold, None)
+    current, leak, threshold, _ = arguments
+    view, inputs = _from_rest(platform, *arguments)
+    inputs = inputs._replace(g_spikes=view.rows(g_sent), g_events=None if g_events is None else view.shared(g_events))
     parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
-    inputs = (view.rows(current), view.shared(leak), view.shared(threshold, 1), (None, None),
-              jax.tree.map(view.rows, dropout), (None, None), view.rows(g_sent), None,
-              None if g_events is None else view.shared(g_events))
     g_current, *sums, _ = _call(tile.backward, rule, timesteps, platform, (), parameters, inputs)
     return view.neurons(g_current), *parameters.shaped(sums, leak, threshold)
+
+
+def _from_rest(platform, current, leak, threshold, dropout):
+    view = _View(platform, current, threshold, None)
+    return view, tile.Inputs(view.rows(current), view.shared(leak), view.shared(threshold, 1),
+                             dropout=jax.tree.map(view.rows, dropout))
 
 
 class _View:
@@ -157,7 +160,7 @@ def _call(body: Callable, rule: Rule, steps: int, platform: str, wanted: tuple[s
         BLOCK) and "counts", whose sum is given; the rest is None.
     parameters: of the backward body.
     """
-    current, leak, _, (membrane, elapsed), *_ = inputs
+    current, leak, (membrane, elapsed) = inputs.current, inputs.leak, inputs.state
     batch, _, rows, _ = current.shape
     state = jax.tree.map(lambda x: _like((batch, rows, LANES), x), (leak if membrane is None else membrane, elapsed))
     members = max(d for d in range(1, min(8, max(LONGEST // steps, 1)) + 1) if batch % d == 0)

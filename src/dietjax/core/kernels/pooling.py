@@ -4,7 +4,7 @@ Spikes of full size are neither written nor, as cotangents, read: a kernel reads
 of that, backward it also writes every current's gradient. Forward a tile is `TILE` outputs of the pool, two per thread,
 of which each thread finds the four spikes one after the other; backward it is those of their neurons that lie at the
 same corner of the 2×2. So nothing passes between threads. As in `pallas`, a tile runs through all timesteps and several
-members of the batch, `custom_partitioning` says how a batch is sharded, and `block` gives derivatives and batching.
+members of the batch, `custom_partitioning` says how a batch is sharded, and `dispatch` gives derivatives and batching.
 """
 
 import functools
@@ -137,7 +137,7 @@ def _backward(rule, steps, members, place, inputs, outputs):
     output = at // (2 * columns) * columns + at % columns
     lies = tile.Tile(members * place.group, place.group, (at, whole, side, whole),
                      (output, whole, side % lanes, whole))
-    given = (current, leak, threshold, (None, None), None, None, g_pooled, None, of_each[0] if of_each else None)
+    given = tile.Inputs(current, leak, threshold, g_spikes=g_pooled, g_events=of_each[0] if of_each else None)
     tile.backward(rule, steps, members, lies, given, (*outputs, None))
 
 

@@ -29,11 +29,30 @@ class Tile(NamedTuple):
     """The same of arrays of the pool's size, where spikes pass a 2×2 average; None: they pass none."""
 
 
+class Inputs(NamedTuple):
+    """Of both bodies, refs or None where there is nothing."""
+
+    current: Any
+    leak: Any
+    threshold: Any
+    state: Any = (None, None)
+    """(membrane, elapsed) before the first timestep; None: at rest, not asked for."""
+    dropout: Any = None
+    """A `Dropout`: the spikes, and their cotangents, are those that it leaves."""
+    starts: Any = None
+    """Backward: states before each BLOCK but the first."""
+    g_spikes: Any = None
+    g_last: Any = None
+    """Of the membrane after the last timestep."""
+    g_events: Any = None
+    """Of the sum of all spikes, for each neuron, [rows, 128]."""
+
+
 def forward(rule, steps, members, tile, inputs, outputs):
-    """Spikes, the state after them, the states before each BLOCK but the first, and how many spikes each neuron had,
-    summed over members. Where there is dropout, the spikes that it leaves.
+    """Spikes, the state after them, the states before each BLOCK but the first, and how many spikes each neuron had
+    before dropout, summed over members.
     """
-    current, leak, threshold, state, dropout = inputs
+    current, leak, threshold, state, dropout, *_ = inputs
     spikes, last, starts, counts = outputs
     leak, threshold = leak[tile.rows], threshold[tile.rows]
     head, blocks = split(steps)
@@ -69,10 +88,7 @@ def forward(rule, steps, members, tile, inputs, outputs):
 
 
 def backward(rule, steps, members, tile, inputs, outputs):
-    """Gradients of currents, leak, threshold (both summed over members) and the first membrane.
-
-    Where the sum of all spikes has a cotangent, it is given for each neuron, [rows, 128].
-    """
+    """Gradients of currents, leak, threshold (both summed over members) and the first membrane."""
     current, leak, threshold, state, dropout, starts, g_spikes, g_last, g_events = inputs
     g_current, *g_shared, g_membrane = outputs
     leak, threshold = leak[tile.rows], threshold[tile.rows]

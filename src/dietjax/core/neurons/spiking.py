@@ -112,6 +112,7 @@ class IF(Resetting):
 
         None where there is none: see `kernels.lif_sent`. The neuron `starts_at_rest`.
         """
+        check_block(current, timesteps)
         like: Any = self._at_rest(params, current)
         leak, threshold = self._checked(params, like)
         return kernels.lif_sent(self._rule(like), self._drive(params, current), leak, threshold, timesteps, dropout,
