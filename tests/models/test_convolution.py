@@ -88,6 +88,29 @@ def test_other_platforms_have_xlas_own_alone(shape, platform):
     assert (ours == own) == (platform != "cpu")
 
 
+@pytest.mark.parametrize("shape", SHAPES[1:5], ids=str)
+@pytest.mark.thin(1)
+def test_time_is_an_axis_of_its_own_on_a_tpu_and_folded_elsewhere(x64, shape):
+    """[B, T, H, W, C]: the same numbers; lowered for a TPU nothing is reshaped, elsewhere it is what N images take."""
+    stride = shape[-1]
+    x, kernel, g = drawn(*shape)
+    blocks = [jnp.stack([a, 2 * a, -a], axis=1) for a in (x, g)]
+    folded = [a.reshape(-1, *a.shape[2:]) for a in blocks]
+    want = with_gradients(functools.partial(xla, stride=stride), folded[0], kernel, folded[1])
+    for form in (convolve, direct.direct):
+        found = with_gradients(functools.partial(form, stride=stride), blocks[0], kernel, blocks[1])
+        for got, expected in zip(found, want, strict=True):
+            np.testing.assert_allclose(got.reshape(expected.shape), expected, rtol=1e-10, atol=1e-10)
+
+    def convolutions(x, platform):
+        traced = jax.jit(lambda x: convolve(x, kernel, stride)).trace(x)
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        return text.count("[b, 0, 1, 2, f]x[0, 1, 2, i, o]"), text.count("[b, 0, 1, f]x[0, 1, i, o]")
+
+    assert convolutions(blocks[0], "tpu") == (1, 0) and convolutions(blocks[0], "cuda") == (0, 1)
+    assert convolutions(blocks[0][:, :1], "tpu") == (0, 1), "one timestep is nothing to keep apart"
+
+
 @pytest.mark.slow
 def test_drawn_shapes_give_what_xla_gives(x64):
     hypothesis = pytest.importorskip("hypothesis")

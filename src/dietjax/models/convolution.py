@@ -31,12 +31,25 @@ def with_stride(form: Callable[..., Array], stride: tuple[int, int]) -> Callable
 
 
 def convolve(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: int = 1) -> Array:
-    """[N, H, W, in] by [h, w, in/groups, out] -> [N, ⌈H/stride⌉, ⌈W/stride⌉, out]; zero outside the map, h, w odd."""
+    """[..., H, W, in] by [h, w, in/groups, out] -> [..., ⌈H/stride⌉, ⌈W/stride⌉, out]; zero outside the map, h, w odd.
+
+    Before the map stands N, or [B, T]. Both are folded to N but on a TPU, whose compiler would copy a block between a
+    layout for timesteps, with the batch innermost, and one for N images (docs/performance.md).
+    """
     own = functools.partial(direct, stride=stride, groups=groups)
-    form = form_on_cpu(x.shape[1:3], kernel.shape, stride, groups)
-    if form is direct:
-        return own(x, kernel)
-    return jax.lax.platform_dependent(x, kernel, cpu=with_stride(form, stride), default=own)
+    form = form_on_cpu(x.shape[-3:-1], kernel.shape, stride, groups)
+    forms = {} if form is direct else {"cpu": _folded(with_stride(form, stride))}
+    if x.ndim == 5 and x.shape[1] > 1:
+        forms["tpu"] = own
+    return jax.lax.platform_dependent(x, kernel, default=_folded(own), **forms) if forms else _folded(own)(x, kernel)
+
+
+def _folded(form):
+    def run(x, kernel):
+        y = form(x.reshape(-1, *x.shape[-3:]), kernel)
+        return y.reshape(*x.shape[:-3], *y.shape[1:])
+
+    return run
 
 
 def form_on_cpu(sides: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, int] = (1, 1),

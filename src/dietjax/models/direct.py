@@ -13,11 +13,16 @@ PART_BYTES = 2**20
 """Most bytes of one layer's input or output whose share of the kernel's gradient is computed at once."""
 
 
-def direct(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: int = 1) -> Array:
-    """`convolve` in XLA's own form, on every platform."""
-    padding = [(side // 2, side // 2) for side in kernel.shape[:2]]
-    return jax.lax.conv_general_dilated(
-        x, kernel, stride, padding, dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=groups)
+def direct(x: Array, kernel: Array, stride: tuple[int, ...] = (1, 1), groups: int = 1) -> Array:
+    """`convolve` in XLA's own form, on every platform: of [N, H, W, in], or of [B, T, H, W, in] with time as one more
+    axis of the map, over which the kernel is one step long.
+    """
+    numbers = ("NHWC", "HWIO", "NHWC")
+    if x.ndim == 5:
+        kernel, stride, numbers = kernel[None], (1, *stride), ("NDHWC", "DHWIO", "NDHWC")
+    padding = [(side // 2, side // 2) for side in kernel.shape[:-2]]
+    return jax.lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=numbers,
+                                        feature_group_count=groups)
 
 
 @jax.custom_vjp

@@ -1,6 +1,7 @@
 """What a layer does to a block of time besides its neuron and pool: synapse, batch norm; and how kernels start.
 
-Nothing here has memory, so a block [B, T, ...] is folded to [B·T, ...] and every operation runs once over all steps.
+Nothing here has memory, so every operation runs once over all steps: a block [B, T, ...] is folded to [B·T, ...], but
+for a convolution on a TPU.
 """
 
 import math
@@ -31,9 +32,10 @@ def synapse(kernel: Array, x: Array, stride: tuple[int, int] = (1, 1), *, pooled
         current = x.reshape(x.shape[0] * x.shape[1], -1) @ kernel
     elif pooled:
         current = convolve_pooled(x.reshape(-1, *x.shape[2:]), kernel)
+    elif forward_mode:
+        current = direct(x.reshape(-1, *x.shape[2:]), kernel, stride, groups)
     else:
-        convolution = direct if forward_mode else convolve
-        current = convolution(x.reshape(-1, *x.shape[2:]), kernel, stride, groups)
+        return convolve(x, kernel, stride, groups)
     return current.reshape(*x.shape[:2], *current.shape[1:])
 
 
