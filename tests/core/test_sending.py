@@ -26,7 +26,8 @@ pytestmark = pytest.mark.usefixtures("quick_compile")
 
 GPU = (("cuda", "gpu"), (None, "xla"))
 POOLED = [(3, 2, 2, 8, 128), (2, 3, 4, 8, 64), (4, 1, 4, 2, 256), (2, 2, 2, 4, 512)]  # tiles of 4, 2, 1 pixels, of half
-CASES = [*((shape, True, 0) for shape in POOLED), ((3, 4, 5, 7), False, 0.3), ((2, 2, 16, 4, 32), False, 0)]
+CASES = [*((shape, True, 0) for shape in POOLED), ((3, 4, 5, 7), False, 0.3), ((2, 2, 16, 4, 32), False, 0),
+         ((11, 1, 2, 2, 256), True, 0), ((11, 2, 4, 9), False, 0.5)]  # 11 members of the batch are 11 groups
 """(shape of currents, whether a pool follows, share that is dropped)."""
 RULE = Rule("subtract", Surrogate())
 
@@ -61,7 +62,7 @@ def agree(found, expected, rtol, atol):
         np.testing.assert_allclose(np.asarray(a, float), np.asarray(b, float), rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("case", [*CASES, ((3, 1, 5, 7), False, 0.3)])
+@pytest.mark.parametrize("case", [*CASES, ((16, 16, 2100), False, 0.3), ((3, 1, 5, 7), False, 0.3)])
 @pytest.mark.parametrize("neuron", [LIF(sharing="neuron"), LIF(reset="zero", sharing="channel", surrogate="arctan"),
                                     IF(sharing="layer"), PLIF(sharing="channel")])
 @pytest.mark.parametrize("of_events", [False, True])
@@ -69,7 +70,7 @@ def agree(found, expected, rtol, atol):
 def test_at_once_is_the_scan_and_what_follows(x64, neuron, case, of_events):
     shape, pool, share = case
     current, _, _, dropout = make(case)
-    timesteps = 4 if share else shape[1]  # of one current, which stays
+    timesteps = 4 if shape[1] == 1 and not pool else shape[1]  # of one current, which stays
     params = jax.tree.map(lambda x: x - 0.3, neuron.init(jax.random.key(0), shape[2:], jnp.float64))
 
     def after_scan(params, current):
@@ -99,6 +100,35 @@ def test_what_is_sent_is_what_xla_sends_to_the_bit(dtype, case):
     for a, b in zip(found[0][1], expected[0][1], strict=True):
         np.testing.assert_array_equal(a, b)
     agree(found[1], expected[1], *((1e-5, 1e-5) if dtype == "float32" else (2e-2, 2e-2)))  # XLA rounds cotangents
+
+
+@pytest.mark.parametrize("dtype, share", [("bfloat16", 0.3), ("float16", 0.7)])
+def test_cotangents_are_multiplied_by_what_spikes_were(dtype, share):
+    """By the factor as it is in 16 bits, which is what the spikes that are sent are worth."""
+    current, *_, dropout = make(((3, 4, 2, 128), False, share), dtype=dtype)
+    params = LIF().init(jax.random.key(0), (2, 128))
+
+    def score(factor):
+        exact = Dropout(dropout.kept, factor)
+        return jax.vjp(lambda p: unroll_sent(LIF(), p, current, 4, exact, backend="pallas_interpret")[0], params)
+
+    sent, back = score(1 / (1 - share))
+    assert 1 / (1 - share) != dropout.factor and set(np.unique(np.asarray(sent, float))) == {0, dropout.factor}
+    ones = jnp.ones_like(sent)
+    undropped = jax.vjp(lambda p: unroll_sent(LIF(), p, current, 4, Dropout(dropout.kept, 1.0),
+                                              backend="pallas_interpret")[0], params)[1](ones)[0]
+    np.testing.assert_allclose(back(ones)[0].threshold, dropout.factor * undropped.threshold, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape, timesteps, dtype", [((2, 5, 7), 3, "float32"), ((2, 5, 7), 7, "float32"),
+                                                     ((0, 5, 7), 5, "float32"), ((2, 5, 7), 5, "int32")])
+def test_a_block_that_cannot_be_unrolled_cannot_be_sent(shape, timesteps, dtype):
+    params = LIF().init(jax.random.key(0), (7,))
+    for run in (lambda c: unroll(LIF(), params, None, c, timesteps),
+                lambda c: LIF().run_sent(params, c, timesteps, None, False),
+                lambda c: unroll_sent(LIF(), params, c, timesteps, backend="pallas_interpret")):
+        with pytest.raises(InputError, match="current"):
+            run(jnp.ones(shape, dtype))
 
 
 def test_a_nan_that_is_dropped_is_zero_and_still_counts():

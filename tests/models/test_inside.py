@@ -89,6 +89,7 @@ def test_a_rate_has_the_gradient_of_the_mean_magnitude_and_of_silence_that_from_
     assert event_rate(x) == 0.75
     np.testing.assert_allclose(jax.grad(event_rate)(x), np.array([-1, 1, 1, 1]) / 4)
     assert jnp.isnan(event_rate(x.at[1].set(jnp.nan)))
+    assert jnp.isnan(jax.grad(event_rate)(x.at[1].set(jnp.nan))[1])
 
 
 def test_a_silent_layer_is_woken_by_the_lower_bound_on_its_rate(random_variables, images):

@@ -2,6 +2,7 @@
 gradients.
 """
 
+import dataclasses
 from functools import partial
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ import pytest
 
 from dietjax import LIF
 from dietjax.core.kernels import pallas, sending
-from dietjax.models import Layer, Network, forward
+from dietjax.models import Layer, Network, Residual, forward
 
 pytestmark = pytest.mark.usefixtures("quick_compile")
 
@@ -78,6 +79,62 @@ def test_what_stands_between_keeps_them_apart(calls, layer, call):
     assert not calls
     jax.eval_shape(lambda v: net.apply(v, frames, 3)[0], variables)
     assert calls
+
+
+def test_what_a_residual_combines_are_the_spikes_themselves(calls):
+    layers = Layer("a", 3), Layer("b", 3, residual=Residual("b"), dropout=0.4), Layer("fc", 3, kernel=None)
+    net = Network(layers, (4, 4, 2), neuron=LIF(leak=0.9, threshold=0.05), backend="pallas_interpret")
+    images = jnp.ones((2, 4, 4, 2))
+    variables = jax.eval_shape(net.init, jax.random.key(0), images)
+    calls.clear()
+    jax.eval_shape(lambda v: net.apply(v, images, 3, train=True, rngs={"dropout": jax.random.key(1)})[0], variables)
+    assert len(calls) == 1, "layer a"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Halved(LIF):
+    """A `run` of its own, for which `run_sent` was not written."""
+
+    def run(self, params, state, current, timesteps, backend="auto"):
+        state, spikes = super().run(params, state, current, timesteps, backend)
+        return state, spikes / 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Asked(LIF):
+    """Keeps what it is asked to send."""
+
+    def run_sent(self, params, current, timesteps, dropout, pool, backend="auto"):
+        ASKED.append((dropout is not None, pool))
+
+
+ASKED: list = []
+
+
+def test_a_neuron_is_asked_for_what_it_can_send(calls):
+    frames = jnp.ones((2, 3, 4, 4, 2))
+    for neuron, layer in ((Halved(), {}), (Asked(), {}), (Asked(), {"dropout": 0.5}), (Asked(), {"pool": True}),
+                          (Asked(), {"dropout": 0.5, "pool": True})):
+        net = network(**layer).clone(neuron=neuron, param_dtype=jnp.float32, backend="pallas_interpret")
+        variables = jax.eval_shape(net.init, jax.random.key(0), frames[:, 0])
+        ASKED.clear()
+        jax.eval_shape(lambda v, net=net: net.apply(v, frames, 3, train=True, rngs={"dropout": jax.random.key(1)})[0],
+                       variables)
+        asked = isinstance(neuron, Asked) and layer.keys() != {"dropout", "pool"}
+        assert set(ASKED) == ({("dropout" in layer, "pool" in layer)} if asked else set())
+    assert not calls
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_a_record_has_the_dtype_that_it_has_without(x64, calls, dtype):
+    frames = jnp.ones((2, 3, 4, 4, 2))
+    records = []
+    for backend in ("xla", "pallas_interpret"):
+        net = network(dropout=0.4).clone(dtype=jnp.dtype(dtype), backend=backend)  # parameters are float64
+        variables = jax.eval_shape(net.init, jax.random.key(0), frames[:, 0])
+        records.append(jax.eval_shape(lambda v, net=net: net.apply(v, frames, 3, train=True,
+                                                                   rngs={"dropout": jax.random.key(1)})[1], variables))
+    assert calls and records[0] == records[1]
 
 
 @pytest.mark.parametrize("layer", [{"pool": True}, {"dropout": 0.4}, {}])
