@@ -75,6 +75,7 @@ TABLES: dict[str, Table] = {
     "step_vgg16_h100": Table(("step_vgg16_h100",), ("network", "dtype", "ms", "ratio", "temporary MB")),
     "traffic_vgg16_h100": Table(("traffic_vgg16_h100",), TRAFFIC),
     "traffic_vgg16_h100_pallas": Table(("traffic_vgg16_h100_pallas",), TRAFFIC),
+    "traffic_vgg16_v5e": Table(("traffic_vgg16_v5e",), (*TRAFFIC, "Mcycles")),
     **{f"collectives_{network}": Table(
         tuple(f"collectives_{network}_{where}" for where in ("cpu8", "h100", "v5e")), SENT, "scaling.md")
        for network in ("vgg16", "resnet34")},

@@ -185,7 +185,7 @@ ENTRY %main (x: bf16[16,64], k: f32[64,128]) -> f32[16,128] {
   %part = ((bf16[16,64]{1,0}), bf16[8,64]{1,0:T(8,128)(2,1)S(1)}, u32[]) slice-start(%f2), slice={[0:8], [0:64]}
   %half = bf16[8,64]{1,0:T(8,128)(2,1)S(1)} slice-done(%part)
   %whole = bf16[16,64]{1,0:T(8,128)(2,1)S(1)} custom-call(%half, %half), custom_call_target="ConcatBitcast"
-  ROOT %y = f32[16,128]{1,0:T(8,128)} convolution(%whole, %k), dim_labels=bf_io->bf, metadata={op_name="jit(f)/jvp(Network)/fc1/synapse/dot_general"}
+  ROOT %y = f32[16,128]{1,0:T(8,128)} convolution(%whole, %k), dim_labels=bf_io->bf, metadata={op_name="jit(f)/jvp(Network)/fc1/synapse/dot_general"}, backend_config={"estimated_cycles":"1826"}
 }
 """  # noqa: E501
 
@@ -199,6 +199,7 @@ def test_a_tpu_s_program():
     padded = 16 * 128 * 2
     assert {name: move.bytes for name, move in found.items()} == {
         "near": padded, "row": 0, "f1": 256, "f2": 2 * 256, "half": padded // 2, "y": 64 * 128 * 4 + 16 * 128 * 4}
+    assert {name: move.cycles for name, move in found.items() if move.cycles} == {"y": 1826}
     assert traffic.asked_by(found["half"]).name == "y" and traffic.asked_by(found["y"]).name == "y"
     assert traffic.asked_by(found["near"]).name == "row"
 

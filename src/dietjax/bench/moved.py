@@ -13,6 +13,7 @@ What is counted, of a program as XLA schedules it:
 - Arrays that lie on the chip (a TPU's VMEM) cost nothing, and padding in a layout's tiles does.
 """
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -51,6 +52,12 @@ class Move(NamedTuple):
     def bytes_of(self, *dtypes: str) -> int:
         """Those of arrays of these types."""
         return self.times * sum(count for array, count in self.read + self.written if array.dtype in dtypes)
+
+    @property
+    def cycles(self) -> int:
+        """That a TPU's compiler expects of all runs; 0 where it says none."""
+        found = re.search(r'"estimated_cycles":"(\d+)"', self.instruction.attributes)
+        return self.times * int(found[1]) if found else 0
 
 
 def moves(module: Module) -> list[Move]:

@@ -33,7 +33,7 @@ ELSEWHERE = "elsewhere"
 
 
 class Counted(NamedTuple):
-    """Bytes of one layer."""
+    """Bytes of one layer, and cycles."""
 
     product: int = 0
     """Of convolutions and matrix products, forms of them included that consist of several instructions."""
@@ -46,6 +46,8 @@ class Counted(NamedTuple):
     """Of these two: of instructions that only carry values from one place to another."""
     wide: int = 0
     """Of these two: of arrays in float32 or float64."""
+    cycles: int = 0
+    """That a TPU's compiler expects of all of it."""
 
     def __add__(self, other: "Counted") -> "Counted":  # type: ignore[override]
         return Counted(*(a + b for a, b in zip(self, other, strict=True)))
@@ -65,7 +67,8 @@ def traffic(subject: Subject, timesteps: int, dtype: str, where: str = "here", b
 
     Columns: "map MB", a layer's outputs before a pool, over batch and timesteps in the compute dtype; "products MB" and
     "weights MB" (`Counted`); "others MB", all else; "forward", "backward" and their sum "passes", the others in maps;
-    "floor", how many there have to be; "copies MB" and, where the compute dtype is half, "float32 MB" of the others.
+    "floor", how many there have to be; "copies MB" and, where the compute dtype is half, "float32 MB" of the others. On
+    a TPU also "Mcycles", the time of all of it as the compiler estimates it, in millions of cycles.
 
     Raises:
         InputError: no such model, backend or target, or the target's compiler is not installed.
@@ -147,7 +150,7 @@ def count(module: Module, net: Network) -> dict[str, Counted]:
         instruction = asked_by(move)
         place = of[id(move.computation)].get(made_by(move.computation, instruction.name))
         name = place.layer if place else ELSEWHERE
-        found[name] = found[name] + _counted(module, move, instruction, place, kernels)
+        found[name] = found[name] + _counted(module, move, instruction, place, kernels)._replace(cycles=move.cycles)
     return found
 
 
@@ -202,4 +205,5 @@ def _row(name, counted, size, floor, dtype):
            "weights MB": counted.weights / 1e6, "others MB": counted.other / 1e6,
            **dict(zip(("forward", "backward", "passes"), passes, strict=True)), "floor": floor or None,
            "copies MB": counted.copies / 1e6}
+    row |= {"Mcycles": counted.cycles / 1e6} if counted.cycles else {}
     return row if dtype in ("float32", "float64") else row | {"float32 MB": counted.wide / 1e6}
