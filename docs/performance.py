@@ -109,7 +109,9 @@ def cell(row: Mapping[str, Any], name: str) -> str:
 
 
 def figure(value: float, digits: int = 4) -> str:
-    """So many digits: 0.0412, 1.234, 281.1, and from a thousand on whole numbers: 12,171."""
+    """So many digits: 0.0412, 1.234, 281.1; from a thousand on whole numbers: 12,171; what is next to nothing: ~0."""
+    if 0 < abs(value) < 1e-4:
+        return "~0"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
