@@ -38,13 +38,14 @@ def convolve(x: Array, kernel: Array, stride: tuple[int, int] = (1, 1), groups: 
     """
     own = functools.partial(direct, stride=stride, groups=groups)
     form = form_on_cpu(x.shape[-3:-1], kernel.shape, stride, groups)
-    forms = {} if form is direct else {"cpu": _folded(with_stride(form, stride))}
+    forms = {} if form is direct else {"cpu": folded(with_stride(form, stride))}
     if x.ndim == 5 and x.shape[1] > 1:
         forms["tpu"] = own
-    return jax.lax.platform_dependent(x, kernel, default=_folded(own), **forms) if forms else _folded(own)(x, kernel)
+    return jax.lax.platform_dependent(x, kernel, default=folded(own), **forms) if forms else folded(own)(x, kernel)
 
 
-def _folded(form):
+def folded(form: Callable[[Array, Array], Array]) -> Callable[[Array, Array], Array]:
+    """A form of [N, H, W, in] as one of [..., H, W, in]."""
     def run(x, kernel):
         y = form(x.reshape(-1, *x.shape[-3:]), kernel)
         return y.reshape(*x.shape[:-3], *y.shape[1:])

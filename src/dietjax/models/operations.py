@@ -4,13 +4,14 @@ Nothing here has memory, so every operation runs once over all steps: a block [B
 for a convolution on a TPU.
 """
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 
 from ..types import Array
-from .convolution import convolve, direct
+from .convolution import convolve, direct, folded
 from .pooled import convolve_pooled
 
 
@@ -30,13 +31,12 @@ def synapse(kernel: Array, x: Array, stride: tuple[int, int] = (1, 1), *, pooled
     """
     if kernel.ndim == 2:  # folded: else XLA's CPU backend copies the block transposed for the kernel's gradient
         current = x.reshape(x.shape[0] * x.shape[1], -1) @ kernel
-    elif pooled:
-        current = convolve_pooled(x.reshape(-1, *x.shape[2:]), kernel)
-    elif forward_mode:
-        current = direct(x.reshape(-1, *x.shape[2:]), kernel, stride, groups)
-    else:
-        return convolve(x, kernel, stride, groups)
-    return current.reshape(*x.shape[:2], *current.shape[1:])
+        return current.reshape(*x.shape[:2], -1)
+    if pooled:
+        return folded(convolve_pooled)(x, kernel)
+    if forward_mode:
+        return folded(functools.partial(direct, stride=stride, groups=groups))(x, kernel)
+    return convolve(x, kernel, stride, groups)
 
 
 def weighted(x: Array, weights: Array, start: Array | int, timesteps: int) -> Array:

@@ -74,7 +74,7 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Any, ..
     g_after, _, g_spikes = cotangents
     g_after, g_spikes, seen = jax.tree.map(view.rows, (g_after, g_spikes, current))
     wide = view.shared(leak), view.shared(threshold, 1)
-    parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
+    parameters = Parameters.of(current, leak, threshold)
     g_currents, g_shared = [], [0.0, 0.0]
     for (first, count), (before, within) in reversed(list(zip(_parts(timesteps), starts, strict=True))):
         state = jax.tree.map(view.rows, (membrane, elapsed) if before is None else before)
@@ -109,7 +109,7 @@ def sent_back(platform: str, rule: Rule, timesteps: int,
     current, leak, threshold, _ = arguments
     view, inputs = _from_rest(platform, *arguments)
     inputs = inputs._replace(g_spikes=view.rows(g_sent), g_events=None if g_events is None else view.shared(g_events))
-    parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
+    parameters = Parameters.of(current, leak, threshold)
     g_current, *sums, _ = _call(tile.backward, rule, timesteps, platform, (), parameters, inputs)
     return view.neurons(g_current), *parameters.shaped(sums, leak, threshold)
 

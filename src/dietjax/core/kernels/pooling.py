@@ -61,7 +61,7 @@ def backward(platform: str, rule: Rule, timesteps: int, arguments: tuple[Array, 
     current, leak, threshold, _ = arguments
     g_pooled = g_pooled.reshape(*g_pooled.shape[:2], -1, *_tile(current))
     of_each = () if g_events is None else _tiles(current, g_events.astype(threshold.dtype))[1:]
-    parameters = Parameters(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
+    parameters = Parameters.of(current, leak, threshold)
     g_current, *g_shared = _call(_backward, rule, platform, _columns(current), parameters,
                                  (*_tiles(current, leak, threshold), g_pooled, *of_each))
     return g_current.reshape(current.shape), *parameters.shaped(g_shared, leak, threshold)

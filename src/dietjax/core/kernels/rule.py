@@ -63,6 +63,11 @@ class Parameters(NamedTuple):
     shapes: tuple[tuple[int, ...], ...]
     """Of both, the last axes of N."""
 
+    @classmethod
+    def of(cls, current: Array, leak: Array, threshold: Array) -> "Parameters":
+        """Those of neurons with currents [B, T, N]."""
+        return cls(current.shape[2:], (jnp.shape(leak), jnp.shape(threshold)))
+
     def sums(self, parts: Any) -> list[Array]:
         """[groups, tiles of neurons ...] of each -> its sum [size]; what is beyond N is padding."""
         whole = [x.sum(0).reshape(-1)[:math.prod(self.neurons)].reshape(self.neurons) for x in parts]
