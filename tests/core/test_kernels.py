@@ -106,10 +106,12 @@ def test_a_constant_current_stands_for_its_repetition(x64, backend, timesteps):
     assert_same(found, both(neuron, "scan", timesteps, make_params(neuron), membrane, current), 1e-11)
 
 
-@pytest.mark.parametrize("timesteps, constant", [(5, False), (3, True), slow(37, False), slow(37, True)])
-def test_a_backward_pass_of_some_images_at_a_time_is_that_of_all(x64, monkeypatch, timesteps, constant):
+@pytest.mark.parametrize("timesteps, constant, sharing", [
+    (5, False, "neuron"), (3, True, "channel"), (4, False, "layer"), slow(37, False, "neuron"),
+    slow(37, True, "channel"), slow(37, False, "layer")])
+def test_a_backward_pass_of_some_images_at_a_time_is_that_of_all(x64, monkeypatch, timesteps, constant, sharing):
     """37 steps: several blocks, whose states lie in another order, and a rest."""
-    neuron = LIF(sharing="neuron", surrogate="stdb")
+    neuron = LIF(sharing=sharing, surrogate="stdb")
     membrane, current = make_currents(1, seed=2)[:, 0], make_currents(1 if constant else timesteps)
     arguments = timesteps, make_params(neuron), *(jnp.concatenate([x, -x[::-1]]) for x in (membrane, current))
     expected, sizes, plain = both(neuron, "scan", *arguments), set(), xla._backward
@@ -119,7 +121,6 @@ def test_a_backward_pass_of_some_images_at_a_time_is_that_of_all(x64, monkeypatc
         return plain(*given)
 
     monkeypatch.setattr(xla, "_backward", backward)
-    monkeypatch.setattr(xla, "WHOLE_BYTES", 0)
     monkeypatch.setattr(xla, "PART_BYTES", 2 * 8 * timesteps * 12)  # two of four images, of 12 neurons each
     assert_same(both(neuron, "xla", *arguments), expected, 1e-11)
     assert 2 in sizes

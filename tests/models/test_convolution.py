@@ -29,6 +29,7 @@ SHAPES = (  # images, map, channels in and out, kernel, stride
     (6, (9, 1), (2, 3), (5, 1), (2, 1)),
     (1, (9, 8), (3, 4), (7, 7), (2, 2)),
     (5, (6, 4), (2, 3), (5, 3), (1, 1)),
+    (3, (6, 5), (9, 3), (5, 3), (1, 1)),
 )
 
 FORMS_MODULES = "dietjax.models.columns", "dietjax.models.direct", "dietjax.models.winograd"
@@ -134,7 +135,10 @@ def test_drawn_shapes_give_what_xla_gives(x64):
 @pytest.mark.parametrize("sides, kernel, stride, form", [
     ((32, 32), (3, 3, 3, 16), (1, 1), direct_with_products),
     ((32, 32), (3, 3, 31, 64), (1, 1), direct_with_products),
-    ((32, 32), (3, 3, 32, 32), (1, 1), winograd_in_parts),
+    ((32, 32), (3, 3, 48, 48), (1, 1), winograd_in_parts),
+    ((16, 16), (3, 3, 47, 64), (1, 1), direct_with_products),
+    ((15, 16), (3, 3, 32, 32), (1, 1), winograd_in_parts),
+    ((15, 16), (3, 3, 31, 64), (1, 1), direct_with_products),
     ((2, 2), (3, 3, 16, 16), (1, 1), columns_in_parts),
     ((2, 2), (3, 3, 64, 64), (1, 1), winograd_in_parts),
     ((4, 4), (5, 5, 64, 64), (1, 1), columns_in_parts),

@@ -20,6 +20,14 @@ def images_at_once(count: int, image_bytes: int, part_bytes: int, whole_bytes: i
     return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * image_bytes <= part_bytes))
 
 
+def shares(count: int, least: int = 1) -> int:
+    """Into how many shares N images are divided, of which a sum over images is found apart: at least so many, and one
+    for each device that holds some. 1 where they cannot be divided, or N is a symbol.
+    """
+    wanted = max(least, jax.device_count())
+    return wanted if isinstance(count, int) and count % wanted == 0 else 1
+
+
 def in_parts(form: Callable[[Array, Array], Array], x: Array, kernel: Array, size: int) -> Array:
     """A form of convolution over [N, H, W, in], so many images at a time.
 

@@ -1,6 +1,7 @@
 """The one place that chooses the form of a convolution: XLA's own, or one of three for a CPU."""
 
 import functools
+import math
 from collections.abc import Callable
 
 import jax
@@ -10,8 +11,9 @@ from .columns import columns_in_parts
 from .direct import direct, direct_with_products
 from .winograd import winograd_in_parts
 
-LEAST_CHANNELS = 32
-"""Channels, in and out, from which Winograd's form is faster: with fewer, its transforms cost more than they save."""
+LEAST_CHANNELS, ON_LARGE_MAPS, LARGE = 32, 48, 16 * 16
+"""Channels, in and out, from which Winograd's form is faster: with fewer, its transforms cost more than they save. On
+maps of so many pixels they do not stay in the cache, and it takes more channels."""
 
 FORMS: dict[str, Callable[..., Array]] = {
     "XLA's own": direct, "kernel's gradient as products": direct_with_products, "columns": columns_in_parts,
@@ -58,7 +60,8 @@ def form_on_cpu(sides: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[i
     """Which form a convolution of a map [H, W] takes when it is compiled for a CPU; figures in docs/performance.md."""
     if groups > 1:
         return direct
-    if suits(winograd_in_parts, kernel, stride) and min(kernel[2:]) >= LEAST_CHANNELS:
+    least = ON_LARGE_MAPS if math.prod(sides) >= LARGE else LEAST_CHANNELS
+    if suits(winograd_in_parts, kernel, stride) and min(kernel[2:]) >= least:
         return winograd_in_parts
     # strides: XLA computes the image's gradient over the zeros between outputs, or pixel by pixel; kernels one pixel
     # wide are hardly more than a product; and on maps smaller than the kernel XLA's own is written pixel by pixel

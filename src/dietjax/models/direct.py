@@ -5,12 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ..core.parts import images_at_once, sum_of_parts
+from ..core.parts import images_at_once, shares, sum_of_parts
 from ..types import Array
-from .columns import taps
 
 PART_BYTES = 2**20
 """Most bytes of one layer's input or output whose share of the kernel's gradient is computed at once."""
+FEW_CHANNELS = 8
+"""Of the input, up to which copies of it are cheaper than one of the cotangent, see `_products_of_pairs`."""
 
 
 def direct(x: Array, kernel: Array, stride: tuple[int, ...] = (1, 1), groups: int = 1) -> Array:
@@ -31,8 +32,8 @@ def direct_with_products(x: Array, kernel: Array) -> Array:
 
     XLA's CPU backend is fast at the convolution and at the image's gradient, which is one, too. The kernel's gradient
     it computes as a convolution with the cotangent as a kernel of the map's size, at a twentieth of the rate on large
-    maps. Here each row of the kernel is a product of the pixels under it with the cotangent, some images at a time. A
-    custom_vjp has no forward-mode derivatives.
+    maps. Here it is matrix products that sum over all pixels, some images at a time. A custom_vjp has no forward-mode
+    derivatives.
     """
     return direct(x, kernel)
 
@@ -44,17 +45,43 @@ def _forward(x, kernel):
 def _backward(residuals, g):
     x, kernel = residuals
     (g_x,) = jax.linear_transpose(lambda x: direct(x, kernel), x)(g)
+    products = _products_of_pairs if x.shape[-1] <= FEW_CHANNELS else _products_of_shifts
 
-    def of_rows(x, g):
+    def gradient(x, g):
         wide = jnp.promote_types(x.dtype, jnp.float32)
-        pads = [(side // 2, side // 2) for side in kernel.shape[:2]]
-        seen = taps(jnp.pad(x.astype(wide), ((0, 0), *pads, (0, 0))), kernel.shape[:2], (1, 1), g.shape[1:3])
-        # folded: over three axes XLA's CPU backend sums at half the rate
-        rows = [jnp.concatenate(row, -1).reshape(-1, len(row) * x.shape[-1]) for row in seen]
-        return jnp.stack([row.T @ g.astype(wide).reshape(-1, g.shape[-1]) for row in rows])
+        return products(x.astype(wide), g.astype(wide), *kernel.shape[:2])
 
     size = images_at_once(x.shape[0], 4 * max(math.prod(x.shape[1:]), math.prod(g.shape[1:])), PART_BYTES)
-    return g_x, sum_of_parts(of_rows, x, g, size).reshape(kernel.shape).astype(kernel.dtype)
+    return g_x, sum_of_parts(gradient, x, g, size).astype(kernel.dtype)
 
 
 direct_with_products.defvjp(_forward, _backward)
+
+
+def _products_of_shifts(x, g, height, width):
+    """The kernel's gradient [h, w, in, out] as one product, of x at the kernel's columns with g at its rows.
+
+    A product whose sides are w·in and h·out is faster than h products of w·in with out, and copies less.
+    """
+    x = jnp.pad(x, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
+    x = jnp.concatenate([x[:, :, j:j + g.shape[2]] for j in range(width)], -1)
+    g = jnp.concatenate([jnp.pad(g, ((0, 0), (i, height - 1 - i), (0, 0), (0, 0))) for i in range(height)], -1)
+    apart = shares(g.shape[0], least=2)  # XLA's CPU backend computes one such product on one core
+    x, g = (a.reshape(apart, -1, a.shape[-1]) for a in (x, g))
+    product = jnp.einsum("pni,pno->pio", x, g).sum(0)
+    return product.reshape(width, -1, height, product.shape[-1] // height).transpose(2, 0, 1, 3)
+
+
+def _products_of_pairs(x, g, height, width):
+    """The same, of x at all places of the kernel with g, whose neighbours in a row are taken as one pixel of twice the
+    channels: of few channels copies are cheap, and a product wants wide sides.
+    """
+    count, rows, columns, channels = g.shape
+    pairs, seen = -(-columns // 2), (width + 1) // 2
+    x = jnp.pad(x, ((0, 0), (height // 2, height // 2), (width // 2, 2 * (pairs + seen - 1) - columns - width // 2),
+                    (0, 0)))
+    x = x.reshape(count, rows + height - 1, pairs + seen - 1, -1)
+    x = jnp.concatenate([x[:, i:i + rows, j:j + pairs] for i in range(height) for j in range(seen)], -1)
+    g = jnp.pad(g, ((0, 0), (0, 0), (0, 2 * pairs - columns), (0, 0))).reshape(-1, 2 * channels)
+    product = (x.reshape(-1, x.shape[-1]).T @ g).reshape(height, width + 1, -1, 2, channels)
+    return product[:, :width, :, 0] + product[:, 1:, :, 1]

@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from ..core.parts import images_at_once, in_parts
+from ..core.parts import images_at_once, in_parts, shares
 from ..types import Array
 
 PART_BYTES = 16 * 2**20
@@ -55,9 +55,8 @@ def _backward(residuals, g):
     g = [[g[:, i::2, j::2].reshape(-1, channels) for j in range(2)] for i in range(2)]
     g = _both_axes(lambda y: (y[0], y[0] + y[1], y[0] - y[1], -y[1]), g)
     # Devices that share the images add up nine values of the kernel's gradient, not its sixteen before the transform.
-    count, devices = x.shape[0], jax.device_count()
-    shares = devices if isinstance(count, int) and count % devices == 0 else 1
-    g_kernel = _pairs(lambda v, m: jnp.einsum("dti,dto->dio", *(a.reshape(shares, -1, a.shape[-1]) for a in (v, m))),
+    apart = shares(x.shape[0])
+    g_kernel = _pairs(lambda v, m: jnp.einsum("dti,dto->dio", *(a.reshape(apart, -1, a.shape[-1]) for a in (v, m))),
                       _input_tiles(x.astype(wide)), g)
     g_kernel = _both_axes(lambda u: (u[0] + (u[1] + u[2]) / 2, (u[1] - u[2]) / 2, (u[1] + u[2]) / 2 + u[3]), g_kernel)
     g_tiles = _pairs(lambda m, u: m @ u.T, g, _both_axes(_kernel_rows, kernel.astype(wide)))

@@ -43,13 +43,14 @@ def step_back(rule, leak, threshold, came, before, fired, elapsed, g_after, g_fi
 
     came: the membrane that the step began with, u(t−1).
     """
-    slope = g_fired * rule.surrogate(before / threshold - 1 if elapsed is None else elapsed)
-    g_threshold = -slope * before / threshold**2
+    ratio = before / threshold
+    slope = g_fired * rule.surrogate(ratio - 1 if elapsed is None else elapsed) / threshold
+    g_threshold = -slope * ratio
     if rule.reset == "subtract":
         g_threshold -= g_after * fired
     else:
         g_after = g_after * (1 - fired)
-    g_before = g_after + slope / threshold
+    g_before = g_after + slope
     return g_before, leak * g_before, g_before * came, g_threshold
 
 

@@ -22,9 +22,10 @@ UNROLLED = 16
 BLOCK = 4
 """Timesteps in one turn of the loop over a longer T: what a turn computes should stay in a CPU's cache, and a GPU
 should not start a kernel per step."""
-WHOLE_BYTES, PART_BYTES = 16 * 2**20, 2 * 2**20
+WHOLE_BYTES, PART_BYTES, NARROW = 16 * 2**20, 3 * 2**20, 64
 """On a CPU, bytes of a layer's currents up to which the backward pass takes all images together, and of a part beyond.
-Some twenty maps of one timestep are alive in it. Smaller layers are faster in one piece (docs/performance.md)."""
+Some twenty maps of one timestep are alive in it. Smaller layers are faster in one piece, with what comes after them:
+but for those of fewer channels than NARROW (docs/performance.md)."""
 
 
 def forward(rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array, membrane: Array,
@@ -85,28 +86,42 @@ def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any
 
 
 def _backward_in_parts(rule, timesteps, arguments, state, states, g_after, g_spikes):
-    """`_backward` of some images at a time: what it makes besides cotangents of currents then stays small."""
-    current, leak, threshold = arguments
-    count, image_bytes = g_spikes.shape[0], g_after.dtype.itemsize * math.prod(g_spikes.shape[1:])
-    size = images_at_once(count, image_bytes, PART_BYTES, WHOLE_BYTES)
+    """`_backward` of some images at a time: what it makes besides cotangents of currents then stays small.
+
+    With N as one axis: XLA's CPU backend walks a timestep of [B, T, H, W, C] channel by channel, and one of [B, T, N]
+    in a single loop, which takes half the time where C is 16.
+    """
+    current, *parameters = arguments
+    (count, *neurons), constant = g_after.shape, current.shape[1] == 1
+    image_bytes = g_after.dtype.itemsize * math.prod(g_spikes.shape[1:])
+    whole = 0 if neurons[-1] < NARROW else WHOLE_BYTES
+    size = images_at_once(count, image_bytes, PART_BYTES, whole)
     run = functools.partial(_backward, rule, timesteps, True)
     if size == count:
         return run(arguments, state, states, g_after, g_spikes)
-    before_blocks, others = (states[:2], states[2:]) if states else (None, None)
 
-    def part(total, start):
+    def flat(x):
+        return x.reshape(*x.shape[:x.ndim - len(neurons)], -1)
+
+    def of_every_neuron(parameters):
+        return [x if jnp.ndim(x) == 0 else flat(jnp.broadcast_to(x, neurons)) for x in parameters]
+
+    def part(carry, start):
         def images(arrays, axis=0):
-            return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(x, start, size, axis), arrays)
+            return jax.tree.map(lambda x: lax.dynamic_slice_in_dim(flat(x), start, size, axis), arrays)
 
-        mine = (*images(before_blocks, axis=1), *images(others)) if states else None
-        g_current, *of_parameters, g_came = run((images(current), leak, threshold), images(state), mine,
-                                                images(g_after), images(g_spikes))
-        return jax.tree.map(jnp.add, total, of_parameters), (g_current, g_came)
+        g_current, total = carry
+        mine = (*images(states[:2], axis=1), *images(states[2:])) if states else None
+        g_part, *of_parameters, g_came = run((images(current), *parameters), images(state), mine, images(g_after),
+                                             images(g_spikes if constant else g_current))
+        written = lax.dynamic_update_slice_in_dim(flat(g_current), g_part, start, 0)
+        return (written.reshape(g_current.shape), jax.tree.map(jnp.add, total, of_parameters)), g_came
 
-    nothing = [jnp.zeros_like(leak), jnp.zeros_like(threshold)]
-    of_parameters, divided = lax.scan(part, nothing, jnp.arange(0, count, size))
-    g_current, g_came = (x.reshape(count, *x.shape[2:]) for x in divided)
-    return g_current, *of_parameters, g_came
+    parameters, to_shapes = jax.vjp(of_every_neuron, parameters)
+    g_current = jnp.zeros_like(current) if constant else g_spikes  # written in the spikes' place
+    carry = g_current, jax.tree.map(jnp.zeros_like, parameters)
+    (g_current, of_parameters), g_came = lax.scan(part, carry, jnp.arange(0, count, size))
+    return g_current, *to_shapes(of_parameters)[0], g_came.reshape(g_after.shape)
 
 
 def _backward(rule, timesteps, sum_steps, arguments, state, states, g_after, g_spikes):
