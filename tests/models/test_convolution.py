@@ -192,4 +192,3 @@ def test_columns_have_derivatives_in_forward_mode(x64):
 
 def test_a_part_divides_the_batch():
     assert [parts.images_at_once(12, 10, size) for size in (5, 10, 45, 60, 1000)] == [1, 1, 4, 6, 12]
-    assert [parts.images_at_once(12, 10, 45, whole_bytes=size) for size in (119, 120)] == [4, 12]

@@ -8,14 +8,13 @@ import jax.numpy as jnp
 from ..types import Array
 
 
-def images_at_once(count: int, image_bytes: int, part_bytes: int, whole_bytes: int = 0) -> int:
+def images_at_once(count: int, image_bytes: int, part_bytes: int) -> int:
     """How many of N images are taken at a time, of which each needs so many bytes: a divisor of N.
 
-    All of them where these are few, or need no more than `whole_bytes` together. All of them with several devices, too:
-    each holds a share of the images, and parts of all images would have to be sent from one to another. And all of a
-    batch whose size is a symbol (`jax.export`).
+    All of them where these are few. All of them with several devices, too: each holds a share of the images, and parts
+    of all images would have to be sent from one to another. And all of a batch whose size is a symbol (`jax.export`).
     """
-    if jax.device_count() > 1 or not isinstance(count, int) or count * image_bytes <= whole_bytes:
+    if jax.device_count() > 1 or not isinstance(count, int):
         return count
     return max(n for n in range(1, count + 1) if count % n == 0 and (n == 1 or n * image_bytes <= part_bytes))
 

@@ -22,10 +22,9 @@ UNROLLED = 16
 BLOCK = 4
 """Timesteps in one turn of the loop over a longer T: what a turn computes should stay in a CPU's cache, and a GPU
 should not start a kernel per step."""
-WHOLE_BYTES, PART_BYTES, NARROW = 16 * 2**20, 3 * 2**20, 64
-"""On a CPU, bytes of a layer's currents up to which the backward pass takes all images together, and of a part beyond.
-Some twenty maps of one timestep are alive in it. Smaller layers are faster in one piece, with what comes after them:
-but for those of fewer channels than NARROW (docs/performance.md)."""
+PART_BYTES = 3 * 2**20
+"""On a CPU, most bytes of a layer's currents that the backward pass takes at once. Some twenty maps of one timestep are
+alive in it, which then stay in the cache (docs/performance.md)."""
 
 
 def forward(rule: Rule, timesteps: int, current: Array, leak: Array, threshold: Array, membrane: Array,
@@ -94,8 +93,7 @@ def _backward_in_parts(rule, timesteps, arguments, state, states, g_after, g_spi
     current, *parameters = arguments
     (count, *neurons), constant = g_after.shape, current.shape[1] == 1
     image_bytes = g_after.dtype.itemsize * math.prod(g_spikes.shape[1:])
-    whole = 0 if neurons[-1] < NARROW else WHOLE_BYTES
-    size = images_at_once(count, image_bytes, PART_BYTES, whole)
+    size = images_at_once(count, image_bytes, PART_BYTES)
     run = functools.partial(_backward, rule, timesteps, True)
     if size == count:
         return run(arguments, state, states, g_after, g_spikes)
