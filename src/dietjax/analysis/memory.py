@@ -22,8 +22,8 @@ which the percentile is selected, and what the layer before gave."""
 
 
 def training_step(net: Network, batch: int, timesteps: int, chunk: int | None = None, remat: bool = False) -> int:
-    """Predicted bytes of temporaries of loss and gradients on one device: an estimate. On a CPU it was 0.7 to 1.45 of
-    what XLA plans for VGG9 and VGG16, 0.45 to 0.8 for ResNet18 and ResNet20 (T up to 64, batch 8 to 128).
+    """Predicted bytes of temporaries of loss and gradients on one device: an estimate. On a CPU, at T=5 and batch 8 to
+    128, it was 1.0 to 1.65 of what XLA plans for VGG9 and VGG16, 0.75 to 1.0 for ResNet18 and ResNet20.
 
     Every layer's currents are kept for the backward pass (under `remat` those of one chunk, with the states between
     chunks), and what a residual brings; on top comes what the largest layer needs while its gradient is found. Weights,
