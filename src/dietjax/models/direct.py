@@ -45,7 +45,9 @@ def _forward(x, kernel):
 def _backward(residuals, g):
     x, kernel = residuals
     (g_x,) = jax.linear_transpose(lambda x: direct(x, kernel), x)(g)
-    products = _products_of_pairs if x.shape[-1] <= FEW_CHANNELS else _products_of_shifts
+    # pairs give two to three times as many values, which devices that share the images would add up
+    few = x.shape[-1] <= FEW_CHANNELS and jax.device_count() == 1
+    products = _products_of_pairs if few else _products_of_shifts
 
     def gradient(x, g):
         wide = jnp.promote_types(x.dtype, jnp.float32)
