@@ -192,3 +192,7 @@ def test_columns_have_derivatives_in_forward_mode(x64):
 
 def test_a_part_divides_the_batch():
     assert [parts.images_at_once(12, 10, size) for size in (5, 10, 45, 60, 1000)] == [1, 1, 4, 6, 12]
+
+
+def test_shares_divide_the_batch():
+    assert [parts.shares(*given) for given in ((12,), (12, 2), (12, 5), (11, 2))] == [1, 2, 1, 1]

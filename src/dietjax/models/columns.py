@@ -41,13 +41,13 @@ def columns_product(x: Array, kernel: Array, stride: tuple[int, int], out: tuple
     Computed in float32 or wider. The backward pass makes the columns again, which are h·w times as large as the map.
     """
     wide = jnp.promote_types(x.dtype, jnp.float32)
-    columns = jnp.concatenate([tap for row in taps(x.astype(wide), kernel.shape[:2], stride, out) for tap in row], -1)
+    columns = columns_of(x.astype(wide), kernel.shape[:2], stride, out)
     y = columns.reshape(-1, columns.shape[-1]) @ kernel.astype(wide).reshape(columns.shape[-1], -1)
     return y.reshape(*columns.shape[:3], -1).astype(x.dtype)
 
 
-def taps(x: Array, sides: tuple[int, ...], stride: tuple[int, int], out: tuple[int, int]) -> list[list[Array]]:
-    """What each place of a kernel of h × w sees of a padded map [N, H, W, C]: a grid [h][w] of [N, *out, C]."""
+def columns_of(x: Array, sides: tuple[int, ...], stride: tuple[int, int], out: tuple[int, ...]) -> Array:
+    """What a kernel of h × w sees of a padded map [N, H, W, C] from each place: [N, *out, h·w·C]."""
     (down, right), (height, width) = stride, out
-    return [[x[:, i:i + down * (height - 1) + 1:down, j:j + right * (width - 1) + 1:right] for j in range(sides[1])]
-            for i in range(sides[0])]
+    return jnp.concatenate([x[:, i:i + down * (height - 1) + 1:down, j:j + right * (width - 1) + 1:right]
+                            for i in range(sides[0]) for j in range(sides[1])], -1)

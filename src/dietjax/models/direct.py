@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ..core.parts import images_at_once, shares, sum_of_parts
 from ..types import Array
+from .columns import columns_of
 
 PART_BYTES = 2**20
 """Most bytes of one layer's input or output whose share of the kernel's gradient is computed at once."""
@@ -28,11 +29,11 @@ def direct(x: Array, kernel: Array, stride: tuple[int, ...] = (1, 1), groups: in
 
 @jax.custom_vjp
 def direct_with_products(x: Array, kernel: Array) -> Array:
-    """`direct` of stride 1, whose kernel's gradient is matrix products.
+    """`direct` of stride 1, whose kernel's gradient is a matrix product.
 
     XLA's CPU backend is fast at the convolution and at the image's gradient, which is one, too. The kernel's gradient
     it computes as a convolution with the cotangent as a kernel of the map's size, at a twentieth of the rate on large
-    maps. Here it is matrix products that sum over all pixels, some images at a time. A custom_vjp has no forward-mode
+    maps. Here it is a matrix product that sums over all pixels, some images at a time. A custom_vjp has no forward-mode
     derivatives.
     """
     return direct(x, kernel)
@@ -66,7 +67,7 @@ def _products_of_shifts(x, g, height, width):
     A product whose sides are w·in and h·out is faster than h products of w·in with out, and copies less.
     """
     x = jnp.pad(x, ((0, 0), (height // 2, height // 2), (width // 2, width // 2), (0, 0)))
-    x = jnp.concatenate([x[:, :, j:j + g.shape[2]] for j in range(width)], -1)
+    x = columns_of(x, (1, width), (1, 1), (x.shape[1], g.shape[2]))
     g = jnp.concatenate([jnp.pad(g, ((0, 0), (i, height - 1 - i), (0, 0), (0, 0))) for i in range(height)], -1)
     apart = shares(g.shape[0], least=2)  # XLA's CPU backend computes one such product on one core
     x, g = (a.reshape(apart, -1, a.shape[-1]) for a in (x, g))
@@ -83,7 +84,7 @@ def _products_of_pairs(x, g, height, width):
     x = jnp.pad(x, ((0, 0), (height // 2, height // 2), (width // 2, 2 * (pairs + seen - 1) - columns - width // 2),
                     (0, 0)))
     x = x.reshape(count, rows + height - 1, pairs + seen - 1, -1)
-    x = jnp.concatenate([x[:, i:i + rows, j:j + pairs] for i in range(height) for j in range(seen)], -1)
+    x = columns_of(x, (height, seen), (1, 1), (rows, pairs))
     g = jnp.pad(g, ((0, 0), (0, 0), (0, 2 * pairs - columns), (0, 0))).reshape(-1, 2 * channels)
     product = (x.reshape(-1, x.shape[-1]).T @ g).reshape(height, width + 1, -1, 2, channels)
     return product[:, :width, :, 0] + product[:, 1:, :, 1]
