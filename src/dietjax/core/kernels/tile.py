@@ -115,14 +115,17 @@ def backward(rule, steps, members, tile, inputs, outputs):
                 came, since = state
                 before, fired, *state = step(rule, leak, threshold, came, since, now)
                 passed.append((came, before, fired, since))
+            g_leak, g_threshold = shared  # the latter times θ: see `rule`
+            g_threshold += g_after * state[0]
             for t in reversed(range(count)):
-                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after, g_fired[t])
-                shared = [x + part for x, part in zip(shared, parts, strict=True)]
+                g_before, g_after, part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired[t])
+                g_leak += part
+                g_threshold -= g_before * currents[t].astype(leak.dtype)
                 if constant:
                     total += g_before
                 else:
                     g_current[b, first + t, *tile.rows] = g_before.astype(g_current.dtype)
-            return g_after, total, shared
+            return g_after, total, [g_leak, g_threshold - g_after * passed[0][0]]
 
         def block(i, carry):
             k = blocks - 1 - i
@@ -137,7 +140,8 @@ def backward(rule, steps, members, tile, inputs, outputs):
             g_current[b, 0, *tile.rows] = total.astype(g_current.dtype)
         return shared
 
-    _store(g_shared, (tile.group, *tile.rows), jax.lax.fori_loop(0, members, member, [zero, zero]))
+    g_leak, g_threshold = jax.lax.fori_loop(0, members, member, [zero, zero])
+    _store(g_shared, (tile.group, *tile.rows), (g_leak, g_threshold / threshold))
 
 
 def split(steps):

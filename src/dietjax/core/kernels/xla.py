@@ -168,23 +168,30 @@ def _steps(rule, leak, threshold, current, count, state):
 
 def _steps_back(rule, sum_steps, leak, threshold, current, count, state, g_after, g_spikes):
     """(∂L/∂I as the current is shaped, in the membrane's dtype, ∂L/∂λ, ∂L/∂θ, ∂L/∂u before these timesteps)."""
-    passed = []
+    def part(x, parameter):
+        return sum_to(x, parameter) if sum_steps else x
+
+    began, passed = state[0], []
     for t in range(count):
         came, since = state
         before, fired, *state = step(rule, leak, threshold, came, since, _now(current, t))
         passed.append((came, before, fired, since))
-    g_currents = []  # backwards in time
     g_leak: Array | Any = 0
-    g_threshold: Array | Any = 0
+    g_threshold = part(g_after * state[0], threshold)  # θ·∂L/∂θ, see `rule`
+    g_currents = []  # backwards in time
     for t in reversed(range(count)):
         g_fired = g_spikes[:, t].astype(passed[t][0].dtype)
-        g_before, g_after, leak_part, threshold_part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
+        g_before, g_after, leak_part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
         g_currents.append(g_before)
-        if sum_steps:
-            leak_part, threshold_part = sum_to(leak_part, leak), sum_to(threshold_part, threshold)
-        g_leak, g_threshold = g_leak + leak_part, g_threshold + threshold_part
-    g_current = sum(g_currents)[:, None] if current.shape[1] == 1 else jnp.stack(g_currents[::-1], axis=1)
-    return g_current, sum_to(g_leak, leak), sum_to(g_threshold, threshold), g_after
+        g_leak += part(leak_part, leak)
+    if current.shape[1] == 1:
+        g_currents = [sum(g_currents)]
+    g_currents.reverse()
+    for t, g_now in enumerate(g_currents):
+        g_threshold -= part(g_now * _now(current, t), threshold)
+    g_threshold -= part(g_after * began, threshold)
+    g_threshold = sum_to(g_threshold, threshold) / threshold
+    return jnp.stack(g_currents, axis=1), sum_to(g_leak, leak), g_threshold, g_after
 
 
 def _rest(timesteps):
