@@ -69,7 +69,7 @@ TABLES: dict[str, Table] = {
     "step_vgg16_cpu": Table(("step_vgg16_cpu",), ("network", "ms", "ratio", "temporary MB")),
     "step_vgg16_quarter_cpu": Table(("step_vgg16_quarter_cpu",),
                                     ("network", "ms", "ratio", "GFLOP/s", "of matmul", "temporary MB")),
-    "step_xeon": Table(("step_vgg9_xeon", "step_vgg16_quarter_xeon"),
+    "step_xeon": Table(("step_vgg9_xeon", "step_vgg9_spyx_xeon", "step_vgg16_quarter_xeon"),
                        ("network", "ms", "ratio", "GFLOP/s", "of matmul", "temporary MB")),
     "inference_vgg9_cpu": Table(("inference_vgg9_cpu",), ("network", "ms", "ratio", "temporary MB")),
     "neuron_cpu": Table(("neuron_cpu",), ("what", "T", "ms", "GB/s", "share", "temporary MB")),

@@ -190,6 +190,8 @@ def _steps_back(rule, sum_steps, leak, threshold, current, count, state, g_after
     for t, g_now in enumerate(g_currents):
         g_threshold -= part(g_now * _now(current, t), threshold)
     g_threshold -= part(g_after * began, threshold)
+    if not sum_steps:  # a GPU's sum, fused with all of the above, would have it write more maps
+        g_leak, g_threshold = lax.optimization_barrier((g_leak, g_threshold))
     g_threshold = sum_to(g_threshold, threshold) / threshold
     return jnp.stack(g_currents, axis=1), sum_to(g_leak, leak), g_threshold, g_after
 
