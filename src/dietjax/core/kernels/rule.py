@@ -4,14 +4,19 @@ With d the cotangent of the membrane before the reset (the comparison inside the
 does), backwards in t:
 
     d(t)  = g_u(t) + g_o(t)·σ'(z(t))/θ              ∂L/∂I(t) = d(t)              g_u(t−1) = λ·d(t)
-    ∂L/∂λ = Σ d(t)·u(t−1)                           ∂L/∂θ = [g_u(T)·u(T) − g_u(0)·u(0) − Σ d(t)·I(t)] / θ
+    ∂L/∂λ = Σ d(t)·u(t−1)                           ∂L/∂θ = −Σ [g_u(t)·o(t) + g_o(t)·σ'(z(t))·(z(t) + 1)/θ]
 
-z(t) of the membrane before the reset, u(t) after it. Reset to zero: g_u(t)·(1 − o(t)) in d(t). Other resets are left to
-the neuron's own steps.
+z(t) is taken before the reset, u(t) is the membrane after it. Reset to zero: g_u(t)·(1 − o(t)) in d(t), no g_u·o in
+∂L/∂θ. Other resets are left to the neuron's own steps.
 
-∂L/∂θ of the steps themselves is −Σ [g_u(t)·o(t) + g_o(t)·σ'(z(t))·(z(t) + 1)/θ], five maps to read per timestep. The
-sum above is the same: scaling currents, threshold and first membrane alike changes no z and scales u(T), so that
-Euler's theorem on homogeneous functions gives Σ I·∂L/∂I + θ·∂L/∂θ + u(0)·∂L/∂u(0) = u(T)·g_u(T), whatever σ' is.
+Scaling currents, threshold and first membrane alike changes no z, hence no spike and nothing that spikes decide, and
+scales u(T), so that by Euler's theorem on homogeneous functions, whatever σ' is,
+
+    θ·∂L/∂θ = g_u(T)·u(T) − g_u(0)·u(0) − Σ d(t)·I(t)
+
+of all T timesteps or of some that follow each other. That reads two maps per timestep, I and d, which are there anyway,
+where the parts above read g_u, o, z and g_o·σ'. Kernels take it where nothing reads the last membrane: a cotangent of
+u(T) in which θ has no share would leave rounding errors of the size of the terms on the right, not the parts' zeros.
 """
 
 import math
@@ -43,13 +48,19 @@ def step(rule, leak, threshold, membrane, elapsed, current):
 
 
 def step_back(rule, leak, threshold, came, before, fired, elapsed, g_after, g_fired):
-    """Backwards through `step`: (∂L/∂I, ∂L/∂u(t−1), part of ∂L/∂λ, not yet summed).
+    """Backwards through `step`: (∂L/∂I, ∂L/∂u(t−1), parts of ∂L/∂λ and ∂L/∂θ, not yet summed).
 
     came: the membrane that the step began with, u(t−1).
     """
-    slope = g_fired * rule.surrogate(before / threshold - 1 if elapsed is None else elapsed) / threshold
-    g_before = (g_after if rule.reset == "subtract" else g_after * (1 - fired)) + slope
-    return g_before, leak * g_before, g_before * came
+    ratio = before / threshold
+    slope = g_fired * rule.surrogate(ratio - 1 if elapsed is None else elapsed) / threshold
+    g_threshold = -slope * ratio
+    if rule.reset == "subtract":
+        g_threshold -= g_after * fired
+    else:
+        g_after = g_after * (1 - fired)
+    g_before = g_after + slope
+    return g_before, leak * g_before, g_before * came, g_threshold
 
 
 class Parameters(NamedTuple):

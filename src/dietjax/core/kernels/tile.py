@@ -96,6 +96,7 @@ def backward(rule, steps, members, tile, inputs, outputs):
     constant = current.shape[1] == 1 < steps
     zero = jnp.zeros(leak.shape, leak.dtype)
     of_each = 0.0 if g_events is None else g_events[tile.rows]
+    by_euler = g_last is None and not blocks  # see `rule`; sums for the threshold are then θ times its gradient
 
     def came_back(b, t):
         if tile.behind is None:
@@ -115,17 +116,16 @@ def backward(rule, steps, members, tile, inputs, outputs):
                 came, since = state
                 before, fired, *state = step(rule, leak, threshold, came, since, now)
                 passed.append((came, before, fired, since))
-            g_leak, g_threshold = shared  # the latter times θ: see `rule`
-            g_threshold += g_after * state[0]
             for t in reversed(range(count)):
-                g_before, g_after, part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired[t])
-                g_leak += part
-                g_threshold -= g_before * currents[t].astype(leak.dtype)
+                g_before, g_after, *parts = step_back(rule, leak, threshold, *passed[t], g_after, g_fired[t])
+                if by_euler:
+                    parts[1] = -g_before * currents[t].astype(leak.dtype)
+                shared = [x + part for x, part in zip(shared, parts, strict=True)]
                 if constant:
                     total += g_before
                 else:
                     g_current[b, first + t, *tile.rows] = g_before.astype(g_current.dtype)
-            return g_after, total, [g_leak, g_threshold - g_after * passed[0][0]]
+            return g_after, total, shared
 
         def block(i, carry):
             k = blocks - 1 - i
@@ -136,12 +136,14 @@ def backward(rule, steps, members, tile, inputs, outputs):
         g_after, total, shared = retreat(0, head, _begin(state, (b, *tile.rows), leak), carry)
         if g_membrane is not None:
             g_membrane[b, *tile.rows] = g_after
+            if by_euler:
+                shared[1] -= g_after * state[0][b, *tile.rows]
         if constant:
             g_current[b, 0, *tile.rows] = total.astype(g_current.dtype)
         return shared
 
     g_leak, g_threshold = jax.lax.fori_loop(0, members, member, [zero, zero])
-    _store(g_shared, (tile.group, *tile.rows), (g_leak, g_threshold / threshold))
+    _store(g_shared, (tile.group, *tile.rows), (g_leak, g_threshold / threshold if by_euler else g_threshold))
 
 
 def split(steps):

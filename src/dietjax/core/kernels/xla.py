@@ -72,29 +72,29 @@ def backward(rule: Rule, timesteps: int, arguments: tuple[Any, ...], states: Any
     """
     current, leak, threshold, membrane, elapsed = arguments
     g_after, _, g_spikes = cotangents
-    zeros = _zeros(current, threshold)
-    g_after, came = (zeros if x is None else x for x in (g_after, membrane))
+    by_euler = g_after is None  # the threshold's gradient, see `rule`
+    g_after, came = (_zeros(current, threshold) if x is None else x for x in (g_after, membrane))
     # A GPU's fusions would write membranes in float32 for the sums of each timestep; a CPU sums while they are in its
     # cache, and would have to keep sums of every neuron.
-    on_cpu = functools.partial(_backward_in_parts, rule, timesteps)
-    at_once = functools.partial(_backward, rule, timesteps, False)
+    on_cpu = functools.partial(_backward_in_parts, rule, timesteps, by_euler)
+    at_once = functools.partial(_backward, rule, timesteps, by_euler, False)
     *found, g_membrane = lax.platform_dependent((current, leak, threshold), (came, elapsed), states, g_after, g_spikes,
                                                 cpu=on_cpu, default=at_once)
     g_elapsed = jax.tree.map(jnp.zeros_like, elapsed)  # a counter has no gradient
     return *found, None if membrane is None else g_membrane, g_elapsed
 
 
-def _backward_in_parts(rule, timesteps, arguments, state, states, g_after, g_spikes):
+def _backward_in_parts(rule, timesteps, by_euler, arguments, state, states, g_after, g_spikes):
     """`_backward` of some images at a time: what it makes besides cotangents of currents then stays small.
 
     With N as one axis: XLA's CPU backend walks a timestep of [B, T, H, W, C] channel by channel, and one of [B, T, N]
     in a single loop, which takes half the time where C is 16.
     """
     current, *parameters = arguments
-    (count, *neurons), constant = g_after.shape, current.shape[1] == 1
-    image_bytes = g_after.dtype.itemsize * math.prod(g_spikes.shape[1:])
+    (count, *neurons), constant = state[0].shape, current.shape[1] == 1
+    image_bytes = state[0].dtype.itemsize * math.prod(g_spikes.shape[1:])
     size = images_at_once(count, image_bytes, PART_BYTES)
-    run = functools.partial(_backward, rule, timesteps, True)
+    run = functools.partial(_backward, rule, timesteps, by_euler, True)
     if size == count:
         return run(arguments, state, states, g_after, g_spikes)
 
@@ -119,12 +119,12 @@ def _backward_in_parts(rule, timesteps, arguments, state, states, g_after, g_spi
     g_current = jnp.zeros_like(current) if constant else g_spikes  # written in the spikes' place
     carry = g_current, jax.tree.map(jnp.zeros_like, parameters)
     (g_current, of_parameters), g_came = lax.scan(part, carry, jnp.arange(0, count, size))
-    return g_current, *to_shapes(of_parameters)[0], g_came.reshape(g_after.shape)
+    return g_current, *to_shapes(of_parameters)[0], g_came.reshape(state[0].shape)
 
 
-def _backward(rule, timesteps, sum_steps, arguments, state, states, g_after, g_spikes):
+def _backward(rule, timesteps, by_euler, sum_steps, arguments, state, states, g_after, g_spikes):
     current, leak, threshold = arguments
-    run, rest = functools.partial(_steps_back, rule, sum_steps, leak, threshold), _rest(timesteps)
+    run, rest = functools.partial(_steps_back, rule, by_euler, sum_steps, leak, threshold), _rest(timesteps)
     if rest == timesteps:
         g_current, *others = run(current, timesteps, state, g_after, g_spikes)
         return g_current.astype(current.dtype), *others
@@ -166,9 +166,9 @@ def _steps(rule, leak, threshold, current, count, state):
     return (membrane, elapsed), jnp.stack(spikes, axis=1)
 
 
-def _steps_back(rule, sum_steps, leak, threshold, current, count, state, g_after, g_spikes):
+def _steps_back(rule, by_euler, sum_steps, leak, threshold, current, count, state, g_after, g_spikes):
     """(∂L/∂I as the current is shaped, in the membrane's dtype, ∂L/∂λ, ∂L/∂θ, ∂L/∂u before these timesteps)."""
-    def part(x, parameter):
+    def kept(x, parameter):
         return sum_to(x, parameter) if sum_steps else x
 
     began, passed = state[0], []
@@ -177,23 +177,22 @@ def _steps_back(rule, sum_steps, leak, threshold, current, count, state, g_after
         before, fired, *state = step(rule, leak, threshold, came, since, _now(current, t))
         passed.append((came, before, fired, since))
     g_leak: Array | Any = 0
-    g_threshold = part(g_after * state[0], threshold)  # θ·∂L/∂θ, see `rule`
+    g_threshold: Array | Any = kept(g_after * state[0], threshold) if by_euler else 0
     g_currents = []  # backwards in time
     for t in reversed(range(count)):
         g_fired = g_spikes[:, t].astype(passed[t][0].dtype)
-        g_before, g_after, leak_part = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
+        g_before, g_after, of_leak, of_threshold = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
         g_currents.append(g_before)
-        g_leak += part(leak_part, leak)
-    if current.shape[1] == 1:
-        g_currents = [sum(g_currents)]
-    g_currents.reverse()
-    for t, g_now in enumerate(g_currents):
-        g_threshold -= part(g_now * _now(current, t), threshold)
-    g_threshold -= part(g_after * began, threshold)
+        g_leak += kept(of_leak, leak)
+        g_threshold += 0 if by_euler else kept(of_threshold, threshold)
+    g_currents = [sum(g_currents)] if current.shape[1] == 1 else g_currents[::-1]
+    if by_euler:
+        for t, g_now in enumerate(g_currents):
+            g_threshold -= kept(g_now * _now(current, t), threshold)
+        g_threshold = (g_threshold - kept(g_after * began, threshold)) / threshold
     if not sum_steps:  # a GPU's sum, fused with all of the above, would have it write more maps
         g_leak, g_threshold = lax.optimization_barrier((g_leak, g_threshold))
-    g_threshold = sum_to(g_threshold, threshold) / threshold
-    return jnp.stack(g_currents, axis=1), sum_to(g_leak, leak), g_threshold, g_after
+    return jnp.stack(g_currents, axis=1), sum_to(g_leak, leak), sum_to(g_threshold, threshold), g_after
 
 
 def _rest(timesteps):
