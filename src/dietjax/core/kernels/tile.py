@@ -96,7 +96,9 @@ def backward(rule, steps, members, tile, inputs, outputs):
     constant = current.shape[1] == 1 < steps
     zero = jnp.zeros(leak.shape, leak.dtype)
     of_each = 0.0 if g_events is None else g_events[tile.rows]
-    by_euler = g_last is None and not blocks  # see `rule`; sums for the threshold are then θ times its gradient
+    # The threshold's gradient, see `rule`; its sums are then θ times it. Several blocks would also have to add what the
+    # membranes between them leave.
+    by_euler = g_last is None and not blocks
 
     def came_back(b, t):
         if tile.behind is None:

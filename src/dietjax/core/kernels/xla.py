@@ -168,7 +168,8 @@ def _steps(rule, leak, threshold, current, count, state):
 
 def _steps_back(rule, by_euler, sum_steps, leak, threshold, current, count, state, g_after, g_spikes):
     """(∂L/∂I as the current is shaped, in the membrane's dtype, ∂L/∂λ, ∂L/∂θ, ∂L/∂u before these timesteps)."""
-    def kept(x, parameter):
+    def added(x, parameter):
+        """What a timestep adds to a gradient: a sum already, or one number for each neuron, summed in the end."""
         return sum_to(x, parameter) if sum_steps else x
 
     began, passed = state[0], []
@@ -177,19 +178,19 @@ def _steps_back(rule, by_euler, sum_steps, leak, threshold, current, count, stat
         before, fired, *state = step(rule, leak, threshold, came, since, _now(current, t))
         passed.append((came, before, fired, since))
     g_leak: Array | Any = 0
-    g_threshold: Array | Any = kept(g_after * state[0], threshold) if by_euler else 0
+    g_threshold: Array | Any = added(g_after * state[0], threshold) if by_euler else 0
     g_currents = []  # backwards in time
     for t in reversed(range(count)):
         g_fired = g_spikes[:, t].astype(passed[t][0].dtype)
         g_before, g_after, of_leak, of_threshold = step_back(rule, leak, threshold, *passed[t], g_after, g_fired)
         g_currents.append(g_before)
-        g_leak += kept(of_leak, leak)
-        g_threshold += 0 if by_euler else kept(of_threshold, threshold)
+        g_leak += added(of_leak, leak)
+        g_threshold += 0 if by_euler else added(of_threshold, threshold)
     g_currents = [sum(g_currents)] if current.shape[1] == 1 else g_currents[::-1]
     if by_euler:
         for t, g_now in enumerate(g_currents):
-            g_threshold -= kept(g_now * _now(current, t), threshold)
-        g_threshold = (g_threshold - kept(g_after * began, threshold)) / threshold
+            g_threshold -= added(g_now * _now(current, t), threshold)
+        g_threshold = (g_threshold - added(g_after * began, threshold)) / threshold
     if not sum_steps:  # a GPU's sum, fused with all of the above, would have it write more maps
         g_leak, g_threshold = lax.optimization_barrier((g_leak, g_threshold))
     return jnp.stack(g_currents, axis=1), sum_to(g_leak, leak), sum_to(g_threshold, threshold), g_after
